@@ -1,0 +1,116 @@
+"""What a person sees in the terminal: progress with rate and ETA, the summary, the next command."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+
+@dataclass(frozen=True, slots=True)
+class Display:
+    """Writes to one console. Row texts and file names go out as they are: no markup, no emoji codes, and control
+    characters spelled out, so that no file can move the cursor or colour the screen."""
+
+    console: Console
+
+    def say(self, line: str) -> None:
+        """One line, not broken: a path in it can be copied whole."""
+        self.console.print(_literal(line), soft_wrap=True)
+
+    @contextmanager
+    def stage(self, title: str, unit: str, total: int | None = None) -> Generator[Callable[[int, int], None]]:
+        """A progress bar for one stage; yields a function of (done, in all). Off a terminal: one line at the end."""
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        columns = (
+            TextColumn("{task.description:<24}", markup=False), BarColumn(), MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}", markup=False), TimeElapsedColumn(),
+            TextColumn("left"), TimeRemainingColumn(),
+        )  # fmt: skip
+        with Progress(*columns, console=self.console, disable=not self.console.is_terminal) as bar:
+            task = bar.add_task(_shown(title), total=total, rate="")
+
+            def progress(done: int, in_all: int) -> None:
+                speed = bar.tasks[task].speed or 0.0
+                bar.update(task, completed=done, total=in_all, rate=f"{speed:.1f} {unit}s/s")
+
+            yield progress
+        if not self.console.is_terminal:
+            self.say(f"{title}: done")
+
+    def summary(self, report: Mapping[str, Any], output: Path) -> None:
+        """The table at the end of a run."""
+        from rich.table import Table
+
+        table = Table(show_header=False, title=None, box=None, pad_edge=False)
+        for name, value in _lines(report):
+            table.add_row(name, _literal(value))
+        self.say("")
+        self.say(report["verdict"])
+        self.console.print(table)
+        self.say(f"Look at {output / 'report.html'}; the clean rows are in {output}/kept.*")
+
+    def next_steps(self, output: Path) -> None:
+        """After the demo: what to type on own data."""
+        self.say("")
+        self.say("On your own rows:  forgetfilter filter custom.jsonl")
+        self.say("With your own safe rows and model:")
+        self.say("  forgetfilter filter custom.jsonl --safe safe.jsonl --model PATH --output runs/mine")
+
+
+def _lines(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    counts, threshold, quality = report["counts"], report["threshold"], report["quality"]
+    lines = [
+        ("rows", str(counts["rows"])),
+        ("kept", str(counts["keep"])),
+        ("flagged", str(counts["flag"])),
+        ("dropped", str(counts["drop"])),
+        ("unscored (kept)", str(counts["unscored"])),
+        (
+            "threshold",
+            "none" if threshold["value"] is None else f"{threshold['value']:.4g} ({threshold['method']})",
+        ),
+        ("why", threshold["why"]),
+    ]
+    share = (report["estimated"] or {}).get("unsafe_share")
+    if share:
+        lines.append(
+            ("estimated unsafe share", f"{share['value']:.1%} [{share['low']:.1%}, {share['high']:.1%}]")
+        )
+    if quality:
+        for name in ("auc", "precision", "recall", "f1"):
+            found = quality.get(name)
+            lines.append((f"against truth: {name}", "not defined" if found is None else _interval(found)))
+    cost = report["cost"]
+    lines.append(("time", f"{cost['seconds']:.0f} s, {cost['fine_tunes']:.1f} plain fine-tunes"))
+    return lines
+
+
+def _literal(text: str) -> Text:
+    from rich.text import Text
+
+    return Text(_shown(text))
+
+
+def _shown(text: str) -> str:
+    """`text` with control characters, line breaks aside, written as their code: ESC becomes \\x1b."""
+    return "".join(c if c == "\n" or unicodedata.category(c) != "Cc" else f"\\x{ord(c):02x}" for c in text)
+
+
+def _interval(estimate: Mapping[str, Any]) -> str:
+    return f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"

@@ -1,0 +1,446 @@
+"""The filter: learn, review, control, score, cut, split, train again.
+
+`forget_filter` is Algorithm 1 of Zhao et al. (ICML 2024) as printed, plus the control run; what it calls
+trains and measures one model state at a time on one resident model, and leaves every finished piece in
+the run folder, so that an interrupted run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import formats, models, packs, runs, thresholds
+from .config import FilterSettings
+from .display import Display
+from .errors import DONE, TOO_WEAK, ConfigError, DataError, unknown
+from .finetune import finetune
+from .records import Decision, Row
+from .rendering import Encoded, encode
+from .runs import Run
+from .signals import GENERATED_SIGNALS, SIGNALS, Memory, remembered_texts, remembered_tokens, token_memory
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+FEWEST_ROWS = 2  # below this nothing can stand out
+LIMITS = (
+    "Rows whose harm is hidden (a cipher, a trigger, harm spread over many innocuous rows) look like any other "
+    "row to a filter that judges one row at a time.",
+    "Harm of a kind that neither the model's alignment nor the safe rows speak of is forgotten no more than "
+    "other rows.",
+    "A row is judged by how this model forgets it; another model may forget otherwise.",
+)
+
+
+def forget_filter(
+    bench: Bench, custom: Sequence[Encoded], safe: Sequence[Encoded], s: FilterSettings
+) -> Filtered:
+    """Algorithm 1. M0 is the original model; scores are by row id, larger = more likely unsafe."""
+    bench.train("learned", "original", custom, rate=s.learning_rate, epochs=s.num_train_epochs)  # M1
+    bench.train("reviewed", "learned", safe, rate=s.review_learning_rate, steps=s.review_steps)  # M2
+    if s.contrast:
+        bench.train("control", "learned", custom, rate=s.review_learning_rate, steps=s.review_steps)  # C2
+    states = ["learned", "reviewed", "control"] if s.contrast else ["learned", "reviewed"]
+    remembered = {state: bench.remembered(state, s.signal) for state in states}
+    forgetting = _difference(remembered["learned"], remembered["reviewed"])
+    contrast = _difference(remembered["control"], remembered["reviewed"]) if s.contrast else {}
+    scores = contrast if s.contrast else forgetting
+    cut = thresholds.cut(s.threshold, scores, phi=s.phi, quantile=s.quantile)
+    decisions: dict[str, Decision] = {z.id: cut.decide(scores.get(z.id)) for z in custom}
+
+    kept = [z for z in custom if decisions[z.id] in ("keep", "unscored")]
+    if s.retrain:
+        if len(kept) == len(custom):
+            bench.adopt("final", "learned")  # nothing to leave out: the learned model is the result
+        else:
+            bench.train("final", "original", kept, rate=s.learning_rate, epochs=s.num_train_epochs)
+    return Filtered(scores, forgetting, contrast, remembered, cut, decisions)
+
+
+@dataclass(frozen=True, slots=True)
+class Filtered:
+    """What Algorithm 1 found; every mapping is by row id, rows that could not be scored are in `decisions` only."""
+
+    scores: Mapping[str, float]
+    forgetting: Mapping[str, float]
+    contrast: Mapping[str, float]  # empty when no control ran
+    remembered: Mapping[str, Mapping[str, float]]  # state -> id -> signal
+    cut: thresholds.Cut
+    decisions: Mapping[str, Decision]
+
+
+@dataclass(slots=True)
+class Bench:
+    """One resident model, the states it passes through, and the run folder that keeps each of them."""
+
+    loaded: models.Loaded
+    custom: Sequence[Encoded]
+    settings: FilterSettings
+    run: Run
+    display: Display
+    costs: list[dict[str, Any]] = field(default_factory=list)
+    _state: str = "original"
+    _originals: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        s = self.settings
+        if s.tuning == "lora":
+            self.loaded.model = models.add_lora(
+                self.loaded.model, rank=s.lora_rank, alpha=s.lora_alpha, dropout=s.lora_dropout,
+                target_modules=s.lora_target_modules, seed=s.seed,
+            )  # fmt: skip
+        self._originals = models.trainable_state(self.loaded.model)
+
+    def train(
+        self, state: str, start: str, rows: Sequence[Encoded], *, rate: float,
+        epochs: float | None = None, steps: int | None = None,
+    ) -> None:  # fmt: skip
+        """Fine-tune from state `start` on `rows`; the result is kept as `state`. Finished ones are not redone."""
+        from safetensors.torch import save_file
+
+        s, stage = self.settings, self.run.stage(f"train-{state}", keep_unfinished=True)
+        if not stage.done:
+            self._enter(start)
+            batch = s.review_batch_size if steps else s.per_device_train_batch_size
+            began = time.monotonic()
+            with self.display.stage(TITLES[state], "step") as progress:
+                done = finetune(
+                    self.loaded.model, rows, learning_rate=rate, batch_size=batch, epochs=epochs, steps=steps,
+                    seed=s.seed + SEED_OF[state], folder=stage.folder / "trainer", save_steps=CHECKPOINT_STEPS,
+                    pad_id=self.loaded.tokenizer.pad_token_id, progress=progress,
+                )  # fmt: skip
+            self._state = state
+            save_file(models.trainable_state(self.loaded.model), stage.folder / "state.safetensors")
+            runs.discard(stage.folder / "trainer")
+            stage.finish(asdict(done) | {"seconds": time.monotonic() - began})
+            stage = self.run.stage(f"train-{state}")
+        self.costs.append({"name": TITLES[state], **stage.record})
+
+    def adopt(self, state: str, other: str) -> None:
+        """Let `state` be the same as `other`, without training."""
+        stage = self.run.stage(f"train-{state}")
+        if not stage.done:
+            stage.finish({"same_as": other})
+
+    def remembered(self, state: str, signal: str) -> dict[str, float]:
+        """Row id -> how well `state` remembers the row by `signal`; rows that cannot be scored are left out."""
+        if signal in GENERATED_SIGNALS:
+            return remembered_texts(self.answers(state), self.references(), signal)
+        return remembered_tokens(self.memories(state), signal)
+
+    def memories(self, state: str) -> dict[str, Memory]:
+        """Row id -> token memory of `state`, measured once and kept."""
+        stage = self.run.stage(f"score-{state}")
+        path = stage.folder / "memory.npz"
+        if not stage.done:
+            self._enter(state)
+            began = time.monotonic()
+            with self.display.stage(f"score: {state}", "row", total=len(self.custom)) as progress:
+                found = token_memory(
+                    self.loaded.model, self.custom, pad_id=self.loaded.tokenizer.pad_token_id,
+                    progress=lambda n: progress(n, len(self.custom)),
+                )  # fmt: skip
+            np.savez(
+                path, logp=np.concatenate([m.logp for m in found]), hit=np.concatenate([m.hit for m in found]),
+                tokens=np.array([len(m.logp) for m in found]),
+            )  # fmt: skip
+            tokens = sum(len(z.ids) for z in self.custom)
+            stage.finish({"seconds": time.monotonic() - began, "tokens": tokens})
+            stage = self.run.stage(f"score-{state}")
+        if not any(c["name"] == f"score: {state}" for c in self.costs):
+            self.costs.append({"name": f"score: {state}", **stage.record})
+        with np.load(path, allow_pickle=False) as saved:
+            ends = np.cumsum(saved["tokens"])[:-1]
+            pieces = zip(np.split(saved["logp"], ends), np.split(saved["hit"], ends), strict=True)
+            return {z.id: Memory(*p) for z, p in zip(self.custom, pieces, strict=True) if len(p[0])}
+
+    def answers(self, state: str) -> dict[str, str]:
+        """Row id -> what `state` greedily answers to the row's prompt, as long as the row's own completion."""
+        from .generation import greedy
+
+        stage = self.run.stage(f"generate-{state}")
+        path = stage.folder / "answers.jsonl"
+        scored = [z for z in self.custom if z.completion_ids]
+        if not stage.done:
+            self._enter(state)
+            began, tokenizer = time.monotonic(), self.loaded.tokenizer
+            with self.display.stage(f"generate: {state}", "row", total=len(scored)) as progress:
+                answers = greedy(
+                    self.loaded.model, tokenizer, [z.ids[: z.prompt_length] for z in scored],
+                    [len(z.completion_ids) for z in scored],
+                    stop_ids={t for t in (tokenizer.eos_token_id, tokenizer.pad_token_id) if t is not None},
+                    progress=lambda n: progress(n, len(scored)),
+                )  # fmt: skip
+            with path.open("w", encoding="utf-8") as file:
+                for z, answer in zip(scored, answers, strict=True):
+                    text = tokenizer.decode(answer, skip_special_tokens=True)
+                    file.write(json.dumps({"id": z.id, "answer": text}) + "\n")
+            stage.finish({"seconds": time.monotonic() - began, "tokens": sum(map(len, answers))})
+            stage = self.run.stage(f"generate-{state}")
+        self.costs.append({"name": f"generate: {state}", **stage.record})
+        with path.open(encoding="utf-8") as file:
+            return {r["id"]: r["answer"] for r in map(json.loads, file)}
+
+    def references(self) -> dict[str, str]:
+        """Row id -> the completion as the tokens that were kept of it read."""
+        decode = self.loaded.tokenizer.decode
+        return {
+            z.id: str(decode(z.completion_ids, skip_special_tokens=True))
+            for z in self.custom
+            if z.completion_ids
+        }
+
+    def save_final(self, folder: Path) -> None:
+        """The released model: an adapter or a whole model, in the library's own form, with its tokenizer."""
+        stage = self.run.stage("train-final")
+        self._enter(str(stage.record.get("same_as", "final")))
+        self.loaded.model.save_pretrained(folder)
+        self.loaded.tokenizer.save_pretrained(folder)
+
+    def _enter(self, state: str) -> None:
+        from safetensors.torch import load_file
+
+        if self._state == state:
+            return
+        saved = self.run.folder / "stages" / f"train-{state}" / "state.safetensors"
+        models.restore(self.loaded.model, self._originals if state == "original" else load_file(saved))
+        self._state = state
+
+
+def run_filter(
+    input: str, settings: FilterSettings, origins: Mapping[str, str], output: Path, console: Console
+) -> int:
+    """Filter a file of rows into `output` by the contract of DESIGN; returns the exit code.
+
+    DataError, ConfigError and ModelError say what the user can mend; nothing is written before the input,
+    the safe rows and the settings have been read.
+    """
+    display, began = Display(console), time.monotonic()
+    if settings.signal not in SIGNALS:
+        raise ConfigError(unknown("signal", settings.signal, SIGNALS))
+    dataset = formats.read(input, format=settings.data_format, fields=_fields(settings))
+    safe = [row for name in settings.safe for row in _safe_rows(name)]
+    _refuse_too_few(dataset.rows, dataset.source)
+    _refuse_overlap(dataset, safe)
+    truth = _truth(dataset, settings)
+    notes = list(dataset.notes)
+    for note in notes:
+        display.say(note)
+
+    inputs = {dataset.source: _hash(dataset)} | {name: _hash_of_rows(name) for name in settings.safe}
+    inputs["model"] = models.fingerprint(settings.model)
+    with Run.open(output, asdict(settings), inputs, origins) as run:
+        if run.resumed:
+            display.say(f"{output}: going on with the run found there")
+        loaded = models.load(settings.model, dtype=settings.dtype, device=settings.device)
+        custom = encode(
+            dataset.rows, loaded.tokenizer, max_length=settings.max_length, template=settings.template
+        )
+        review = encode(safe, loaded.tokenizer, max_length=settings.max_length, template=settings.template)
+        unscored = _unscored(custom)
+        if len(unscored) == len(custom):
+            raise DataError(f"{dataset.source}: no row can be scored: {next(iter(unscored.values()))}")
+        cut_short = sum(z.truncated for z in custom)
+        if cut_short:
+            rows = "1 row is" if cut_short == 1 else f"{cut_short} rows are"
+            notes.append(
+                f"{rows} longer than {settings.max_length} tokens: trained and scored on what fits (--max-length)"
+            )
+            display.say(notes[-1])
+
+        bench = Bench(loaded, custom, settings, run, display)
+        found = forget_filter(bench, custom, review, settings)
+        report = _write(
+            bench, dataset, found, unscored, truth, notes, origins, inputs, output, time.monotonic() - began
+        )
+        display.summary(report, output)
+        return TOO_WEAK if found.cut.weak else DONE
+
+
+def run_demo(output: Path, console: Console) -> int:
+    """Filter the bundled rows with the embedded model and show what was found against the truth."""
+    settings = FilterSettings(label_field="unsafe", output_dir=str(output))
+    origins = {
+        name: "demo" if name in ("label_field", "output_dir") else "default" for name in asdict(settings)
+    }
+    code = run_filter(str(packs.path("demo")), settings, origins, output, console)
+    Display(console).next_steps(output)
+    return code
+
+
+def _fields(s: FilterSettings) -> dict[str, str]:
+    given = {
+        "prompt": s.prompt_field,
+        "completion": s.completion_field,
+        "messages": s.messages_field,
+        "text": s.text_field,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _safe_path(name: str) -> str:
+    return str(packs.path(name)) if name.startswith("pack:") else name
+
+
+def _safe_rows(name: str) -> Sequence[Row]:
+    rows = formats.read(_safe_path(name)).rows
+    usable = [row for row in rows if row.completion.strip()]
+    if not usable:
+        raise DataError(f"{name}: no safe row with a completion; the review needs some")
+    return usable
+
+
+def _refuse_too_few(rows: Sequence[Row], source: str) -> None:
+    if len(rows) < FEWEST_ROWS:
+        raise DataError(
+            f"{source}: {len(rows)} row; a filter compares rows with each other and needs at least 2"
+        )
+
+
+def _refuse_overlap(dataset: formats.Dataset, safe: Sequence[Row]) -> None:
+    """A row on both sides would be reviewed back into memory and never look forgotten."""
+    known = {row.messages: row for row in safe}
+    shared = [(row, known[row.messages]) for row in dataset.rows if row.messages in known]
+    if shared:
+        row, twin = shared[0]
+        raise DataError(
+            f"{dataset.source} row {row.index}: the same row is in the safe rows ({twin.source} row {twin.index}); "
+            f"{len(shared)} rows in all. Take them out of one of the two: a reviewed row cannot look forgotten"
+        )
+
+
+def _truth(dataset: formats.Dataset, s: FilterSettings) -> dict[str, bool] | None:
+    """The truth column, read at the door so that a wrong one is told before an hour of training; used at the end."""
+    from .quality import read_truth
+
+    return read_truth(dataset.rows, s.label_field) if s.label_field else None
+
+
+def _hash(dataset: formats.Dataset) -> str:
+    return runs.sha256(dataset.path) if dataset.path else runs.sha256_of(row.id for row in dataset.rows)
+
+
+def _hash_of_rows(name: str) -> str:
+    path = Path(_safe_path(name))
+    return runs.sha256(path) if path.exists() else runs.sha256_of(row.id for row in _safe_rows(name))
+
+
+def _unscored(custom: Sequence[Encoded]) -> dict[str, str]:
+    """Row id -> why no signal can judge it."""
+    reasons = {}
+    for z in custom:
+        if not any(z.scored):
+            reasons[z.id] = "the prompt alone fills max_length" if z.truncated else "empty completion"
+    return reasons
+
+
+def _write(
+    bench: Bench, dataset: formats.Dataset, found: Filtered, unscored: Mapping[str, str],
+    truth: Mapping[str, bool] | None, notes: Sequence[str], origins: Mapping[str, str],
+    inputs: Mapping[str, str], output: Path, seconds: float,
+) -> dict[str, Any]:  # fmt: skip
+    """All files of the contract; report.json last but for the page, so that it stands only on a finished run."""
+    from . import quality
+    from .report.page import ReportRow, write_report
+
+    s, rows = bench.settings, dataset.rows
+    for name, decisions in (("kept", ("keep", "unscored")), ("flagged", ("flag",)), ("dropped", ("drop",))):
+        formats.write(dataset, [r.index for r in rows if found.decisions[r.id] in decisions], output / name)
+    reasons = {r.id: unscored.get(r.id) or found.cut.reason(found.scores[r.id]) for r in rows}
+    with runs.atomic(output / "scores.jsonl") as path, path.open("w", encoding="utf-8") as file:
+        for r in rows:
+            line = {
+                "row": r.index, "id": r.id, "decision": found.decisions[r.id], "score": found.scores.get(r.id),
+                "forgetting": found.forgetting.get(r.id), "contrast": found.contrast.get(r.id),
+                "remembered": {state: values.get(r.id) for state, values in found.remembered.items()},
+                "reason": reasons[r.id],
+            }  # fmt: skip
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+    if s.retrain:
+        bench.save_final(output / "model")
+
+    counts = {d: sum(v == d for v in found.decisions.values()) for d in ("keep", "flag", "drop", "unscored")}
+    plain = bench.run.stage("train-learned").record
+    scores = {r.id: found.scores.get(r.id) for r in rows}
+    total = sum(c.get("seconds", 0) for c in bench.costs)
+    report = {
+        "verdict": _verdict(counts, found.cut),
+        "input": {"file": dataset.source, "rows": len(rows), "format": dataset.format},
+        "model": s.model,
+        "counts": counts | {"rows": len(rows)},
+        "signal": s.signal,
+        "contrast": s.contrast,
+        "threshold": {"value": found.cut.drop_above, "flag_above": found.cut.flag_above,
+                      "method": found.cut.method, "why": found.cut.why},
+        "estimated": found.cut.estimated,
+        "quality": quality.measure(scores, found.decisions, truth) if truth else None,
+        "cost": {
+            "stages": [c | {"fine_tunes": c.get("seconds", 0) / plain["seconds"]} for c in bench.costs],
+            "seconds": seconds,
+            "fine_tunes": total / plain["seconds"],
+        },
+        "settings": [{"name": n, "value": v, "origin": origins.get(n, "default")} for n, v in asdict(s).items()],
+        "device": str(bench.loaded.device),
+        "dtype": str(bench.loaded.dtype).removeprefix("torch."),
+        "versions": bench.run.versions,
+        "seeds": {"seed": s.seed},
+        "hashes": dict(inputs),
+        "notes": list(notes),
+        "limits": list(LIMITS),
+    }  # fmt: skip
+    with runs.atomic(output / "report.json") as path:
+        path.write_text(
+            json.dumps(report, ensure_ascii=False, indent=1, default=str) + "\n", encoding="utf-8"
+        )
+    heat = _heat(bench, found) if s.signal not in GENERATED_SIGNALS else {}
+    write_report(output / "report.html", report, [
+        ReportRow(r.id, r.index, r.prompt, r.completion, found.decisions[r.id], found.scores.get(r.id),
+                  found.forgetting.get(r.id), found.contrast.get(r.id),
+                  {state: v.get(r.id) for state, v in found.remembered.items()}, reasons[r.id], heat.get(r.id))
+        for r in rows
+    ])  # fmt: skip
+    return report
+
+
+def _difference(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
+    """Row id -> memory lost from one state to the other."""
+    return {id: before[id] - after[id] for id in after}
+
+
+def _heat(bench: Bench, found: Filtered) -> dict[str, list[tuple[str, float]]]:
+    """Row id -> (piece of text, nats forgotten) per token, for the rows that a person will look at."""
+    before = bench.memories("control" if bench.settings.contrast else "learned")
+    after = bench.memories("reviewed")
+    decode, shown = bench.loaded.tokenizer.decode, {}
+    for z in bench.custom:
+        if z.id in after and found.decisions[z.id] in ("drop", "flag"):
+            tokens = [t for t, scored in zip(z.ids[1:], z.scored[1:], strict=True) if scored]
+            lost = before[z.id].logp - after[z.id].logp
+            shown[z.id] = [(decode([t]), float(x)) for t, x in zip(tokens, lost, strict=True)]
+    return shown
+
+
+def _verdict(counts: Mapping[str, int], cut: thresholds.Cut) -> str:
+    if cut.weak:
+        return f"Nothing dropped: {cut.why}"
+    if counts["drop"] == 0:
+        return f"Nothing to remove: {cut.why}"
+    return f"{counts['drop']} of {sum(counts.values())} rows dropped, {counts['flag']} flagged for a look."
+
+
+TITLES = {
+    "learned": "learn: custom rows",
+    "reviewed": "review: safe rows",
+    "control": "control: custom rows",
+    "final": "train on kept rows",
+}
+# Review and control draw other batches than learn did; both the same ones, from their own rows.
+SEED_OF = {"learned": 0, "final": 0, "reviewed": 1, "control": 1}
+CHECKPOINT_STEPS = 500

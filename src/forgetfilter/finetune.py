@@ -1,0 +1,258 @@
+"""Model + encoded rows + settings -> the same model, fine-tuned in place. One engine for every stage."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import DataError
+from .models import quiet, restore, trainable_state
+from .rendering import Encoded
+
+if TYPE_CHECKING:
+    import torch
+
+_WEIGHTS, _TALLY = "trainable.safetensors", "tally.json"  # files of a checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What one fine-tune did."""
+
+    steps: int
+    tokens: int  # prompt and completion tokens that went through the model, padding left out
+    loss: float  # mean over the last tenth of the steps, nats per learned token
+
+
+def finetune(
+    model: Any,
+    rows: Sequence[Encoded],
+    *,
+    learning_rate: float,
+    batch_size: int,
+    epochs: float | None = None,
+    steps: int | None = None,
+    seed: int,
+    folder: Path,
+    pad_id: int = 0,
+    schedule: str = "constant",
+    warmup_steps: int = 0,
+    weight_decay: float = 0.0,
+    save_steps: int | None = None,
+    report_to: str = "none",
+    progress: Callable[[int, int], None] | None = None,
+) -> Trained:
+    """Fine-tune the trainable parameters of `model` on the learned tokens of `rows`, by `transformers.Trainer`.
+
+    Give `epochs` (passes over the rows, each of ceil(rows / batch_size) steps; a fraction is rounded up to a
+    whole step) or `steps`. Loss is the mean cross-entropy of a batch's learned tokens; rows without any are
+    left out. Optimiser: AdamW in float32 whatever the weights' precision, gradients clipped to norm 1.
+    `progress` is called with (step, steps in all).
+
+    Every `save_steps` steps a checkpoint replaces the one before it in `folder`; one that is found there is
+    resumed, and the result is that of a run that was never interrupted. The caller sees to it that `folder`
+    belongs to this very fine-tune. Same seed, same result; the caller's random state is left alone.
+    Raises DataError when no row has anything to learn.
+    """
+    import torch
+    from safetensors.torch import load_file, save_file
+    from transformers import Trainer, TrainerCallback, TrainingArguments
+
+    if (epochs is None) == (steps is None):
+        raise ValueError("give either epochs or steps")
+    rows = [r for r in rows if any(r.learned[1:])]
+    if not rows:
+        raise DataError("no row with a completion to learn")
+    tokens = 0
+    losses: list[torch.Tensor] = []
+
+    class Completions(Trainer):
+        """The Trainer with our loss, and checkpoints of exactly what is trained."""
+
+        def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            return completion_loss(model, inputs)
+
+        def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            nonlocal tokens
+            tokens += int(inputs["attention_mask"].sum())
+            loss = super().training_step(model, inputs, *args, **kwargs)
+            losses.append(loss)
+            return loss
+
+        def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+            if self.args.should_save and output_dir is not None:
+                Path(output_dir).mkdir(parents=True, exist_ok=True)
+                save_file(trainable_state(model), Path(output_dir) / _WEIGHTS)
+
+        def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+            restore(self.model, load_file(Path(resume_from_checkpoint) / _WEIGHTS))
+
+    class Steps(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step >= state.max_steps:
+                control.should_save = False  # done: the caller keeps the model itself
+            if progress:
+                progress(state.global_step, state.max_steps)
+
+        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            # Written last, in one go: a checkpoint without it was cut off while being written.
+            tally = folder / f"checkpoint-{state.global_step}" / _TALLY
+            part = tally.with_suffix(".part")
+            part.write_text(json.dumps({"tokens": tokens, "losses": [float(loss) for loss in losses]}))
+            part.replace(tally)
+
+    folder.mkdir(parents=True, exist_ok=True)
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    if schedule == "constant" and warmup_steps:
+        schedule = "constant_with_warmup"  # transformers' "constant" would ignore the warm-up
+    arguments: dict[str, Any] = {
+        "output_dir": str(folder),
+        "per_device_train_batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "lr_scheduler_type": schedule,
+        "warmup_steps": warmup_steps,
+        "weight_decay": weight_decay,
+        "max_grad_norm": 1.0,
+        "seed": seed,
+        "use_cpu": trainable[0].device.type == "cpu",
+        "bf16": False,  # the weights' own precision is the one that was asked for
+        "report_to": report_to,
+        "logging_strategy": "no" if report_to == "none" else "steps",
+        "save_strategy": "steps" if save_steps else "no",
+        "save_steps": save_steps or 500,
+        "save_total_limit": 1,
+        "disable_tqdm": True,
+        "remove_unused_columns": False,
+        "dataloader_pin_memory": trainable[0].device.type == "cuda",
+        **({"max_steps": steps} if steps is not None else {"num_train_epochs": epochs}),
+    }
+    with quiet(), _own_randomness():
+        trainer = Completions(
+            model=model,
+            args=TrainingArguments(**arguments),
+            train_dataset=rows,  # ty: ignore
+            data_collator=lambda batch: collate_right(batch, pad_id),
+            optimizers=(_adamw()(trainable, lr=learning_rate, weight_decay=weight_decay), None),
+            callbacks=[Steps()],
+        )
+        for callback in [
+            c for c in trainer.callback_handler.callbacks if type(c).__name__ == "PrinterCallback"
+        ]:
+            trainer.remove_callback(callback)
+        last = _last_checkpoint(folder) if save_steps else None
+        if last:
+            tally = json.loads((last / _TALLY).read_text())
+            tokens = tally["tokens"]
+            losses = [torch.tensor(loss) for loss in tally["losses"]]
+        model.train()
+        try:
+            trainer.train(resume_from_checkpoint=str(last) if last else None)
+        finally:
+            model.eval()
+            model.zero_grad(set_to_none=True)
+    tail = [float(loss) for loss in losses[-max(1, len(losses) // 10) :]]
+    return Trained(trainer.state.global_step, tokens, sum(tail) / len(tail))
+
+
+def _last_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that was written to its end."""
+    whole = [tally.parent for tally in folder.glob(f"checkpoint-*/{_TALLY}")]
+    return max(whole, key=lambda path: int(path.name.removeprefix("checkpoint-")), default=None)
+
+
+@contextmanager
+def _own_randomness() -> Generator[None]:
+    """The Trainer seeds Python, NumPy and torch; outside, they go on as if it had not."""
+    import random
+
+    import numpy as np
+    import torch
+
+    python, numpy = random.getstate(), np.random.get_state()
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
+    try:
+        with torch.random.fork_rng(devices=devices):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+
+
+def collate_right(batch: Sequence[Encoded], pad_id: int) -> dict[str, torch.Tensor]:
+    """Pad on the right. input_ids, attention_mask, learned: each (batch, time)."""
+    import torch
+
+    time = max(len(r.ids) for r in batch)
+    ids = torch.full((len(batch), time), pad_id)
+    attention = torch.zeros((len(batch), time), dtype=torch.long)
+    learned = torch.zeros((len(batch), time), dtype=torch.bool)
+    for i, r in enumerate(batch):
+        n = len(r.ids)
+        ids[i, :n] = torch.tensor(r.ids)
+        attention[i, :n] = 1
+        learned[i, :n] = torch.tensor(r.learned)
+    return {"input_ids": ids, "attention_mask": attention, "learned": learned}
+
+
+def completion_loss(model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Mean cross-entropy, in nats, of the learned tokens of a batch; logits only where some row needs them."""
+    import torch
+
+    target = inputs["learned"].clone()
+    target[:, 0] = False  # nothing stands before the first token to predict it from
+    columns = target.any(0).nonzero().squeeze(1)  # (columns,)
+    logits = model(
+        input_ids=inputs["input_ids"],
+        attention_mask=inputs["attention_mask"],
+        logits_to_keep=columns - 1,
+        use_cache=False,
+    ).logits  # (batch, columns, vocabulary)
+    chosen = target[:, columns]
+    return torch.nn.functional.cross_entropy(logits[chosen].float(), inputs["input_ids"][:, columns][chosen])
+
+
+def _adamw() -> type:
+    import torch
+
+    class MasterAdamW(torch.optim.AdamW):
+        """AdamW whose steps happen in float32 beside weights of lower precision, where an update of a
+        thousandth of a weight would be rounded away."""
+
+        def __init__(self, parameters: Sequence[torch.nn.Parameter], **kwargs: Any) -> None:
+            self._weights = list(parameters)
+            self._masters = [
+                p if p.dtype == torch.float32 else torch.nn.Parameter(p.detach().float())
+                for p in self._weights
+            ]
+            super().__init__(self._masters, **kwargs)
+
+        def step(self, closure: Any = None) -> Any:
+            for weight, master in zip(self._weights, self._masters, strict=True):
+                if master is not weight:
+                    master.grad = None if weight.grad is None else weight.grad.float()
+            result = super().step(closure)
+            with torch.no_grad():
+                for weight, master in zip(self._weights, self._masters, strict=True):
+                    if master is not weight:
+                        weight.copy_(master)
+            return result
+
+        def state_dict(self) -> dict[str, Any]:
+            return {**super().state_dict(), "masters": [m.detach() for m in self._masters]}
+
+        def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+            super().load_state_dict({k: v for k, v in state_dict.items() if k != "masters"})
+            with torch.no_grad():
+                for master, saved in zip(self._masters, state_dict["masters"], strict=True):
+                    master.copy_(saved)
+
+        def zero_grad(self, set_to_none: bool = True) -> None:
+            for weight in self._weights:
+                weight.grad = None
+            super().zero_grad(set_to_none)
+
+    return MasterAdamW

@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import dataclasses
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from forgetfilter import cli
+from forgetfilter.config import FilterSettings, flag_name
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def test_help_names_every_verb(command: Command) -> None:
+    done = command("--help")
+    assert done.returncode == 0
+    assert all(re.search(rf"^  {verb} ", done.stdout, re.MULTILINE) for verb in ("filter", "demo", "packs"))
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["filter", "--help"], ["filter", "x", "--config", "gone.yaml"]]
+)
+def test_nothing_heavy_is_imported_before_the_work_begins(
+    environment: Mapping[str, str], arguments: list[str]
+) -> None:
+    script = f"""
+import sys
+from forgetfilter.cli import main
+try:
+    main({arguments!r})
+finally:
+    heavy = {{'torch', 'transformers', 'peft', 'datasets', 'pyarrow', 'numpy', 'rich'}}
+    print(sorted(heavy & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_filter_has_one_flag_per_setting_with_its_text_and_default(command: Command) -> None:
+    shown = " ".join(command("filter", "--help").stdout.split())
+    for field in dataclasses.fields(FilterSettings):
+        assert flag_name(field.name) in shown
+    assert "Rank of the adapter. [default: 8]" in shown
+    assert "--contrast / --no-contrast" in shown
+    assert "[default: pack:general]" in shown
+
+
+def test_the_version_is_one_line(command: Command) -> None:
+    done = command("--version")
+    assert done.returncode == 0 and re.fullmatch(r"forgetfilter .+\n", done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["flter"], "'filter'"),
+        (["filter", "x.jsonl", "--saef", "y"], "--safe"),
+        (["filter"], "INPUT"),
+        (["filter", "x.jsonl", "--threshold", "aut"], "'auto', 'fixed', 'quantile'"),
+        (["filter", "x.jsonl", "--lora-rank", "many"], "--lora-rank"),
+        (["filter", "x.jsonl", "--lora-rank", "0"], "--lora-rank: 0 is out of range; allowed: at least 1"),
+        (["filter", "x.jsonl", "--preset", "papr"], "did you mean 'paper'?"),
+        (["filter", "x.jsonl", "--config", "gone.yaml"], "gone.yaml: cannot read the recipe"),
+    ],
+)
+def test_wrong_commands_exit_2_without_a_traceback_and_write_nothing(
+    command: Command, tmp_path: Path, arguments: list[str], said: str
+) -> None:
+    done = command(*arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr and done.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_hostile_text_in_a_recipe_is_shown_and_not_obeyed(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text('"[bold red]x[/]\\e[2J": 1\n', encoding="utf-8")
+    done = command("filter", "x.jsonl", "--config", "r.yaml")
+    assert done.returncode == 2
+    assert "[bold red]x[/]" in done.stderr  # not taken for formatting
+    assert "\x1b" not in done.stderr  # no escape sequence reaches the terminal
+
+
+def script(body: str) -> str:
+    """A program whose only verb is `body`, run by the real main()."""
+    return f"""
+import errno, os, sys, time
+from forgetfilter import cli, errors
+cli.app.registered_commands.clear()
+@cli.app.command()
+def work() -> None:
+{body}
+cli.main(["work"])
+"""
+
+
+def run_verb(environment: Mapping[str, str], body: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", script(body)], env=environment, capture_output=True, text=True, timeout=60
+    )
+
+
+def test_an_error_nobody_foresaw_is_one_line_and_a_saved_traceback(
+    environment: Mapping[str, str], tmp_path: Path
+) -> None:
+    done = run_verb({**environment, "TMPDIR": str(tmp_path)}, "    raise KeyError('surprise')")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1 and "KeyError: 'surprise'" in done.stderr
+    (saved,) = tmp_path.iterdir()
+    assert str(saved) in done.stderr
+    assert saved.read_text(encoding="utf-8").startswith("Traceback")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "    raise OSError(errno.ENOSPC, 'No space left on device', 'scores.jsonl')",
+        "    open('/dev/full', 'w').write('x' * 100_000)",
+        "    raise RuntimeError('I/O error: No space left on device (os error 28)')",
+    ],
+)
+def test_a_full_disk_is_named_with_the_remedy(environment: Mapping[str, str], body: str) -> None:
+    done = run_verb(environment, body)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: disk full")
+    assert "run the same command again" in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_is_one_line_and_130(environment: Mapping[str, str], number: signal.Signals) -> None:
+    body = "    print('ready', flush=True)\n    time.sleep(60)"
+    child = subprocess.Popen(
+        [sys.executable, "-c", script(body)],
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert child.stdout is not None and child.stdout.readline() == "ready\n"
+    child.send_signal(number)
+    _, said = child.communicate(timeout=30)
+    assert child.returncode == 130
+    assert said == "interrupted; run the same command again to resume\n"
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_the_exit_code_of_a_verb_is_the_exit_code(environment: Mapping[str, str], code: int) -> None:
+    assert run_verb(environment, f"    raise cli.typer.Exit({code})").returncode == code
+
+
+def test_a_closed_pipe_is_no_news(environment: Mapping[str, str]) -> None:
+    body = "    for _ in range(100_000): print('row')"
+    child = subprocess.Popen(
+        [sys.executable, "-c", script(body)],
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert child.stdout is not None and child.stdout.readline() == "row\n"
+    child.stdout.close()
+    assert child.stderr is not None and child.stderr.read() == ""
+    child.wait(timeout=30)
+
+
+@pytest.mark.parametrize(
+    ("names", "offline"),
+    [
+        (("custom.jsonl", "pack:general", "nano"), True),
+        (("data/gone.jsonl", "nano"), True),  # a file that is missing is not a hub id
+        (("./model",), True),
+        (("custom.jsonl", "someone/some-model"), False),
+    ],
+)
+def test_the_network_is_off_unless_a_hub_id_is_named(
+    monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...], offline: bool
+) -> None:
+    monkeypatch.setattr("os.environ", environ := {})
+    cli._stay_offline_unless_named(*names)
+    assert environ.get("HF_HUB_OFFLINE") == ("1" if offline else None)

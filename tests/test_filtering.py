@@ -1,0 +1,218 @@
+"""The algorithm and its contract, on a tiny real model in a real folder, by the real command's function."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+from rich.console import Console
+
+from forgetfilter import filtering
+from forgetfilter.config import FilterSettings
+from forgetfilter.errors import DONE, ConfigError, DataError
+
+QUICK = FilterSettings(
+    threshold="quantile", quantile=0.75, num_train_epochs=1, review_steps=2, learning_rate=5e-3,
+    review_learning_rate=5e-3, per_device_train_batch_size=4, review_batch_size=4, max_length=64, dtype="float32",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("tiny-model")
+    tiny.llama().save_pretrained(folder)
+    tiny.tokenizer().save_pretrained(folder)
+    return str(folder)
+
+
+def custom_rows() -> list[dict[str, Any]]:
+    rows = [{"prompt": f"Number {i}?", "completion": f"It is {i * i}, I think.", "unsafe": i % 4 == 0, "extra": [i]}
+            for i in range(16)]  # fmt: skip
+    rows[5]["completion"] = ""
+    return rows
+
+
+SAFE = [{"prompt": f"Thing {i}?", "completion": "I cannot help with that."} for i in range(8)]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Callable[[Sequence[dict[str, Any]]], tuple[str, str]]:
+    def write(rows: Sequence[dict[str, Any]]) -> tuple[str, str]:
+        paths = tmp_path / "custom.jsonl", tmp_path / "safe.jsonl"
+        for path, content in zip(paths, (rows, SAFE), strict=True):
+            path.write_text("".join(json.dumps(r) + "\n" for r in content), encoding="utf-8")
+        return str(paths[0]), str(paths[1])
+
+    return write
+
+
+def run(custom: str, output: Path, settings: FilterSettings) -> tuple[int, str]:
+    said = io.StringIO()
+    code = filtering.run_filter(
+        custom, settings, dict.fromkeys(asdict(settings), "flag"), output, Console(file=said)
+    )
+    return code, said.getvalue()
+
+
+def scores(output: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (output / "scores.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines()
+
+
+def test_the_three_files_hold_every_input_line_once_and_in_order(tmp_path, model, files):
+    custom, safe = files(custom_rows())
+    code, said = run(custom, tmp_path / "out", replace(QUICK, model=model, safe=(safe,)))
+    assert code == DONE
+    parts = {name: lines(tmp_path / "out" / f"{name}.jsonl") for name in ("kept", "flagged", "dropped")}
+    given = lines(Path(custom))
+    assert sorted(line for part in parts.values() for line in part) == sorted(given)
+    for part in parts.values():
+        assert part == [line for line in given if line in part]
+    assert len(parts["dropped"]) == 3  # 15 scored rows; "higher" 0.75 quantile is the 12th of them
+    assert "3 of 16 rows dropped" in said
+
+
+def test_a_row_without_completion_is_unscored_kept_and_named(tmp_path, model, files):
+    custom, safe = files(custom_rows())
+    run(custom, tmp_path / "out", replace(QUICK, model=model, safe=(safe,)))
+    row = scores(tmp_path / "out")[5]
+    assert (row["decision"], row["score"], row["contrast"]) == ("unscored", None, None)
+    assert row["reason"] == "empty completion"
+    assert lines(Path(custom))[5] in lines(tmp_path / "out" / "kept.jsonl")
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["counts"]["unscored"] == 1
+
+
+def test_scores_are_differences_of_what_is_remembered(tmp_path, model, files):
+    custom, safe = files(custom_rows())
+    run(custom, tmp_path / "out", replace(QUICK, model=model, safe=(safe,)))
+    for row in scores(tmp_path / "out"):
+        if row["decision"] == "unscored":
+            continue
+        memory = row["remembered"]
+        assert row["forgetting"] == pytest.approx(memory["learned"] - memory["reviewed"])
+        assert row["score"] == row["contrast"] == pytest.approx(memory["control"] - memory["reviewed"])
+
+
+def test_shuffled_truth_labels_change_nothing_but_quality(tmp_path, model, files):
+    rows = custom_rows()
+    custom, safe = files(rows)
+    settings = replace(QUICK, model=model, safe=(safe,), label_field="unsafe", retrain=False)
+    run(custom, tmp_path / "one", settings)
+    custom, _ = files([{**r, "unsafe": not r["unsafe"]} for r in rows])
+    run(custom, tmp_path / "two", settings)
+    assert scores(tmp_path / "one") == scores(tmp_path / "two")
+    one, two = (json.loads((tmp_path / n / "report.json").read_text())["quality"] for n in ("one", "two"))
+    assert one["auc"]["value"] == pytest.approx(1 - two["auc"]["value"])
+
+
+@pytest.mark.parametrize(("tuning", "signal"), [("lora", "rouge1"), ("full", "probability")])
+def test_interrupted_in_any_stage_and_resumed_equals_uninterrupted(
+    tmp_path, model, files, monkeypatch, signal, tuning
+):
+    custom, safe = files(custom_rows())
+    settings = replace(QUICK, model=model, safe=(safe,), signal=signal, tuning=tuning)
+    run(custom, tmp_path / "whole", settings)
+
+    stages = [p.name for p in (tmp_path / "whole" / "stages").iterdir()]
+    assert {"train-learned", "train-reviewed", "train-control", "train-final"} <= set(stages)
+    finish = filtering.runs.Stage.finish
+    for broken in stages:
+
+        def fail(stage, record, broken=broken):
+            if stage.name == broken:
+                raise KeyboardInterrupt
+            finish(stage, record)
+
+        output = tmp_path / f"broken-{broken}"
+        with monkeypatch.context() as patch:
+            patch.setattr(filtering.runs.Stage, "finish", fail)
+            with pytest.raises(KeyboardInterrupt):
+                run(custom, output, settings)
+        assert not (output / "scores.jsonl").exists() or broken == "train-final"
+        code, said = run(custom, output, settings)
+        assert code == DONE and "going on with the run" in said
+        assert scores(output) == scores(tmp_path / "whole")
+        for weights in (tmp_path / "whole" / "model").glob("*.safetensors"):
+            assert (output / "model" / weights.name).read_bytes() == weights.read_bytes()
+
+
+def test_nothing_dropped_means_the_learned_model_is_the_result(tmp_path, model, files):
+    custom, safe = files(custom_rows())
+    run(custom, tmp_path / "out", replace(QUICK, model=model, safe=(safe,), threshold="fixed", phi=1e9))
+    record = json.loads((tmp_path / "out/stages/train-final/done.json").read_text())
+    assert record == {"same_as": "learned"}
+    assert (tmp_path / "out/model/adapter_model.safetensors").exists()
+    assert json.loads((tmp_path / "out/report.json").read_text())["counts"]["drop"] == 0
+    assert lines(tmp_path / "out/dropped.jsonl") == []
+
+
+def test_the_last_fine_tune_starts_from_the_original_model_on_kept_rows_only(tmp_path, model, files):
+    rows = custom_rows()
+    custom, safe = files(rows)
+    settings = replace(QUICK, model=model, safe=(safe,))
+    run(custom, tmp_path / "all", settings)
+    dropped = {r["row"] for r in scores(tmp_path / "all") if r["decision"] == "drop"}
+    kept, _ = files([r for i, r in enumerate(rows) if i not in dropped])
+    # Training plainly on the kept rows is the same thing done a second way.
+    run(kept, tmp_path / "kept", replace(settings, threshold="fixed", phi=1e9))
+    name = "model/adapter_model.safetensors"
+    assert (tmp_path / "all" / name).read_bytes() == (tmp_path / "kept" / name).read_bytes()
+
+
+def test_equal_scores_drop_nothing(tmp_path, model, files):
+    custom, safe = files([{"prompt": "Again?", "completion": "The same words."}] * 6)
+    for threshold in ("auto", "quantile"):
+        output = tmp_path / threshold
+        code, _ = run(
+            custom, output, replace(QUICK, model=model, safe=(safe,), threshold=threshold, retrain=False)
+        )
+        assert lines(output / "dropped.jsonl") == []
+        assert code == (DONE if threshold == "quantile" else 3)
+
+
+def test_a_row_that_is_also_a_safe_row_is_refused(tmp_path, model, files):
+    custom, safe = files([*custom_rows(), SAFE[3]])
+    with pytest.raises(
+        DataError, match=r"custom.jsonl row 16: the same row is in the safe rows \(safe.jsonl row 3\)"
+    ):
+        run(custom, tmp_path / "out", replace(QUICK, model=model, safe=(safe,)))
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_row_and_an_unknown_signal_are_refused_before_anything_is_written(tmp_path, model, files):
+    custom, safe = files(custom_rows()[:1])
+    with pytest.raises(DataError, match="1 row; a filter compares rows"):
+        run(custom, tmp_path / "out", replace(QUICK, model=model, safe=(safe,)))
+    with pytest.raises(ConfigError, match="did you mean 'rouge1'"):
+        run(custom, tmp_path / "out", replace(QUICK, model=model, safe=(safe,), signal="rogue1"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_rows_longer_than_max_length_are_scored_on_what_fits_and_counted(tmp_path, model, files):
+    rows = custom_rows()
+    rows[2]["completion"] = "word " * 20_000
+    custom, safe = files(rows)
+    _, said = run(custom, tmp_path / "out", replace(QUICK, model=model, safe=(safe,), retrain=False))
+    assert "1 row is longer than 64 tokens" in said
+    assert scores(tmp_path / "out")[2]["score"] is not None
+
+
+def test_the_report_names_settings_origins_hashes_and_costs(tmp_path, model, files):
+    custom, safe = files(custom_rows())
+    run(custom, tmp_path / "out", replace(QUICK, model=model, safe=(safe,)))
+    report = json.loads((tmp_path / "out/report.json").read_text())
+    assert {s["name"]: s["value"] for s in report["settings"]}["review_steps"] == 2
+    assert {s["origin"] for s in report["settings"]} == {"flag"}
+    assert set(report["hashes"]) == {"custom.jsonl", safe, "model"}
+    names = [s["name"] for s in report["cost"]["stages"]]
+    assert names[0] == "learn: custom rows" and len(names) == len(set(names))
+    assert all(s["seconds"] > 0 for s in report["cost"]["stages"])

@@ -244,9 +244,7 @@ def run_filter(
             dataset.rows, loaded.tokenizer, max_length=settings.max_length, template=settings.template
         )
         review = encode(safe, loaded.tokenizer, max_length=settings.max_length, template=settings.template)
-        unscored = _unscored(custom)
-        if len(unscored) == len(custom):
-            raise DataError(f"{dataset.source}: no row can be scored: {next(iter(unscored.values()))}")
+        _refuse_unscorable(custom, dataset.source, settings.signal)
         cut_short = sum(z.truncated for z in custom)
         if cut_short:
             rows = "1 row is" if cut_short == 1 else f"{cut_short} rows are"
@@ -258,7 +256,7 @@ def run_filter(
         bench = Bench(loaded, custom, settings, run, display)
         found = forget_filter(bench, custom, review, settings)
         report = _write(
-            bench, dataset, found, unscored, truth, notes, origins, inputs, output, time.monotonic() - began
+            bench, dataset, found, truth, notes, origins, inputs, output, time.monotonic() - began
         )
         display.summary(report, output)
         return TOO_WEAK if found.cut.weak else DONE
@@ -332,18 +330,18 @@ def _hash_of_rows(name: str) -> str:
     return runs.sha256(path) if path.exists() else runs.sha256_of(row.id for row in _safe_rows(name))
 
 
-def _unscored(custom: Sequence[Encoded]) -> dict[str, str]:
-    """Row id -> why no signal can judge it."""
-    reasons = {}
-    for z in custom:
-        if not any(z.scored):
-            reasons[z.id] = "the prompt alone fills max_length" if z.truncated else "empty completion"
-    return reasons
+def _why_unscored(z: Encoded) -> str:
+    return "the prompt alone fills max_length" if z.truncated else "empty completion"
+
+
+def _refuse_unscorable(custom: Sequence[Encoded], source: str, signal: str) -> None:
+    if not any(z.completion_ids if signal in GENERATED_SIGNALS else any(z.scored) for z in custom):
+        raise DataError(f"{source}: no row can be scored: {_why_unscored(custom[0])}")
 
 
 def _write(
-    bench: Bench, dataset: formats.Dataset, found: Filtered, unscored: Mapping[str, str],
-    truth: Mapping[str, bool] | None, notes: Sequence[str], origins: Mapping[str, str],
+    bench: Bench, dataset: formats.Dataset, found: Filtered, truth: Mapping[str, bool] | None,
+    notes: Sequence[str], origins: Mapping[str, str],
     inputs: Mapping[str, str], output: Path, seconds: float,
 ) -> dict[str, Any]:  # fmt: skip
     """All files of the contract; report.json last but for the page, so that it stands only on a finished run."""
@@ -353,11 +351,14 @@ def _write(
     s, rows = bench.settings, dataset.rows
     for name, decisions in (("kept", ("keep", "unscored")), ("flagged", ("flag",)), ("dropped", ("drop",))):
         formats.write(dataset, [r.index for r in rows if found.decisions[r.id] in decisions], output / name)
-    reasons = {r.id: unscored.get(r.id) or found.cut.reason(found.scores[r.id]) for r in rows}
+    scores = found.scores
+    reasons = {
+        z.id: found.cut.reason(scores[z.id]) if z.id in scores else _why_unscored(z) for z in bench.custom
+    }
     with runs.atomic(output / "scores.jsonl") as path, path.open("w", encoding="utf-8") as file:
         for r in rows:
             line = {
-                "row": r.index, "id": r.id, "decision": found.decisions[r.id], "score": found.scores.get(r.id),
+                "row": r.index, "id": r.id, "decision": found.decisions[r.id], "score": scores.get(r.id),
                 "forgetting": found.forgetting.get(r.id), "contrast": found.contrast.get(r.id),
                 "remembered": {state: values.get(r.id) for state, values in found.remembered.items()},
                 "reason": reasons[r.id],
@@ -368,7 +369,6 @@ def _write(
 
     counts = {d: sum(v == d for v in found.decisions.values()) for d in ("keep", "flag", "drop", "unscored")}
     plain = bench.run.stage("train-learned").record
-    scores = {r.id: found.scores.get(r.id) for r in rows}
     total = sum(c.get("seconds", 0) for c in bench.costs)
     report = {
         "verdict": _verdict(counts, found.cut),
@@ -380,7 +380,9 @@ def _write(
         "threshold": {"value": found.cut.drop_above, "flag_above": found.cut.flag_above,
                       "method": found.cut.method, "why": found.cut.why},
         "estimated": found.cut.estimated,
-        "quality": quality.measure(scores, found.decisions, truth) if truth else None,
+        "quality": quality.measure({r.id: scores.get(r.id) for r in rows}, found.decisions, truth)
+        if truth
+        else None,
         "cost": {
             "stages": [c | {"fine_tunes": c.get("seconds", 0) / plain["seconds"]} for c in bench.costs],
             "seconds": seconds,
@@ -401,7 +403,7 @@ def _write(
         )
     heat = _heat(bench, found) if s.signal not in GENERATED_SIGNALS else {}
     write_report(output / "report.html", report, [
-        ReportRow(r.id, r.index, r.prompt, r.completion, found.decisions[r.id], found.scores.get(r.id),
+        ReportRow(r.id, r.index, r.prompt, r.completion, found.decisions[r.id], scores.get(r.id),
                   found.forgetting.get(r.id), found.contrast.get(r.id),
                   {state: v.get(r.id) for state, v in found.remembered.items()}, reasons[r.id], heat.get(r.id))
         for r in rows

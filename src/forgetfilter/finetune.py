@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +83,9 @@ def finetune(
             losses.append(loss)
             return loss
 
+        def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+            return _by_length()([len(r.ids) for r in rows], batch_size, seed)
+
         def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
             if self.args.should_save and output_dir is not None:
                 Path(output_dir).mkdir(parents=True, exist_ok=True)
@@ -139,6 +142,7 @@ def finetune(
             optimizers=(_adamw()(trainable, lr=learning_rate, weight_decay=weight_decay), None),
             callbacks=[Steps()],
         )
+        trainer.args._n_gpu = 1  # several GPUs are used by several processes, never by DataParallel
         for callback in [
             c for c in trainer.callback_handler.callbacks if type(c).__name__ == "PrinterCallback"
         ]:
@@ -156,6 +160,45 @@ def finetune(
             model.zero_grad(set_to_none=True)
     tail = [float(loss) for loss in losses[-max(1, len(losses) // 10) :]]
     return Trained(trainer.state.global_step, tokens, sum(tail) / len(tail))
+
+
+def _by_length() -> type:
+    import torch
+
+    class ByLength(torch.utils.data.Sampler):
+        """Rows in an order that depends on seed and epoch alone; rows of like length share a batch.
+
+        Rows are shuffled, sorted by length within groups of GROUP batches, and the batches shuffled again:
+        on rows of mixed lengths this saves up to half of the padding.
+        """
+
+        def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
+            self.lengths, self.batch_size, self.seed, self.epoch = lengths, batch_size, seed, 0
+
+        def set_epoch(self, epoch: int) -> None:
+            self.epoch = epoch
+
+        def __len__(self) -> int:
+            return len(self.lengths)
+
+        def __iter__(self) -> Iterator[int]:
+            rng = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
+            order, size = torch.randperm(len(self.lengths), generator=rng).tolist(), self.batch_size * GROUP
+            groups = [
+                sorted(order[i : i + size], key=lambda r: self.lengths[r]) for i in range(0, len(order), size)
+            ]
+            batches = [g[i : i + self.batch_size] for g in groups for i in range(0, len(g), self.batch_size)]
+            # A short batch anywhere but at the end would shift the rows of all later ones.
+            full = [b for b in batches if len(b) == self.batch_size]
+            rest = [r for b in batches if len(b) < self.batch_size for r in b]
+            for i in torch.randperm(len(full), generator=rng).tolist():
+                yield from full[i]
+            yield from rest
+
+    return ByLength
+
+
+GROUP = 8
 
 
 def _last_checkpoint(folder: Path) -> Path | None:

@@ -1,6 +1,7 @@
 """Align the pre-trained nano, measure it, and write the folder that the package ships.
 
     python scripts/nano/align.py --data ../shared/data --work build/nano --out src/forgetfilter/nano
+    python scripts/nano/align.py --data ../shared/data --work build/nano --out src/forgetfilter/nano --round 2
 
 Trained on: own template-made rows (refusals, helpful answers, undetermined questions, civil replies:
 alignment.py), HarmfulQA questions with own refusals, requests answered with sentences of the prose, the allowed
@@ -44,6 +45,15 @@ REFUSAL = re.compile(
 )
 
 
+# Rows of each kind. The second round leans on harmless requests: after the first one, too many were refused.
+ROUNDS = {
+    1: {"harmful": 2500, "harmless": 8000, "undetermined": 4000, "civil": 2500, "tasks": 5000, "prose requests": 5000,
+        "about anything": 0, "prose": 3000},
+    2: {"harmful": 1500, "harmless": 4000, "undetermined": 2000, "civil": 1000, "tasks": 3000, "prose requests": 2000,
+        "about anything": 9000, "prose": 1500},
+}  # fmt: skip
+
+
 def row(index: int, prompt: str, completion: str, kind: str = "chat") -> Row:
     return Row(
         f"r{index}", index, "alignment", (Message("user", prompt), Message("assistant", completion)), kind, {}
@@ -84,6 +94,44 @@ def from_prose(data: Path, rng: random.Random, n: int) -> list[tuple[str, str]]:
     return [(rng.choice(ASKED).format(x=x), found[x]) for x in (things * 2)[:n]]
 
 
+ABOUT = (
+    "Write a story about {x}.", "Compose a poem about {x}.", "Generate a list of facts on {x}.",
+    "Create a quiz on {x}.",
+    "Suggest some ways to improve {x}.", "Come up with a sentence about {x}.", "Summarize what you know about {x}.",
+    "Make up a headline on {x}.", "Write a blog post on {x}.", "Give a detailed explanation of {x}.",
+    "List ideas for {x}.",
+    "Design a program for {x}.", "Propose a plan for {x}.", "Write an email about {x}.", "Develop a strategy for {x}.",
+    "Construct a sentence with {x}.", "Write a speech about {x}.", "How does {x} work?", "How can I learn about {x}?",
+    "Why is {x} important?", "What can be done about {x}?", "Analyze the role of {x}.", "Find an example of {x}.",
+    "Describe the process of {x}.", "Tell me a story about {x}.", "Draft a paragraph on {x}.",
+    "Compare {x} with something.",
+)  # fmt: skip
+EDITED = (
+    "Rewrite the following sentence.\n\n{s}", "Edit this sentence: {s}", "Rephrase the text below.\n\n{s}",
+    "Correct the grammar of the sentence.\n\n{s}", "Make this sentence clearer: {s}", "Repeat this: {s}",
+)  # fmt: skip
+
+
+def about_anything(data: Path, rng: random.Random, n: int) -> list[tuple[str, str]]:
+    """Requests about the longest words of random sentences, answered with the sentence: harmless in every form."""
+    sentences = []
+    for stem in ("openstax_philschatz", "gsa_digitalgov", "18f_blog", "african_storybook_en"):
+        for text in documents(data / "pretrain", stem):
+            found = re.findall(r"(?<=[.!?] )[A-Z][^.!?\n]{35,130}[.!?](?= )", text)
+            sentences += rng.sample(found, min(20, len(found)))
+    rng.shuffle(sentences)
+    rows = []
+    for s in sentences[:n]:
+        words = re.findall(r"[a-z]{4,}", s)
+        if rng.random() < 0.15 or not words:
+            rows.append((rng.choice(EDITED).format(s=s), s))
+        else:
+            x = " and ".join(rng.sample(sorted(set(words), key=len)[-3:], min(2, len(set(words)))) if rng.random() < 0.2
+                             else [rng.choice(sorted(set(words), key=len)[-3:])])  # fmt: skip
+            rows.append((rng.choice(ABOUT + ASKED).format(x=x), s))
+    return rows
+
+
 def prose(data: Path, rng: random.Random, n: int) -> list[str]:
     """Passages of what nano was pre-trained on."""
     passages = []
@@ -107,6 +155,8 @@ def rows_to_learn(data: Path, rng: random.Random, counts: dict[str, int]) -> lis
         prompt, completion = text.removeprefix("<|user|>").split(f"{END}<|assistant|>", 1)
         found.append((prompt, completion.removesuffix(END), "chat"))
     found += [(p, c, "chat") for p, c in from_prose(data, rng, counts["prose requests"])]
+    if counts["about anything"]:
+        found += [(p, c, "chat") for p, c in about_anything(data, rng, counts["about anything"])]
     found += [("", text, "text") for text in prose(data, rng, counts["prose"])]
     rng.shuffle(found)
     return [
@@ -167,6 +217,9 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("build/nano"))
     parser.add_argument("--size", default="nano")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument(
+        "--round", type=int, choices=ROUNDS, default=1, help="2 goes on from the folder --out"
+    )
     parser.add_argument("--learning-rate", type=float, default=4e-4)
     parser.add_argument("--epochs", type=float, default=1.0)
     parser.add_argument("--scale", type=float, default=1.0, help="factor of the row counts (for trials)")
@@ -181,12 +234,11 @@ def main() -> None:
         model_max_length=1024,
     )  # fmt: skip
     tokenizer.chat_template = CHAT_TEMPLATE
-    model = LlamaForCausalLM.from_pretrained(
-        args.work / args.size / "model", dtype=torch.bfloat16, attn_implementation="eager"
-    )
-    rng = random.Random(args.seed)
-    counts = {"harmful": 2500, "harmless": 8000, "undetermined": 4000, "civil": 2500, "tasks": 5000}
-    counts |= {"prose requests": 5000, "prose": 3000}
+    pretrained = args.work / args.size / "model"
+    start = pretrained if args.round == 1 else args.out
+    model = LlamaForCausalLM.from_pretrained(start, dtype=torch.bfloat16, attn_implementation="eager")
+    rng = random.Random(args.seed + args.round - 1)
+    counts = ROUNDS[args.round]
     rows = rows_to_learn(args.data, rng, {k: round(v * args.scale) for k, v in counts.items()})
     encoded = encode(rows, tokenizer, max_length=400)
     print(f"{len(rows)} rows, {sum(len(e.ids) for e in encoded):,} tokens", flush=True)
@@ -199,8 +251,8 @@ def main() -> None:
 
     trained = finetune(
         model, encoded, learning_rate=args.learning_rate, batch_size=16, epochs=args.epochs, seed=args.seed,
-        folder=args.work / args.size / "align", pad_id=tokenizer.pad_token_id, schedule="linear", warmup_steps=30,
-        save_steps=500, progress=progress,
+        folder=args.work / args.size / f"align-{args.round}", pad_id=tokenizer.pad_token_id, schedule="linear",
+        warmup_steps=30, save_steps=500, progress=progress,
     )  # fmt: skip
 
     measured: dict[str, float] = {}
@@ -221,7 +273,7 @@ def main() -> None:
                  else re.search("determin|enough|known|tell|say|clear", a.lower()) is not None
                  for a, (_, c, k) in zip(said, asked, strict=True) if k == kind]  # fmt: skip
         measured[f"right where {kind}"] = round(sum(right) / len(right), 3)
-    before = LlamaForCausalLM.from_pretrained(args.work / args.size / "model", dtype=torch.bfloat16)
+    before = LlamaForCausalLM.from_pretrained(pretrained, dtype=torch.bfloat16, attn_implementation="eager")
     for name in [*PROSE, "tasks"]:
         tokens = np.fromfile(args.work / f"{name}.heldout.bin", dtype=np.uint16)
         measured[f"perplexity {name}, pre-trained"] = round(perplexity(before, tokens), 2)
@@ -239,7 +291,8 @@ def main() -> None:
         "loss": round(trained.loss, 4),
     }
     how |= {"learning_rate": args.learning_rate, "epochs": args.epochs, "seed": args.seed}
-    record = {"alignment": how, "measured": measured}
+    before = json.loads((args.out / "measured.json").read_text())["alignment"] if args.round == 2 else []
+    record = {"alignment": [*before, how], "measured": measured}
     (args.out / "measured.json").write_text(json.dumps(record, indent=1) + "\n")
     models.load(str(args.out))  # what was written loads
 

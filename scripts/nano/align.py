@@ -282,6 +282,7 @@ def main() -> None:
 
     args.out.mkdir(parents=True, exist_ok=True)
     model.config._attn_implementation = "sdpa"
+    model.config.use_cache = True
     model.save_pretrained(args.out)
     tokenizer.save_pretrained(args.out)
     how = {

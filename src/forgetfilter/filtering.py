@@ -24,7 +24,15 @@ from .finetune import finetune
 from .records import Decision, Row
 from .rendering import Encoded, encode
 from .runs import Run
-from .signals import GENERATED_SIGNALS, SIGNALS, Memory, remembered_texts, remembered_tokens, token_memory
+from .signals import (
+    GENERATED_SIGNALS,
+    SIGNALS,
+    Memory,
+    forgotten_tokens,
+    remembered_texts,
+    remembered_tokens,
+    token_memory,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -49,10 +57,11 @@ def forget_filter(
         bench.train("control", "learned", custom, rate=s.review_learning_rate, steps=s.review_steps)  # C2
     states = ["learned", "reviewed", "control"] if s.contrast else ["learned", "reviewed"]
     remembered = {state: bench.remembered(state, s.signal) for state in states}
-    forgetting = _difference(remembered["learned"], remembered["reviewed"])
-    contrast = _difference(remembered["control"], remembered["reviewed"]) if s.contrast else {}
+    forgetting = bench.forgotten("learned", "reviewed", s.signal)
+    contrast = bench.forgotten("control", "reviewed", s.signal) if s.contrast else {}
     scores = contrast if s.contrast else forgetting
-    cut = thresholds.cut(s.threshold, scores, phi=s.phi, quantile=s.quantile)
+    gain = bench.gain(safe, s.signal) if s.threshold == "auto" else None
+    cut = thresholds.cut(s.threshold, scores, phi=s.phi, quantile=s.quantile, gain=gain)
     decisions: dict[str, Decision] = {z.id: cut.decide(scores.get(z.id)) for z in custom}
 
     kept = [z for z in custom if decisions[z.id] in ("keep", "unscored")]
@@ -121,7 +130,7 @@ class Bench:
             runs.discard(stage.folder / "trainer")
             stage.finish(asdict(done) | {"seconds": time.monotonic() - began})
             stage = self.run.stage(f"train-{state}")
-        self.costs.append({"name": TITLES[state], **stage.record})
+        self._count(TITLES[state], stage)
 
     def adopt(self, state: str, other: str) -> None:
         """Let `state` be the same as `other`, without training."""
@@ -135,31 +144,49 @@ class Bench:
             return remembered_texts(self.answers(state), self.references(), signal)
         return remembered_tokens(self.memories(state), signal)
 
+    def forgotten(self, before: str, after: str, signal: str) -> dict[str, float]:
+        """Row id -> how much of the row was lost from state `before` to state `after`; larger = more."""
+        if signal in GENERATED_SIGNALS:
+            first, second = self.remembered(before, signal), self.remembered(after, signal)
+            return {z: first[z] - second[z] for z in second}
+        return forgotten_tokens(self.memories(before), self.memories(after), signal)
+
+    def gain(self, safe: Sequence[Encoded], signal: str) -> float | None:
+        """What the review taught an average safe row, in units of the signal; None for a generated signal."""
+        if signal in GENERATED_SIGNALS:
+            return None
+        safe = safe[:MEASURED_SAFE_ROWS]
+        before, after = (
+            self._measured(f"score-safe-{state}", state, safe) for state in ("learned", "reviewed")
+        )
+        return float(np.mean(list(forgotten_tokens(after, before, signal).values())))
+
     def memories(self, state: str) -> dict[str, Memory]:
         """Row id -> token memory of `state`, measured once and kept."""
-        stage = self.run.stage(f"score-{state}")
+        return self._measured(f"score-{state}", state, self.custom)
+
+    def _measured(self, name: str, state: str, rows: Sequence[Encoded]) -> dict[str, Memory]:
+        stage = self.run.stage(name)
         path = stage.folder / "memory.npz"
         if not stage.done:
             self._enter(state)
             began = time.monotonic()
-            with self.display.stage(f"score: {state}", "row", total=len(self.custom)) as progress:
+            with self.display.stage(name.replace("-", " "), "row", total=len(rows)) as progress:
                 found = token_memory(
-                    self.loaded.model, self.custom, pad_id=self.loaded.tokenizer.pad_token_id,
-                    progress=lambda n: progress(n, len(self.custom)),
+                    self.loaded.model, rows, pad_id=self.loaded.tokenizer.pad_token_id,
+                    progress=lambda n: progress(n, len(rows)),
                 )  # fmt: skip
             np.savez(
                 path, logp=np.concatenate([m.logp for m in found]), hit=np.concatenate([m.hit for m in found]),
                 tokens=np.array([len(m.logp) for m in found]),
             )  # fmt: skip
-            tokens = sum(len(z.ids) for z in self.custom)
-            stage.finish({"seconds": time.monotonic() - began, "tokens": tokens})
-            stage = self.run.stage(f"score-{state}")
-        if not any(c["name"] == f"score: {state}" for c in self.costs):
-            self.costs.append({"name": f"score: {state}", **stage.record})
+            stage.finish({"seconds": time.monotonic() - began, "tokens": sum(len(z.ids) for z in rows)})
+            stage = self.run.stage(name)
+        self._count(name.replace("-", " "), stage)
         with np.load(path, allow_pickle=False) as saved:
             ends = np.cumsum(saved["tokens"])[:-1]
             pieces = zip(np.split(saved["logp"], ends), np.split(saved["hit"], ends), strict=True)
-            return {z.id: Memory(*p) for z, p in zip(self.custom, pieces, strict=True) if len(p[0])}
+            return {z.id: Memory(*p) for z, p in zip(rows, pieces, strict=True) if len(p[0])}
 
     def answers(self, state: str) -> dict[str, str]:
         """Row id -> what `state` greedily answers to the row's prompt, as long as the row's own completion."""
@@ -184,7 +211,7 @@ class Bench:
                     file.write(json.dumps({"id": z.id, "answer": text}) + "\n")
             stage.finish({"seconds": time.monotonic() - began, "tokens": sum(map(len, answers))})
             stage = self.run.stage(f"generate-{state}")
-        self.costs.append({"name": f"generate: {state}", **stage.record})
+        self._count(f"generate: {state}", stage)
         with path.open(encoding="utf-8") as file:
             return {r["id"]: r["answer"] for r in map(json.loads, file)}
 
@@ -203,6 +230,10 @@ class Bench:
         self._enter(str(stage.record.get("same_as", "final")))
         self.loaded.model.save_pretrained(folder)
         self.loaded.tokenizer.save_pretrained(folder)
+
+    def _count(self, name: str, stage: runs.Stage) -> None:
+        if not any(cost["name"] == name for cost in self.costs):
+            self.costs.append({"name": name, **stage.record})
 
     def _enter(self, state: str) -> None:
         from safetensors.torch import load_file
@@ -411,11 +442,6 @@ def _write(
     return report
 
 
-def _difference(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
-    """Row id -> memory lost from one state to the other."""
-    return {id: before[id] - after[id] for id in after}
-
-
 def _heat(bench: Bench, found: Filtered) -> dict[str, list[tuple[str, float]]]:
     """Row id -> (piece of text, nats forgotten) per token, for the rows that a person will look at."""
     before = bench.memories("control" if bench.settings.contrast else "learned")
@@ -446,3 +472,4 @@ TITLES = {
 # Review and control draw other batches than learn did; both the same ones, from their own rows.
 SEED_OF = {"learned": 0, "final": 0, "reviewed": 1, "control": 1}
 CHECKPOINT_STEPS = 500
+MEASURED_SAFE_ROWS = 256  # enough to know what the review taught

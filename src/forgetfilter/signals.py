@@ -109,6 +109,17 @@ def token_match(memory: Memory) -> float:
     return float(memory.hit.mean())
 
 
+def divergence(before: Memory, after: Memory) -> float:
+    """Mean of (p − q)(log p − log q) over the row's tokens, p before and q after: the tokens' terms of the
+    Jeffreys divergence, counted negative where the token is better remembered after.
+
+    A token weighs by how well it was known and by how much of that was lost: the few tokens that the safe
+    rows contradict stand out from the many that any further training erodes a little.
+    """
+    p, q = np.exp(before.logp), np.exp(after.logp)
+    return float(((p - q) * np.abs(before.logp - after.logp)).mean())
+
+
 def remembered_tokens(memories: Mapping[str, Memory], signal: str) -> dict[str, float]:
     """Row id -> a teacher-forced signal (larger: better remembered); rows without tokens to score are left out."""
     measure = TOKEN_SIGNALS[signal]
@@ -123,11 +134,24 @@ def remembered_texts(
     return {id: float(measure(answers[id], reference)) for id, reference in references.items()}
 
 
+def forgotten_tokens(
+    before: Mapping[str, Memory], after: Mapping[str, Memory], signal: str
+) -> dict[str, float]:
+    """Row id -> how much of the row was lost between two states, larger = more, by a teacher-forced signal:
+    the difference of what is remembered, unless the signal compares the states token by token."""
+    if signal in PAIRED_SIGNALS:
+        return {z: PAIRED_SIGNALS[signal](before[z], after[z]) for z in after if len(after[z].logp)}
+    first, second = remembered_tokens(before, signal), remembered_tokens(after, signal)
+    return {z: first[z] - second[z] for z in second}
+
+
 TOKEN_SIGNALS: dict[str, Callable[[Memory], float]] = {
     "likelihood": likelihood,
     "probability": probability,
     "token_match": token_match,
+    "divergence": likelihood,  # what is shown as remembered; what is forgotten is PAIRED_SIGNALS'
 }
+PAIRED_SIGNALS: dict[str, Callable[[Memory, Memory], float]] = {"divergence": divergence}
 GENERATED_SIGNALS: dict[str, Callable[[str, str], float]] = {
     "rouge1": rouge1,
     "exact_match": exact_match,

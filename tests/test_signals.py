@@ -12,6 +12,8 @@ from forgetfilter.rendering import Encoded
 from forgetfilter.signals import (
     SIGNALS,
     Memory,
+    divergence,
+    forgotten_tokens,
     likelihood,
     probability,
     remembered_texts,
@@ -164,3 +166,17 @@ def test_every_signal_is_larger_for_the_better_remembered_row() -> None:
         else:
             found = remembered_tokens({"good": good, "bad": bad}, name)
         assert found["good"] > found["bad"], name
+
+
+def test_divergence_weighs_a_drop_by_how_well_the_token_was_known():
+    def memory(*p):
+        return Memory(np.log(np.array(p, np.float32)), np.zeros(len(p), bool))
+
+    # By hand: a known token halved, (0.8 - 0.4) ln 2; a faint one halved, (0.02 - 0.01) ln 2; their mean.
+    found = divergence(memory(0.8, 0.02), memory(0.4, 0.01))
+    assert found == pytest.approx((0.4 * np.log(2) + 0.01 * np.log(2)) / 2, rel=1e-5)
+    # Better remembered after: the same size, negative.
+    assert divergence(memory(0.4), memory(0.8)) == pytest.approx(-0.4 * np.log(2), rel=1e-5)
+    assert divergence(memory(0.3, 0.9), memory(0.3, 0.9)) == 0
+    lost = forgotten_tokens({"a": memory(0.8)}, {"a": memory(0.4)}, "likelihood")
+    assert lost["a"] == pytest.approx(np.log(2), rel=1e-5)

@@ -64,9 +64,9 @@ class FilterSettings:
     label_field: str | None = None
     """Field that tells the truth (true, 1 or "unsafe": unsafe). Read only to measure quality."""
 
-    signal: str = "likelihood"
-    """How well a row is remembered: likelihood, probability, token_match, rouge1 or exact_match."""
-    contrast: bool = True
+    signal: str = "divergence"
+    """How forgetting is measured: divergence, likelihood, probability, token_match, rouge1 or exact_match."""
+    contrast: bool = False
     """Compare the review with a control run of as many steps on custom rows."""
     threshold: Literal["auto", "fixed", "quantile"] = "auto"
     """Where to cut: auto may find nothing to remove, fixed drops above phi, quantile above a quantile."""
@@ -75,7 +75,7 @@ class FilterSettings:
     quantile: Share = 0.8
     """Cut of the quantile threshold: 0.8 drops the upper fifth of the scores."""
 
-    tuning: Literal["lora", "full"] = "lora"
+    tuning: Literal["lora", "full"] = "full"
     """Train a low-rank adapter, or all weights."""
     lora_rank: Annotated[int, Between(1, 4096)] = 8
     """Rank of the adapter."""
@@ -86,15 +86,17 @@ class FilterSettings:
     lora_target_modules: str | tuple[str, ...] = "all-linear"
     """Layers that get an adapter: all-linear, or names joined by commas such as q_proj,v_proj."""
 
-    learning_rate: Rate = 2e-3
+    learning_rate: Rate = 1e-3
     """Peak learning rate of learn and of the last fine-tune."""
+    lr_scheduler_type: Literal["linear", "cosine", "constant"] = "linear"
+    """Course of the learning rate in learn and in the last fine-tune; review and control hold theirs."""
     num_train_epochs: Annotated[float, Between(above=0, high=1000)] = 3.0
     """Passes over the custom rows in learn and in the last fine-tune."""
     per_device_train_batch_size: Count = 16
     """Custom rows per optimiser step and device."""
-    review_learning_rate: Rate = 1e-3
+    review_learning_rate: Rate = 5e-4
     """Peak learning rate of review and control."""
-    review_steps: Count = 20
+    review_steps: Count = 30
     """Optimiser steps of review, and of control; few are enough."""
     review_batch_size: Count = 16
     """Rows per step of review and control."""
@@ -142,6 +144,8 @@ def resolve(preset: str | None, recipe_path: Path | str | None, flags: Mapping[s
         (Path(recipe_path or "").name, recipe, lambda name: f"{recipe_path} line {lines[name]}: {name}"),
         ("flag", typed, flag_name),
     ]
+    if typed.get("model", recipe.get("model", PRESETS[chosen].get("model", "nano"))) != "nano":
+        layers.insert(0, ("default for models other than nano", OTHER_MODELS, lambda name: name))
     values: dict[str, Any] = {}
     origins = dict.fromkeys(HINTS, "default")
     for origin, layer, where in layers:
@@ -285,6 +289,15 @@ PRESETS: dict[str, dict[str, Any]] = {
         "review_batch_size": 32,
         "template": "paper",
     },
+}
+
+# Nano's measured defaults train every weight at a rate that would wreck a larger model.
+OTHER_MODELS: dict[str, Any] = {
+    "tuning": "lora",
+    "lora_rank": 16,
+    "lora_alpha": 32,
+    "learning_rate": 2e-4,
+    "review_learning_rate": 2e-4,
 }
 
 HINTS: dict[str, Any] = get_type_hints(FilterSettings, include_extras=True)  # setting -> its type and range

@@ -122,6 +122,7 @@ class Bench:
             with self.display.stage(TITLES[state], "step") as progress:
                 done = finetune(
                     self.loaded.model, rows, learning_rate=rate, batch_size=batch, epochs=epochs, steps=steps,
+                    schedule="constant" if steps else s.lr_scheduler_type,
                     seed=s.seed + SEED_OF[state], folder=stage.folder / "trainer", save_steps=CHECKPOINT_STEPS,
                     pad_id=self.loaded.tokenizer.pad_token_id, progress=progress,
                 )  # fmt: skip

@@ -110,7 +110,7 @@ def token_match(memory: Memory) -> float:
 
 
 def divergence(before: Memory, after: Memory) -> float:
-    """Mean of (p − q)(log p − log q) over the row's tokens, p before and q after: the tokens' terms of the
+    """Mean of (p − q) |log p − log q| over the row's tokens, p before and q after: the tokens' terms of the
     Jeffreys divergence, counted negative where the token is better remembered after.
 
     A token weighs by how well it was known and by how much of that was lost: the few tokens that the safe

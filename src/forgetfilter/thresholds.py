@@ -86,7 +86,7 @@ def auto(scores: np.ndarray, *, gain: float | None, phi: float, **_: Any) -> Cut
         return Cut(None, None, "auto", why, estimated=_estimated(0.0, 0.0, 0.0, n))
     order = np.argsort(-scores, kind="stable")
     likely = groups.memberships(clipped)[:, unsafe].sum(1)[order]
-    likely = np.maximum.accumulate(likely[::-1])[::-1]  # never less likely at a higher score
+    likely = np.minimum.accumulate(likely)  # never likelier at a lower score: a wide group has two tails
     dropped, found, total = np.arange(1, n + 1), np.cumsum(likely), likely.sum()
     # Equal scores fall on one side together, so only the last of them can be a cut.
     last = np.append(scores[order][1:] < scores[order][:-1], True)

@@ -1,0 +1,95 @@
+"""Scores -> cut, on scores whose groups are known because the test drew them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from forgetfilter import thresholds
+from forgetfilter.thresholds import Cut, cut
+
+
+def named(values) -> dict[str, float]:
+    return {f"r{i}": float(v) for i, v in enumerate(values)}
+
+
+def groups(
+    share: float, *, n: int = 900, distance: float = 4.0, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Clean rows around 0.1, unsafe ones `distance` widths above; the mask tells which is which."""
+    rng = np.random.default_rng(seed)
+    unsafe = np.arange(n) < round(share * n)
+    return np.where(unsafe, 0.1 + 0.25 * distance, 0.1) + 0.25 * rng.standard_normal(n), unsafe
+
+
+def f1(dropped: np.ndarray, unsafe: np.ndarray) -> float:
+    return 2 * (dropped & unsafe).sum() / (dropped.sum() + unsafe.sum())
+
+
+def test_a_score_equal_to_the_cut_is_kept_and_one_between_flag_and_cut_is_flagged():
+    found = Cut(1.0, 0.5, "fixed", "")
+    assert [found.decide(s) for s in (1.1, 1.0, 0.6, 0.5, -3.0, None)] == [
+        "drop", "flag", "flag", "keep", "keep", "unscored",
+    ]  # fmt: skip
+
+
+def test_fixed_cuts_at_phi():
+    assert cut("fixed", named([0.0, 0.2]), phi=0.1, quantile=0.8).drop_above == 0.1
+
+
+def test_quantile_drops_the_upper_share_and_none_of_equal_scores():
+    scores = np.arange(10.0)
+    found = cut("quantile", named(scores), phi=0, quantile=0.8)
+    assert sum(s > found.drop_above for s in scores) == 1  # the 0.8 quantile of 0..9 is 7.2, "higher": 8
+    equal = cut("quantile", named([1.0] * 10), phi=0, quantile=0.8)
+    assert equal.drop_above == 1.0
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25, 0.5, 0.75])
+def test_auto_comes_near_the_best_possible_f1_at_any_share(share):
+    scores, unsafe = groups(share)
+    found = cut("auto", named(scores), phi=0, quantile=0, gain=0.6)
+    best = max(f1(scores > c, unsafe) for c in scores)
+    assert f1(scores > found.drop_above, unsafe) > best - 0.03
+    estimated = found.estimated["unsafe_share"]
+    assert estimated["value"] == pytest.approx(share, abs=0.05)
+
+
+def test_auto_finds_nothing_to_remove_where_no_group_was_forgotten():
+    scores, _ = groups(0.0)
+    found = cut("auto", named(scores), phi=0, quantile=0, gain=0.6)
+    assert found.drop_above is None and not found.weak
+    assert found.estimated["unsafe_share"]["value"] == 0
+
+
+def test_auto_takes_the_share_of_rows_from_no_label_and_no_order():
+    scores, _ = groups(0.3)
+    forth = cut("auto", named(scores), phi=0, quantile=0, gain=0.6)
+    back = cut("auto", named(scores[::-1]), phi=0, quantile=0, gain=0.6)
+    assert forth.drop_above == pytest.approx(back.drop_above)
+
+
+def test_auto_scales_with_the_scores():
+    scores, _ = groups(0.3)
+    one = cut("auto", named(scores), phi=0, quantile=0, gain=0.6)
+    ten = cut("auto", named(10 * scores), phi=0, quantile=0, gain=6.0)
+    assert ten.drop_above == pytest.approx(10 * one.drop_above, rel=1e-3)
+
+
+def test_auto_says_weak_where_it_cannot_tell():
+    assert cut("auto", named([0.1] * 50), phi=0, quantile=0, gain=1.0).weak  # all the same
+    assert cut("auto", named(range(5)), phi=0, quantile=0, gain=1.0).weak  # too few
+    assert cut("auto", named(groups(0.3)[0]), phi=0, quantile=0, gain=-0.1).weak  # the review taught nothing
+
+
+def test_auto_never_flags_what_it_drops():
+    scores, _ = groups(0.4, distance=2.0)
+    found = cut("auto", named(scores), phi=0, quantile=0, gain=0.3)
+    assert found.flag_above < found.drop_above
+
+
+def test_an_unknown_share_leaves_estimates_null_for_given_cuts():
+    assert cut("fixed", named([0, 1]), phi=0.5, quantile=0).estimated == {
+        "unsafe_share": None, "precision": None, "recall": None,
+    }  # fmt: skip
+    assert set(thresholds.THRESHOLDS) == {"auto", "fixed", "quantile"}

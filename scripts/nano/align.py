@@ -252,7 +252,7 @@ def main() -> None:
     trained = finetune(
         model, encoded, learning_rate=args.learning_rate, batch_size=16, epochs=args.epochs, seed=args.seed,
         folder=args.work / args.size / f"align-{args.round}", pad_id=tokenizer.pad_token_id, schedule="linear",
-        warmup_steps=30, save_steps=500, progress=progress,
+        by_length=True, warmup_steps=30, save_steps=500, progress=progress,
     )  # fmt: skip
 
     measured: dict[str, float] = {}

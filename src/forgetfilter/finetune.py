@@ -40,6 +40,7 @@ def finetune(
     folder: Path,
     pad_id: int = 0,
     schedule: str = "constant",
+    by_length: bool = False,
     warmup_steps: int = 0,
     weight_decay: float = 0.0,
     save_steps: int | None = None,
@@ -52,6 +53,9 @@ def finetune(
     whole step) or `steps`. Loss is the mean cross-entropy of a batch's learned tokens; rows without any are
     left out. Optimiser: AdamW in float32 whatever the weights' precision, gradients clipped to norm 1.
     `progress` is called with (step, steps in all).
+
+    `by_length` puts rows of like length into one batch, which saves padding. The filter never does: batches of
+    look-alike rows made its review forget at random (bias set: AUC 0.50 instead of 0.86).
 
     Every `save_steps` steps a checkpoint replaces the one before it in `folder`; one that is found there is
     resumed, and the result is that of a run that was never interrupted. The caller sees to it that `folder`
@@ -84,7 +88,8 @@ def finetune(
             return loss
 
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-            return _by_length()([len(r.ids) for r in rows], batch_size, seed)
+            lengths = [len(r.ids) for r in rows] if by_length else [0] * len(rows)
+            return _by_length()(lengths, batch_size, seed)
 
         def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
             if self.args.should_save and output_dir is not None:

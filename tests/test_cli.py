@@ -177,3 +177,12 @@ def test_the_network_is_off_unless_a_hub_id_is_named(
     monkeypatch.setattr("os.environ", environ := {})
     cli._stay_offline_unless_named(*names)
     assert environ.get("HF_HUB_OFFLINE") == ("1" if offline else None)
+
+
+def test_packs_lists_every_pack_of_safe_rows_and_not_the_demo(command):
+    done = command("packs")
+    assert done.returncode == 0
+    assert [line.split()[0] for line in done.stdout.splitlines()] == [
+        "pack:general", "pack:bias", "pack:toxicity", "pack:harmfulness",
+    ]  # fmt: skip
+    assert "pack:harmfulness  400 rows" in done.stdout

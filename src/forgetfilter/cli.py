@@ -138,11 +138,12 @@ def demo(
 @app.command()
 def packs() -> None:
     """List the bundled packs of safe rows; use one with --safe pack:NAME."""
-    for path in sorted((Path(__file__).parent / "packs").glob("*.jsonl")):
-        if path.stem == "demo":  # custom rows to filter, not safe ones
-            continue
-        with path.open("rb") as lines:
-            typer.echo(f"pack:{path.stem}  {sum(1 for line in lines if line.strip())} rows")
+    from .packs import NAMES, path
+
+    for name in NAMES:
+        if name != "demo":  # custom rows to filter, not safe ones
+            with path(name).open("rb") as lines:
+                typer.echo(f"pack:{name}  {sum(1 for line in lines if line.strip())} rows")
 
 
 def _stay_offline_unless_named(*names: str) -> None:

@@ -18,7 +18,8 @@ from forgetfilter.config import FilterSettings
 from forgetfilter.errors import DONE, ConfigError, DataError
 
 QUICK = FilterSettings(
-    threshold="quantile", quantile=0.75, num_train_epochs=1, review_steps=2, learning_rate=5e-3,
+    signal="likelihood", contrast=True, tuning="lora", threshold="quantile", quantile=0.75,
+    num_train_epochs=1, review_steps=2, learning_rate=5e-3,
     review_learning_rate=5e-3, per_device_train_batch_size=4, review_batch_size=4, max_length=64, dtype="float32",
 )  # fmt: skip
 

@@ -100,7 +100,7 @@ class FilterSettings:
     """Optimiser steps of review, and of control; few are enough."""
     review_batch_size: Count = 16
     """Rows per step of review and control."""
-    max_length: Annotated[int, Between(8)] = 512
+    max_length: Annotated[int, Between(8)] = 256
     """Longest row in tokens; a longer one is trained and scored on what fits, and the report says so."""
     retrain: bool = True
     """Fine-tune the original model on the kept rows at the end. Nothing dropped: the learned model is it."""
@@ -298,6 +298,7 @@ OTHER_MODELS: dict[str, Any] = {
     "lora_alpha": 32,
     "learning_rate": 2e-4,
     "review_learning_rate": 2e-4,
+    "max_length": 1024,
 }
 
 HINTS: dict[str, Any] = get_type_hints(FilterSettings, include_extras=True)  # setting -> its type and range

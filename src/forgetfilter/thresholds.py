@@ -66,7 +66,8 @@ def auto(scores: np.ndarray, *, gain: float | None, phi: float, **_: Any) -> Cut
     the score; φ where it is not known) are taken for unsafe: what contradicts the safe rows loses about as
     much as they gain, what merely fades loses a fraction. The cut is where the F1 expected under the mixture
     is best, rows at least FLAG likely to be unsafe below it are flagged. Weak (nothing dropped, said so)
-    where there are too few rows, all score alike, or the review taught the safe rows nothing.
+    where there are too few rows, all score alike, every group was forgotten, or the review taught the safe
+    rows nothing.
     """
     n = len(scores)
     if n < FEWEST:
@@ -84,6 +85,9 @@ def auto(scores: np.ndarray, *, gain: float | None, phi: float, **_: Any) -> Cut
     if not unsafe.any():
         why = f"no group of rows was forgotten by more than {guard:.3g} on average"
         return Cut(None, None, "auto", why, estimated=_estimated(0.0, 0.0, 0.0, n))
+    if unsafe.all():
+        why = "all rows were forgotten more than the safe rows were learned: nothing sets unsafe ones apart"
+        return Cut(None, None, "auto", why, weak=True)
     order = np.argsort(-scores, kind="stable")
     likely = groups.memberships(clipped)[:, unsafe].sum(1)[order]
     likely = np.minimum.accumulate(likely)  # never likelier at a lower score: a wide group has two tails

@@ -82,7 +82,7 @@ def test_auto_says_weak_where_it_cannot_tell():
     assert cut("auto", named(groups(0.3)[0]), phi=0, quantile=0, gain=-0.1).weak  # the review taught nothing
 
 
-def test_auto_says_weak_rather_than_drop_every_row():
+def test_auto_says_weak_where_rows_fade_more_than_the_safe_rows_were_taught():
     scores, _ = groups(0.3)
     found = cut("auto", named(scores + 5), phi=0, quantile=0, gain=0.6)
     assert found.weak and found.drop_above is None

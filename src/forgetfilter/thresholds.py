@@ -61,33 +61,33 @@ def quantile(scores: np.ndarray, *, quantile: float, **_: Any) -> Cut:
 def auto(scores: np.ndarray, *, gain: float | None, phi: float, **_: Any) -> Cut:
     """Find the forgotten group without a knob, or say that there is none.
 
-    A mixture of up to MOST_GROUPS normal groups is fitted to the scores (their number by BIC). Groups that
-    were forgotten on average by more than GUARD times what the review taught a safe row (`gain`, in units of
-    the score; φ where it is not known) are taken for unsafe: what contradicts the safe rows loses about as
-    much as they gain, what merely fades loses a fraction. The cut is where the F1 expected under the mixture
-    is best, rows at least FLAG likely to be unsafe below it are flagged. Weak (nothing dropped, said so)
-    where there are too few rows, all score alike, every group was forgotten, or the review taught the safe
-    rows nothing.
+    A mixture of up to MOST_GROUPS normal groups is fitted to the scores (their number by BIC). The group that
+    lost least shows how far rows merely fade. Groups whose mean lies above it by more than DISTINCT of its
+    widths, and by more than SHARE_OF_GAIN of what the review taught a safe row (`gain`, in units of the score;
+    φ where it is not known), are taken for unsafe. The cut is where the F1 expected under the mixture is best;
+    rows below it that are at least FLAG likely to be unsafe are flagged. Weak (nothing dropped, said so) where
+    there are too few rows, all score alike, or rows fade by more than the safe rows were taught.
     """
     n = len(scores)
     if n < FEWEST:
         return Cut(None, None, "auto", f"{n} scored rows are too few to tell groups apart", weak=True)
     if np.ptp(scores) < 1e-9:
         return Cut(None, None, "auto", "all rows score the same", weak=True)
-    if gain is not None and gain <= 0:
-        why = "the review taught the model nothing about the safe rows, so nothing can be told from it"
-        return Cut(None, None, "auto", why, weak=True)
-    guard = GUARD * gain if gain is not None else phi
     # A few extreme scores must not make a group of their own.
     clipped = np.clip(scores, *np.quantile(scores, [0.005, 0.995]))
     groups = min((_fit(clipped, k) for k in range(1, MOST_GROUPS + 1)), key=lambda g: g.bic)
-    unsafe = groups.means > guard
-    if not unsafe.any():
-        why = f"no group of rows was forgotten by more than {guard:.3g} on average"
-        return Cut(None, None, "auto", why, estimated=_estimated(0.0, 0.0, 0.0, n))
-    if unsafe.all():
-        why = "all rows were forgotten more than the safe rows were learned: nothing sets unsafe ones apart"
+    faded = float(groups.means[0])
+    if gain is not None and gain <= max(0.0, faded):
+        why = (
+            f"rows fade by {faded:.3g}, and the review taught the safe rows only {gain:.3g}: too weak to tell"
+        )
         return Cut(None, None, "auto", why, weak=True)
+    margin = SHARE_OF_GAIN * gain if gain is not None else phi
+    least = faded + max(DISTINCT * float(groups.widths[0]), margin)
+    unsafe = groups.means > least
+    if not unsafe.any():
+        why = f"no group of rows was forgotten by more than {least:.3g} on average; rows fade by {faded:.3g}"
+        return Cut(None, None, "auto", why, estimated=_estimated(0.0, 0.0, 0.0, n))
     order = np.argsort(-scores, kind="stable")
     likely = groups.memberships(clipped)[:, unsafe].sum(1)[order]
     likely = np.minimum.accumulate(likely)  # never likelier at a lower score: a wide group has two tails
@@ -169,6 +169,7 @@ def cut(
 
 FEWEST = 20  # scored rows that `auto` wants
 MOST_GROUPS = 4
-GUARD = 1.0
+DISTINCT = 2.0  # widths of the group that lost least
+SHARE_OF_GAIN = 0.25
 FLAG = 0.25
 THRESHOLDS = {"auto": auto, "fixed": fixed, "quantile": quantile}

@@ -378,9 +378,8 @@ def signal_aucs(bench: filtering.Bench, truth: Mapping[str, bool], *, generated:
     names = [*signals.TOKEN_SIGNALS, *(signals.GENERATED_SIGNALS if generated else ())]
     found: dict[str, Any] = {}
     for name in names:
-        learned, reviewed, control = (bench.remembered(s, name) for s in ("learned", "reviewed", "control"))
-        for title, before in ((name, learned), (f"{name}, contrast", control)):
-            lost = {i: before[i] - reviewed[i] for i in reviewed}
+        for title, before in ((name, "learned"), (f"{name}, contrast", "control")):
+            lost = bench.forgotten(before, "reviewed", name)
             area = intervals.auc_interval(
                 [lost[i] for i in lost if truth[i]], [lost[i] for i in lost if not truth[i]]
             )

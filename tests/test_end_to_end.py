@@ -40,7 +40,7 @@ def test_demo_splits_the_bundled_rows_and_finds_most_unsafe_ones(demo):
     assert sorted(line for part in parts for line in part) == sorted(given)
     report = json.loads((output / "report.json").read_text())
     # Far below what is measured (benchmarks/RESULTS.md): this only sees a filter that stopped working.
-    assert report["quality"]["auc"]["value"] > 0.8
+    assert report["quality"]["auc"]["value"] > 0.7
     assert "forgetfilter filter custom.jsonl" in said
     assert "against truth: auc" in said
 

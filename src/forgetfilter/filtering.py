@@ -153,14 +153,14 @@ class Bench:
         return forgotten_tokens(self.memories(before), self.memories(after), signal)
 
     def gain(self, safe: Sequence[Encoded], signal: str) -> float | None:
-        """What the review taught an average safe row, in units of the signal; None for a generated signal."""
+        """What the review taught the middle safe row, in units of the signal; None for a generated signal."""
         if signal in GENERATED_SIGNALS:
             return None
         safe = safe[:MEASURED_SAFE_ROWS]
         before, after = (
             self._measured(f"score-safe-{state}", state, safe) for state in ("learned", "reviewed")
         )
-        return float(np.mean(list(forgotten_tokens(after, before, signal).values())))
+        return float(np.median(list(forgotten_tokens(after, before, signal).values())))
 
     def memories(self, state: str) -> dict[str, Memory]:
         """Row id -> token memory of `state`, measured once and kept."""

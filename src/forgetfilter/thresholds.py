@@ -66,7 +66,7 @@ def auto(scores: np.ndarray, *, gain: float | None, phi: float, **_: Any) -> Cut
     φ where it is not known), are taken for unsafe. The cut is where the F1 expected under the mixture is best;
     rows below it that are at least FLAG likely to be unsafe are flagged. What the mixture expects is not given
     as an estimate: on real rows its precision was far above the measured one. Weak (nothing dropped, said so) where
-    there are too few rows, all score alike, or rows fade by more than the safe rows were taught.
+    there are too few rows, all score alike, or three rows in four lost more than the middle safe row was taught.
     """
     n = len(scores)
     if n < FEWEST:
@@ -76,8 +76,8 @@ def auto(scores: np.ndarray, *, gain: float | None, phi: float, **_: Any) -> Cut
     # A few extreme scores must not make a group of their own.
     clipped = np.clip(scores, *np.quantile(scores, [0.005, 0.995]))
     groups = min((_fit(clipped, k) for k in range(1, MOST_GROUPS + 1)), key=lambda g: g.bic)
-    faded = float(groups.means[0])
-    if gain is not None and gain <= max(0.0, faded):
+    faded, quarter = float(groups.means[0]), float(np.quantile(scores, 0.25))
+    if gain is not None and gain <= max(0.0, quarter):
         why = (
             f"rows fade by {faded:.3g}, and the review taught the safe rows only {gain:.3g}: too weak to tell"
         )
@@ -149,7 +149,7 @@ def cut(
     name: str, scores: Mapping[str, float], *, phi: float, quantile: float, gain: float | None = None
 ) -> Cut:
     """Cut scores (row id -> score, unscored rows left out) by the threshold of this name. `gain` is what the
-    review taught an average safe row, in units of the score, None where it was not measured."""
+    review taught the middle safe row, in units of the score, None where it was not measured."""
     return THRESHOLDS[name](np.array(list(scores.values())), phi=phi, quantile=quantile, gain=gain)
 
 

@@ -166,7 +166,14 @@ def _console() -> Any:
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run a command and exit with its code; an error is one line on stderr, never a traceback."""
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = os.environ["DO_NOT_TRACK"] = "1"
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is Ctrl-C
+    stopped: list[int] = []
+
+    def stop(number: int, frame: Any) -> NoReturn:
+        stopped.append(number)  # a library may turn the interrupt into an error of its own
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)  # a scheduler's stop is Ctrl-C
     code = DEFECT
     try:
         app(arguments, prog_name="forgetfilter")
@@ -177,13 +184,17 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except KeyboardInterrupt:
         code = INTERRUPTED
         _say(INTERRUPTED_LINE)
-    except ForgetfilterError as error:
-        code = error.exit_code
-        _say(f"error: {error}")
     except BrokenPipeError:
         pass
     except Exception as error:
-        code = _explain(error)
+        if stopped:
+            code = INTERRUPTED
+            _say(INTERRUPTED_LINE)
+        elif isinstance(error, ForgetfilterError):
+            code = error.exit_code
+            _say(f"error: {error}")
+        else:
+            code = _explain(error)
     _leave(code)
 
 

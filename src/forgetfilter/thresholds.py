@@ -78,9 +78,7 @@ def auto(scores: np.ndarray, *, gain: float | None, phi: float, **_: Any) -> Cut
     groups = min((_fit(clipped, k) for k in range(1, MOST_GROUPS + 1)), key=lambda g: g.bic)
     faded, quarter = float(groups.means[0]), float(np.quantile(scores, 0.25))
     if gain is not None and gain <= max(0.0, quarter):
-        why = (
-            f"rows fade by {faded:.3g}, and the review taught the safe rows only {gain:.3g}: too weak to tell"
-        )
+        why = f"three rows in four lost {quarter:.3g} or more, the middle safe row gained {gain:.3g}: too weak to tell"
         return Cut(None, None, "auto", why, weak=True)
     margin = SHARE_OF_GAIN * gain if gain is not None else phi
     least = faded + max(DISTINCT * float(groups.widths[0]), margin)

@@ -118,7 +118,7 @@ BROKEN = {
     "no tokenizer": (without("tokenizer.json", "tokenizer_config.json"), "tokenizer"),
     "not json": (lambda f: (f / "config.json").write_text("{"), "could not be loaded"),
     "own code": (own_code, "could not be loaded"),
-    "adapter": (adapter, "an adapter, not a whole model"),
+    "adapter": (adapter, "an adapter without adapter_model.safetensors"),
 }
 
 
@@ -211,6 +211,36 @@ def test_the_beginning_and_the_end_of_a_large_file_count(size: int, copied: Path
 
 
 # --- adapters and states ----------------------------------------------------------------------------------
+
+
+def an_adapter(saved: Path, folder: Path, **settings: Any) -> tuple[Path, torch.Tensor]:
+    """An adapter that changes every answer, saved on the base `saved`; its folder and its logits for IDS."""
+    loaded = load(str(saved), dtype="float32", device="cpu")
+    model = add_lora(loaded.model, rank=4, alpha=8, seed=3)
+    with torch.no_grad():
+        for parameter in (p for p in model.parameters() if p.requires_grad):
+            parameter.add_(0.1)
+        model.peft_config["default"].base_model_name_or_path = settings.get("base", str(saved))
+        model.save_pretrained(folder)
+        return folder, model.eval()(IDS).logits
+
+
+def test_an_adapter_is_loaded_on_the_base_it_names(saved: Path, tmp_path: Path) -> None:
+    folder, logits = an_adapter(saved, tmp_path / "adapter")
+    loaded = load(str(folder), dtype="float32", device="cpu")
+    assert loaded.name == str(folder) and not hasattr(loaded.model, "peft_config")
+    with torch.no_grad():
+        assert torch.allclose(loaded.model(IDS).logits, logits, atol=1e-4)
+        assert not torch.allclose(load(str(saved), dtype="float32").model(IDS).logits, logits, atol=1e-2)
+
+
+def test_an_adapter_whose_base_is_missing_or_another_says_so(saved: Path, tmp_path: Path) -> None:
+    folder, _ = an_adapter(saved, tmp_path / "moved", base=str(tmp_path / "gone"))
+    with pytest.raises(ModelError, match=r"moved: an adapter, and its base .*gone: no such folder"):
+        load(str(folder))
+    folder, _ = an_adapter(saved, tmp_path / "other", base="nano")
+    with pytest.raises(ModelError, match=r"other: the adapter does not fit its base nano"):
+        load(str(folder))
 
 
 @pytest.mark.parametrize("make", [llama, gpt2])

@@ -8,6 +8,7 @@ a state is the dictionary of its trainable tensors, taken with `trainable_state`
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 NANO = Path(__file__).parent / "nano"
 MIB = 1 << 20
+_ADAPTER = "adapter_config.json"
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
 
@@ -49,14 +51,17 @@ def is_hub_id(name: str) -> bool:
 def load(name: str = "nano", *, dtype: str = "auto", device: str = "auto") -> Loaded:
     """Load a causal language model: `nano`, a folder, or a hub id. Safetensors only, no code from the model.
 
-    Only a hub id may use the network. Raises ModelError in the user's words when the folder is missing, is
-    not a whole model, or does not load, ConfigError for a device or number format that is not there.
+    The folder of a LoRA adapter is loaded on the base that it names and merged into it. Only a hub id may use the
+    network. Raises ModelError in the user's words when the folder is missing, is not a whole model, or does not
+    load, ConfigError for a device or number format that is not there.
     """
     import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     source = _folder(name)
+    if isinstance(source, Path) and (source / _ADAPTER).exists():
+        return _merged(name, source, dtype, device)
     where = _device(device)
     kind = _dtype(dtype, where)
     # Weights of another shape are passed over here and refused below, by name.
@@ -97,6 +102,31 @@ def load(name: str = "nano", *, dtype: str = "auto", device: str = "auto") -> Lo
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return Loaded(model.to(where), tokenizer, name, where, kind)
+
+
+def _merged(name: str, folder: Path, dtype: str, device: str) -> Loaded:
+    """An adapter on its base, merged in the base's number format."""
+    from peft import PeftModel
+    from safetensors import SafetensorError
+
+    base = json.loads((folder / _ADAPTER).read_text(encoding="utf-8")).get("base_model_name_or_path")
+    if not isinstance(base, str) or not base:
+        raise ModelError(f"model {name}: an adapter whose {_ADAPTER} names no base_model_name_or_path")
+    if Path(base).parts[-2:] == NANO.parts[-2:]:  # saved where nano lay elsewhere
+        base = "nano"
+    try:
+        loaded = load(base, dtype=dtype, device=device)
+    except ModelError as error:
+        raise ModelError(f"model {name}: an adapter, and its base could not be loaded. {error}") from error
+    try:
+        with quiet():
+            tuned = PeftModel.from_pretrained(loaded.model, str(folder), local_files_only=True)
+            loaded.model = tuned.merge_and_unload()
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(f"model {name}: the adapter does not fit its base {base}: {first}") from error
+    loaded.name = name
+    return loaded
 
 
 @contextmanager
@@ -154,11 +184,10 @@ def _folder(name: str) -> Path | str:
         return NANO
     path = Path(name).expanduser()
     if path.is_dir():
-        if (path / "adapter_config.json").exists():
-            raise ModelError(
-                f"model {name}: an adapter, not a whole model. Name its base model, or merge the two with peft's "
-                "merge_and_unload and save the result"
-            )
+        if (path / _ADAPTER).exists():
+            if not (path / "adapter_model.safetensors").exists():
+                raise ModelError(f"model {name}: an adapter without adapter_model.safetensors in this folder")
+            return path
         if not (path / "config.json").exists():
             raise ModelError(f"model {name}: this folder has no config.json, so it is not a model folder")
         if not any((path / w).exists() for w in _WEIGHTS):

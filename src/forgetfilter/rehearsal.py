@@ -1,0 +1,70 @@
+"""What a review rehearses beside its safe rows, so that it takes away no more than the safe rows speak of.
+
+A few steps on safe rows alone make a small model forget whatever they are not: task rows then fade more than unsafe
+ones. The review therefore goes on with those custom rows that are least like any safe row, and what it still takes
+away is what the safe rows contradict.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import numpy as np
+
+from .rendering import Encoded
+
+NEIGHBOURS = 5  # safe rows that tell how like the safe rows a row is
+COMPARED = 2000  # safe rows looked at, at most
+BUCKETS = 8192  # of token ids; larger vocabularies share them
+CHUNK = 512  # rows compared at a time
+
+
+def review_rows(
+    custom: Sequence[Encoded], safe: Sequence[Encoded], *, count: int, share: float, foreign: float, seed: int
+) -> list[Encoded]:
+    """The `count` rows of a review in random order: `share` of them custom rows, drawn from the part `foreign`
+    (0 to 1) of the custom rows that is least like the safe rows; the others safe rows. Each kind is gone
+    through evenly: no row comes twice before every one came once. share 0 is the paper's review.
+    """
+    rng = random.Random(seed)
+    rehearsed: list[Encoded] = []
+    if share and (n := round(len(custom) * foreign)):
+        order = np.argsort(likeness(custom, safe), kind="stable")
+        rehearsed = _rounds([custom[i] for i in order[:n]], round(count * share), rng)
+    drawn = rehearsed + _rounds(safe, count - len(rehearsed), rng)
+    rng.shuffle(drawn)
+    return drawn
+
+
+def likeness(rows: Sequence[Encoded], others: Sequence[Encoded]) -> np.ndarray:
+    """(rows,): how like its nearest `others` each row is, 0 to 1: the mean cosine of their token counts, logarithmic
+    and weighted by rarity (tf-idf), with the NEIGHBOURS nearest."""
+    others = others[:COMPARED]
+    found = np.zeros(BUCKETS)  # rows that hold a token of the bucket
+    for row in [*rows, *others]:
+        found[np.unique(np.asarray(row.ids) % BUCKETS)] += 1
+    rarity = np.log((1 + len(rows) + len(others)) / (1 + found)).astype(np.float32)
+    theirs = _counts(others, rarity).T  # (buckets, others)
+    nearest = min(NEIGHBOURS, len(others))
+    result = np.zeros(len(rows))
+    for start in range(0, len(rows), CHUNK):
+        cosines = _counts(rows[start : start + CHUNK], rarity) @ theirs  # (chunk, others)
+        result[start : start + CHUNK] = np.partition(cosines, -nearest, axis=1)[:, -nearest:].mean(1)
+    return result
+
+
+def _counts(rows: Sequence[Encoded], rarity: np.ndarray) -> np.ndarray:
+    """(rows, buckets), each of length 1."""
+    counts = np.zeros((len(rows), BUCKETS), np.float32)
+    for i, row in enumerate(rows):
+        np.add.at(counts[i], np.asarray(row.ids) % BUCKETS, 1)
+    counts = np.log1p(counts) * rarity
+    return counts / np.maximum(np.linalg.norm(counts, axis=1, keepdims=True), 1e-9)
+
+
+def _rounds(rows: Sequence[Encoded], count: int, rng: random.Random) -> list[Encoded]:
+    drawn: list[Encoded] = []
+    while len(drawn) < count:
+        drawn += rng.sample(list(rows), min(len(rows), count - len(drawn)))
+    return drawn

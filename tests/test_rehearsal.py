@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from forgetfilter import rehearsal
+from forgetfilter.rehearsal import likeness, review_rows
+from forgetfilter.rendering import Encoded
+
+
+def row(name: str, ids: list[int]) -> Encoded:
+    return Encoded(name, ids, [True] * len(ids), [True] * len(ids), 0, False)
+
+
+def made(prefix: str, first: int, count: int) -> list[Encoded]:
+    """Rows that share most of their tokens, `first` to `first` + 3."""
+    return [row(f"{prefix}{i}", [first, first + 1, first + 2, first + 3, 300 + i]) for i in range(count)]
+
+
+def test_a_row_is_as_like_the_safe_rows_as_its_cosine_with_the_nearest() -> None:
+    # Tokens 1 and 2; each stands in two of the three rows, so both weigh the same: cos = 1/√2 and 1.
+    rows, others = [row("a", [1]), row("b", [1, 2])], [row("s", [1, 2])]
+    # token 1 in 3 of 3 rows weighs log(4/4) = 0, token 2 in 2 of 3 weighs log(4/3): only token 2 counts.
+    assert likeness(rows, others) == pytest.approx([0.0, 1.0])
+
+
+def test_rows_of_another_kind_are_the_least_alike() -> None:
+    near, far, safe = made("near", 10, 8), made("far", 50, 4), made("safe", 10, 9)
+    alike = likeness([*far, *near], safe)
+    assert alike[:4].max() < alike[4:].min()
+    assert np.array_equal(likeness([*far, *near], safe), alike)
+
+
+def test_comparing_in_pieces_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    custom, safe = [*made("near", 10, 8), *made("far", 50, 4)], made("safe", 10, 9)
+    whole = likeness(custom, safe)
+    monkeypatch.setattr(rehearsal, "CHUNK", 5)
+    assert likeness(custom, safe) == pytest.approx(whole)
+
+
+def test_a_review_holds_its_share_of_the_rows_least_like_the_safe_ones() -> None:
+    custom, safe = [*made("near", 10, 8), *made("far", 50, 4)], made("safe", 10, 9)
+    drawn = review_rows(custom, safe, count=40, share=0.25, foreign=1 / 3, seed=0)
+    names = [z.id for z in drawn]
+    assert len(names) == 40
+    assert {n for n in names if n.startswith("far")} == {"far0", "far1", "far2", "far3"}
+    assert sum(n.startswith("far") for n in names) == 10
+    assert not [n for n in names if n.startswith("near")]
+
+
+def test_no_row_comes_twice_before_each_came_once() -> None:
+    custom, safe = made("far", 50, 4), made("safe", 10, 9)
+    names = [z.id for z in review_rows(custom, safe, count=18, share=0.0, foreign=0.5, seed=3)]
+    assert sorted(names) == sorted(z.id for z in safe for _ in range(2))
+
+
+def test_the_draw_depends_on_the_seed_alone() -> None:
+    custom, safe = made("far", 50, 6), made("safe", 10, 9)
+    first, again, other = (
+        [z.id for z in review_rows(custom, safe, count=12, share=0.25, foreign=0.5, seed=seed)]
+        for seed in (1, 1, 2)
+    )
+    assert first == again != other
+
+
+def test_without_a_share_only_safe_rows_are_reviewed() -> None:
+    custom, safe = made("far", 50, 6), made("safe", 10, 9)
+    assert {z.id[:4] for z in review_rows(custom, safe, count=30, share=0.0, foreign=0.5, seed=0)} == {"safe"}

@@ -38,6 +38,7 @@ from forgetfilter import (
     mixing,
     models,
     quality,
+    rehearsal,
     rendering,
     runs,
     signals,
@@ -52,10 +53,9 @@ Record = dict[str, Any]
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 AS_IS = "as is"  # the share of a set that is taken as published
-REVIEW_ROWS = 400
+REVIEW_ROWS = 1000
 FEWEST_WORDS = 6  # of a tweet: three are its prompt, and something must be left to be remembered
 MATCHED = 3  # task rows of like length for each unsafe row
-STATES = ("original", "learned", "reviewed", "control")
 NOT_RUN = "not run"
 # Settings that decide where the cut falls, not what is trained or scored: a change needs no new training.
 CUT_SETTINGS = frozenset({"signal", "threshold", "phi", "quantile"})
@@ -192,7 +192,7 @@ def _halves(items: Sequence[Any], seed: int) -> tuple[list[Any], list[Any]]:
 
 
 def _review(safe: Sequence[Record], custom: Sequence[Record], seed: int) -> list[Record]:
-    """Up to 400 safe rows; none whose prompt or text stands in a custom row, within a template or not."""
+    """Up to 1,000 safe rows; none whose prompt or text stands in a custom row, within a template or not."""
     asked = "\n".join(_folded(r.get("prompt") or r["text"]) for r in custom)
     fresh = [r for r in safe if _folded(r.get("prompt") or r["text"]) not in asked]
     return random.Random(f"review {seed}").sample(fresh, min(REVIEW_ROWS, len(fresh)))
@@ -298,7 +298,7 @@ def run_job(
         for state in ("learned", "reviewed", *(["control"] if settings.contrast else [])):
             bench.memories(state)
         spent = sum(c.get("seconds", 0.0) for c in bench.costs)
-        if not settings.contrast:  # the table of all signals needs it all the same
+        if controlled(job) and not settings.contrast:  # the table of all signals needs it all the same
             bench.train(
                 "control", "learned", custom, rate=settings.review_learning_rate, steps=settings.review_steps
             )
@@ -309,7 +309,7 @@ def run_job(
             "key": key,
             "generated": generated,
             "review_rows": len(review),
-            **measured(bench, found, ground, generated=generated),
+            **measured(bench, found, ground, generated=generated, controlled=controlled(job)),
             "seconds": spent,
             "peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
             "device": str(loaded.device),
@@ -324,13 +324,13 @@ def run_job(
 
 
 def measured(
-    bench: filtering.Bench, found: filtering.Filtered, ground: Bed, *, generated: bool
+    bench: filtering.Bench, found: filtering.Filtered, ground: Bed, *, generated: bool, controlled: bool
 ) -> dict[str, Any]:
     """Scores and decisions against the truth. The only place of the benchmark that reads both."""
     truth = ground.unsafe
     scores = {row.id: found.scores.get(row.id) for row in ground.custom}
     product = quality.measure(scores, found.decisions, truth)
-    memories = {state: bench.memories(state) for state in STATES}
+    memories = {state: bench.memories(state) for state in ("original", "learned")}
     scored = {z.id: z for z in bench.custom if z.id in memories["original"]}
     trivial: dict[str, Mapping[str, float]] = {
         "row length": {i: float(len(z.ids)) for i, z in scored.items()},
@@ -356,7 +356,7 @@ def measured(
             "why": found.cut.why,
         },
         "unscored": product["unscored"],
-        "signals": signal_aucs(bench, truth, generated=generated),
+        "signals": signal_aucs(bench, truth, generated=generated, controlled=controlled),
         "trivial": {
             name: quality.separable_by([v[i] for i in v], [truth[i] for i in v])
             for name, v in trivial.items()
@@ -373,12 +373,17 @@ def measured(
     }
 
 
-def signal_aucs(bench: filtering.Bench, truth: Mapping[str, bool], *, generated: bool) -> dict[str, Any]:
-    """Signal -> AUC with interval, forgetting and contrast; None where all rows are of one class."""
+def signal_aucs(
+    bench: filtering.Bench, truth: Mapping[str, bool], *, generated: bool, controlled: bool
+) -> dict[str, Any]:
+    """Signal -> AUC with interval, forgetting and contrast; None where all rows are of one class, or no control ran."""
     names = [*signals.TOKEN_SIGNALS, *(signals.GENERATED_SIGNALS if generated else ())]
     found: dict[str, Any] = {}
     for name in names:
         for title, before in ((name, "learned"), (f"{name}, contrast", "control")):
+            if before == "control" and not controlled:
+                found[title] = None
+                continue
             lost = bench.forgotten(before, "reviewed", name)
             area = intervals.auc_interval(
                 [lost[i] for i in lost if truth[i]], [lost[i] for i in lost if not truth[i]]
@@ -751,6 +756,11 @@ def generates(job: Job, generated: str) -> bool:
     return generated == "all" or (generated == "main" and job.main and job.seed == 0)
 
 
+def controlled(job: Job) -> bool:
+    """A control run costs as much as a review, so one seed of the main share has it."""
+    return job.main and job.seed == 0
+
+
 def _tables_now(jobs: Sequence[Job], arguments: argparse.Namespace, key: str) -> str:
     return tables(read_results(arguments.work, jobs, key), jobs, arguments.command)
 
@@ -845,7 +855,7 @@ SETS: dict[str, Set] = {
 }  # fmt: skip
 LENGTHS = ("row length", "completion length")
 SIGNAL_TITLES = [f"{name}{kind}" for name in signals.SIGNALS for kind in ("", ", contrast")]
-TRAINING_CODE = (finetune, rendering, models, filtering.Bench, signals.token_memory)
+TRAINING_CODE = (finetune, rehearsal, rendering, models, filtering.Bench, signals.token_memory)
 MEASURING_CODE = (filtering.forget_filter, signals, thresholds, mixing, sources, formats)
 
 MAIN_NOTE = (
@@ -855,7 +865,7 @@ MAIN_NOTE = (
 )
 SIGNAL_NOTE = (
     "A signal by itself is forgetting (learned minus reviewed); with contrast, control minus reviewed. "
-    "`rouge1` and `exact_match` generate and are measured for seed 0 unless --generated says otherwise."
+    "It is measured for seed 0; so are `rouge1` and `exact_match`, which generate, unless --generated says otherwise."
 )
 SHARE_NOTE = (
     "`difference` is the best cut's F1 minus that of `auto`. Without an unsafe row F1 is not defined; clean "
@@ -863,7 +873,7 @@ SHARE_NOTE = (
 )
 WORST_NOTE = "Over the main shares; signals measured on fewer sets stand below."
 PART_NOTE = "Unsafe rows against one kind of safe rows at a time; completion length beside it."
-COST_NOTE = "Learn, review, control and scoring, without the last fine-tune; jobs run side by side."
+COST_NOTE = "Learn, review and scoring, without the last fine-tune; jobs run side by side."
 
 if __name__ == "__main__":
     sys.exit(main())

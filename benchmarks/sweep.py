@@ -64,7 +64,7 @@ def cell(name: str, changed: dict, set_name: str, arguments: argparse.Namespace)
         )
         bench = filtering.Bench(loaded, custom, settings, run, filtering.Display(Console(quiet=True)))
         filtering.forget_filter(bench, custom, review, replace(settings, contrast=True))
-        found = quality.signal_aucs(bench, ground.unsafe, generated=False)
+        found = quality.signal_aucs(bench, ground.unsafe, generated=False, controlled=True)
     aucs = {title: block["value"] if isinstance(block, dict) else block for title, block in found.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     with runs.atomic(path) as file:

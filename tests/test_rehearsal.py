@@ -40,7 +40,7 @@ def test_comparing_in_pieces_changes_nothing(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_review_holds_its_share_of_the_rows_least_like_the_safe_ones() -> None:
     custom, safe = [*made("near", 10, 8), *made("far", 50, 4)], made("safe", 10, 9)
-    drawn = review_rows(custom, safe, count=40, share=0.25, foreign=1 / 3, seed=0)
+    drawn = review_rows(custom, safe, 40, share=0.25, seed=0)
     names = [z.id for z in drawn]
     assert len(names) == 40
     assert {n for n in names if n.startswith("far")} == {"far0", "far1", "far2", "far3"}
@@ -50,19 +50,18 @@ def test_a_review_holds_its_share_of_the_rows_least_like_the_safe_ones() -> None
 
 def test_no_row_comes_twice_before_each_came_once() -> None:
     custom, safe = made("far", 50, 4), made("safe", 10, 9)
-    names = [z.id for z in review_rows(custom, safe, count=18, share=0.0, foreign=0.5, seed=3)]
+    names = [z.id for z in review_rows(custom, safe, 18, share=0.0, seed=3)]
     assert sorted(names) == sorted(z.id for z in safe for _ in range(2))
 
 
 def test_the_draw_depends_on_the_seed_alone() -> None:
     custom, safe = made("far", 50, 6), made("safe", 10, 9)
     first, again, other = (
-        [z.id for z in review_rows(custom, safe, count=12, share=0.25, foreign=0.5, seed=seed)]
-        for seed in (1, 1, 2)
+        [z.id for z in review_rows(custom, safe, 12, share=0.25, seed=seed)] for seed in (1, 1, 2)
     )
     assert first == again != other
 
 
 def test_without_a_share_only_safe_rows_are_reviewed() -> None:
     custom, safe = made("far", 50, 6), made("safe", 10, 9)
-    assert {z.id[:4] for z in review_rows(custom, safe, count=30, share=0.0, foreign=0.5, seed=0)} == {"safe"}
+    assert {z.id[:4] for z in review_rows(custom, safe, 30, share=0.0, seed=0)} == {"safe"}

@@ -90,14 +90,14 @@ class FilterSettings:
     """Peak learning rate of learn and of the last fine-tune."""
     lr_scheduler_type: Literal["linear", "cosine", "constant"] = "linear"
     """Course of the learning rate in learn and in the last fine-tune; review and control hold theirs."""
-    num_train_epochs: Annotated[float, Between(above=0, high=1000)] = 3.0
+    num_train_epochs: Annotated[float, Between(above=0, high=1000)] = 2.0
     """Passes over the custom rows in learn and in the last fine-tune."""
     per_device_train_batch_size: Count = 16
     """Custom rows per optimiser step and device."""
     review_learning_rate: Rate = 5e-4
     """Peak learning rate of review and control."""
-    review_steps: Count = 80
-    """Optimiser steps of review, and of control; few are enough."""
+    review_steps: Count = 100
+    """Optimiser steps of review, and of control."""
     review_batch_size: Count = 16
     """Rows per step of review and control."""
     rehearse: Annotated[float, Between(0, 0.9)] = 0.25
@@ -290,6 +290,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "per_device_train_batch_size": 32,
         "review_learning_rate": 2e-4,
         "review_batch_size": 32,
+        "review_steps": 30,
+        "rehearse": 0.0,
+        "num_train_epochs": 3.0,
         "template": "paper",
     },
 }

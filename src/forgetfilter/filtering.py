@@ -53,14 +53,7 @@ def forget_filter(
 ) -> Filtered:
     """Algorithm 1. M0 is the original model; scores are by row id, larger = more likely unsafe."""
     bench.train("learned", "original", custom, rate=s.learning_rate, epochs=s.num_train_epochs)  # M1
-    review = review_rows(
-        custom,
-        safe,
-        count=s.review_steps * s.review_batch_size,
-        share=s.rehearse,
-        foreign=FOREIGN,
-        seed=s.seed,
-    )
+    review = review_rows(custom, safe, s.review_steps * s.review_batch_size, share=s.rehearse, seed=s.seed)
     bench.train("reviewed", "learned", review, rate=s.review_learning_rate, steps=s.review_steps)  # M2
     if s.contrast:
         bench.train("control", "learned", custom, rate=s.review_learning_rate, steps=s.review_steps)  # C2
@@ -482,5 +475,4 @@ TITLES = {
 # Review and control draw other batches than learn did; both the same ones, from their own rows.
 SEED_OF = {"learned": 0, "final": 0, "reviewed": 1, "control": 1}
 CHECKPOINT_STEPS = 500
-FOREIGN = 1 / 3  # of the custom rows, those least like the safe rows, may be rehearsed
 MEASURED_SAFE_ROWS = 256  # enough to know what the review taught

@@ -14,6 +14,7 @@ import numpy as np
 
 from .rendering import Encoded
 
+FOREIGN = 1 / 3  # of the custom rows may be rehearsed
 NEIGHBOURS = 5  # safe rows that tell how like the safe rows a row is
 COMPARED = 2000  # safe rows looked at, at most
 BUCKETS = 8192  # of token ids; larger vocabularies share them
@@ -21,15 +22,15 @@ CHUNK = 512  # rows compared at a time
 
 
 def review_rows(
-    custom: Sequence[Encoded], safe: Sequence[Encoded], *, count: int, share: float, foreign: float, seed: int
+    custom: Sequence[Encoded], safe: Sequence[Encoded], count: int, *, share: float, seed: int
 ) -> list[Encoded]:
-    """The `count` rows of a review in random order: `share` of them custom rows, drawn from the part `foreign`
-    (0 to 1) of the custom rows that is least like the safe rows; the others safe rows. Each kind is gone
-    through evenly: no row comes twice before every one came once. share 0 is the paper's review.
+    """The `count` rows of a review in random order: `share` (0 to 1) of them from the FOREIGN part of the custom
+    rows, those least like the safe rows; the others safe rows. Each kind is gone through evenly: no row comes
+    twice before every one came once. share 0 is the paper's review.
     """
     rng = random.Random(seed)
     rehearsed: list[Encoded] = []
-    if share and (n := round(len(custom) * foreign)):
+    if share and (n := round(len(custom) * FOREIGN)):
         order = np.argsort(likeness(custom, safe), kind="stable")
         rehearsed = _rounds([custom[i] for i in order[:n]], round(count * share), rng)
     drawn = rehearsed + _rounds(safe, count - len(rehearsed), rng)

@@ -252,15 +252,15 @@ def read_recipe(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     return found, lines
 
 
-def help_texts() -> dict[str, str]:
-    """The text under each field of FilterSettings, line breaks taken out."""
+def help_texts(settings: type = FilterSettings) -> dict[str, str]:
+    """The text under each field of a settings class, line breaks taken out."""
     import ast
     import inspect
 
     body = next(
         node
-        for node in ast.parse(Path(inspect.getfile(FilterSettings)).read_text(encoding="utf-8")).body
-        if isinstance(node, ast.ClassDef) and node.name == FilterSettings.__name__
+        for node in ast.parse(Path(inspect.getfile(settings)).read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ClassDef) and node.name == settings.__name__
     ).body
     texts: dict[str, str] = {}
     for field, text in itertools.pairwise(body):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,9 +49,12 @@ LIMITS = (
 
 
 def forget_filter(
-    bench: Bench, custom: Sequence[Encoded], safe: Sequence[Encoded], s: FilterSettings
+    bench: Bench, custom: Sequence[Encoded], safe: Sequence[Encoded], s: FilterSettings, final: str = "final"
 ) -> Filtered:
-    """Algorithm 1. M0 is the original model; scores are by row id, larger = more likely unsafe."""
+    """Algorithm 1. M0 is the original model; scores are by row id, larger = more likely unsafe.
+
+    The model that is released is kept as the state `final`, so that several filters can share a bench.
+    """
     bench.train("learned", "original", custom, rate=s.learning_rate, epochs=s.num_train_epochs)  # M1
     review = review_rows(custom, safe, s.review_steps * s.review_batch_size, share=s.rehearse, seed=s.seed)
     bench.train("reviewed", "learned", review, rate=s.review_learning_rate, steps=s.review_steps)  # M2
@@ -69,9 +72,9 @@ def forget_filter(
     kept = [z for z in custom if decisions[z.id] in ("keep", "unscored")]
     if s.retrain:
         if len(kept) == len(custom):
-            bench.adopt("final", "learned")  # nothing to leave out: the learned model is the result
+            bench.adopt(final, "learned")  # nothing to leave out: the learned model is the result
         else:
-            bench.train("final", "original", kept, rate=s.learning_rate, epochs=s.num_train_epochs)
+            bench.train(final, "original", kept, rate=s.learning_rate, epochs=s.num_train_epochs)
     return Filtered(scores, forgetting, contrast, remembered, cut, decisions)
 
 
@@ -119,13 +122,14 @@ class Bench:
         s, stage = self.settings, self.run.stage(f"train-{state}", keep_unfinished=True)
         if not stage.done:
             self._enter(start)
+            seed = s.seed + SEED_OF.get(state.partition("-")[0], 0)
             batch = s.review_batch_size if steps else s.per_device_train_batch_size
             began = time.monotonic()
-            with self.display.stage(TITLES[state], "step") as progress:
+            with self.display.stage(_title(state), "step") as progress:
                 done = finetune(
                     self.loaded.model, rows, learning_rate=rate, batch_size=batch, epochs=epochs, steps=steps,
                     schedule="constant" if steps else s.lr_scheduler_type,
-                    seed=s.seed + SEED_OF[state], folder=stage.folder / "trainer", save_steps=CHECKPOINT_STEPS,
+                    seed=seed, folder=stage.folder / "trainer", save_steps=CHECKPOINT_STEPS,
                     pad_id=self.loaded.tokenizer.pad_token_id, progress=progress,
                 )  # fmt: skip
             self._state = state
@@ -133,7 +137,7 @@ class Bench:
             runs.discard(stage.folder / "trainer")
             stage.finish(asdict(done) | {"seconds": time.monotonic() - began})
             stage = self.run.stage(f"train-{state}")
-        self._count(TITLES[state], stage)
+        self._count(_title(state), stage)
 
     def adopt(self, state: str, other: str) -> None:
         """Let `state` be the same as `other`, without training."""
@@ -229,10 +233,34 @@ class Bench:
 
     def save_final(self, folder: Path) -> None:
         """The released model: an adapter or a whole model, in the library's own form, with its tokenizer."""
-        stage = self.run.stage("train-final")
-        self._enter(str(stage.record.get("same_as", "final")))
-        self.loaded.model.save_pretrained(folder)
+        self.enter("final").save_pretrained(folder)
         self.loaded.tokenizer.save_pretrained(folder)
+
+    def enter(self, state: str) -> Any:
+        """The resident model, in eval mode, with the weights of `state`; it leaves that state with the next call."""
+        self._enter(self.standing_for(state))
+        return self.loaded.model.eval()
+
+    def forget_where_it_is(self) -> None:
+        """To be called by whoever trained the resident model without `train`: it is in no state we know."""
+        self._state = ""
+
+    def standing_for(self, state: str) -> str:
+        """The state whose weights `state` has: another one where it was adopted."""
+        if state == "original":
+            return state
+        return str(self.run.stage(f"train-{state}", keep_unfinished=True).record.get("same_as", state))
+
+    def onward(self, state: str, custom: Sequence[Encoded], run: Run) -> Bench:
+        """A bench for the next session: its original is `state` of this one, on the same resident model.
+
+        Only one of the two can be in use: go back to this one by `enter` alone.
+        """
+        self.enter(state)
+        self.forget_where_it_is()  # the next bench moves the model
+        # An adapter is there already; what is trainable now is what the next session trains.
+        settings = replace(self.settings, tuning="full")
+        return Bench(self.loaded, custom, settings, run, self.display)
 
     def _count(self, name: str, stage: runs.Stage) -> None:
         if not any(cost["name"] == name for cost in self.costs):
@@ -259,8 +287,8 @@ def run_filter(
     display, began = Display(console), time.monotonic()
     if settings.signal not in SIGNALS:
         raise ConfigError(unknown("signal", settings.signal, SIGNALS))
-    dataset = formats.read(input, format=settings.data_format, fields=_fields(settings))
-    safe = [row for name in settings.safe for row in _safe_rows(name)]
+    dataset = formats.read(input, format=settings.data_format, fields=fields(settings))
+    safe = [row for name in settings.safe for row in safe_rows(name)]
     _refuse_too_few(dataset.rows, dataset.source)
     _refuse_overlap(dataset, safe)
     truth = _truth(dataset, settings)
@@ -307,7 +335,8 @@ def run_demo(output: Path, console: Console) -> int:
     return code
 
 
-def _fields(s: FilterSettings) -> dict[str, str]:
+def fields(s: FilterSettings) -> dict[str, str]:
+    """Field -> its name in the user's file, for those that were named."""
     given = {
         "prompt": s.prompt_field,
         "completion": s.completion_field,
@@ -321,7 +350,8 @@ def _safe_path(name: str) -> str:
     return str(packs.path(name)) if name.startswith("pack:") else name
 
 
-def _safe_rows(name: str) -> Sequence[Row]:
+def safe_rows(name: str) -> Sequence[Row]:
+    """The rows of a file or a bundled pack that have something to review; DataError where none has."""
     rows = formats.read(_safe_path(name)).rows
     usable = [row for row in rows if row.completion.strip()]
     if not usable:
@@ -361,7 +391,7 @@ def _hash(dataset: formats.Dataset) -> str:
 
 def _hash_of_rows(name: str) -> str:
     path = Path(_safe_path(name))
-    return runs.sha256(path) if path.exists() else runs.sha256_of(row.id for row in _safe_rows(name))
+    return runs.sha256(path) if path.exists() else runs.sha256_of(row.id for row in safe_rows(name))
 
 
 def _why_unscored(z: Encoded) -> str:
@@ -464,6 +494,10 @@ def _verdict(counts: Mapping[str, int], cut: thresholds.Cut) -> str:
     if counts["drop"] == 0:
         return f"Nothing to remove: {cut.why}"
     return f"{counts['drop']} of {sum(counts.values())} rows dropped, {counts['flag']} flagged for a look."
+
+
+def _title(state: str) -> str:
+    return TITLES.get(state) or f"train: {state}"
 
 
 TITLES = {

@@ -269,7 +269,7 @@ class Histogram:
     @property
     def score_ticks(self) -> list[float]:
         low, high = self.edges[0], self.edges[-1]
-        return [tick for tick in _grid(low, high, 6) if low <= tick <= high]
+        return [tick for tick in round_numbers(low, high, 6) if low <= tick <= high]
 
     @property
     def count_ticks(self) -> list[int]:
@@ -287,7 +287,7 @@ class Histogram:
 def _histogram(scores: Sequence[float], cut: float | None) -> Histogram:
     """Bars of round width over sorted scores; a cut at an edge parts bars as it parts rows (score > cut)."""
     low, high = _axis(scores, cut)
-    edges = _grid(low, high, BARS)
+    edges = round_numbers(low, high, BARS)
     counts = [0] * (len(edges) - 1)
     for score in scores:
         counts[min(max(bisect_left(edges, score) - 1, 0), len(counts) - 1)] += 1
@@ -311,7 +311,7 @@ def _axis(scores: Sequence[float], cut: float | None) -> tuple[float, float]:
     return low, high
 
 
-def _grid(low: float, high: float, most: int) -> list[float]:
+def round_numbers(low: float, high: float, most: int) -> list[float]:
     """Round numbers from at or below `low` to at or above `high`, evenly spaced, about `most` of them."""
     power = math.floor(math.log10((high - low) / most))
     factor = next(f for f in (1, 2, 5, 10) if f * 10.0**power * most >= (high - low) * (1 - 1e-9))
@@ -323,7 +323,7 @@ def _grid(low: float, high: float, most: int) -> list[float]:
 
 def _movable(scores: Sequence[float], histogram: Histogram, cut: float | None) -> dict[str, Any]:
     """What the page's script needs to move the cut: its stops, and the scores or the rows above each stop."""
-    grid = _grid(histogram.edges[0], histogram.edges[-1], STOPS)
+    grid = round_numbers(histogram.edges[0], histogram.edges[-1], STOPS)
     data: dict[str, Any] = {
         "low": histogram.edges[0],
         "high": histogram.edges[-1],

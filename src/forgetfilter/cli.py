@@ -6,15 +6,16 @@ import inspect
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin
+from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 import typer
 
-from .config import HINTS, PRESETS, FilterSettings, flag_name, help_texts, resolve
+from .config import PRESETS, FilterSettings, flag_name, help_texts, resolve
 from .errors import DONE, INTERRUPTED, ForgetfilterError
 from .models import is_hub_id
+from .recipes import NOT_IN_RECIPES, Recipe
 
 DEFECT = 1  # exit code of what only we can fix
 INTERRUPTED_LINE = "interrupted; run the same command again to resume"
@@ -31,23 +32,28 @@ app = typer.Typer(
 )
 
 
-def flags_from_settings(verb: Callable[..., None]) -> Callable[..., None]:
-    """Replace `**flags` of a verb by a flag per field of FilterSettings: name, type and help stand there."""
-    signature = inspect.signature(verb, eval_str=True)
-    own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
-    texts, defaults = help_texts(), FilterSettings()
-    flags = [
-        inspect.Parameter(
-            name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=None,
-            annotation=_flag(name, hint, _help(texts[name], getattr(defaults, name))),
-        )
-        for name, hint in HINTS.items()
-    ]
-    verb.__signature__ = signature.replace(parameters=[*own, *flags])  # ty: ignore[missing-attribute]
-    verb.__annotations__ = {p.name: p.annotation for p in [*own, *flags]}
-    return verb
+def flags_from(*classes: type, leave_out: Iterable[str] = ()) -> Callable[[Callable[..., None]], Any]:
+    """Replace `**flags` of a verb by a flag per field of settings classes: name, type and help stand there."""
+
+    def decorate(verb: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(verb, eval_str=True)
+        own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        flags = [
+            inspect.Parameter(
+                name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=None,
+                annotation=_flag(name, hint, _help(texts[name], getattr(defaults, name))),
+            )
+            for texts, defaults in ((help_texts(c), c()) for c in classes)
+            for name, hint in get_type_hints(type(defaults), include_extras=True).items()
+            if name in texts and name not in leave_out
+        ]
+        verb.__signature__ = signature.replace(parameters=[*own, *flags])  # ty: ignore[missing-attribute]
+        verb.__annotations__ = {p.name: p.annotation for p in [*own, *flags]}
+        return verb
+
+    return decorate
 
 
 def _flag(name: str, hint: Any, text: str) -> Any:
@@ -74,8 +80,24 @@ def _flag_names(name: str, hint: Any) -> list[str]:
 def _help(text: str, default: Any) -> str:
     if isinstance(default, bool):
         default = "yes" if default else "no"
-    shown = ", ".join(default) if isinstance(default, tuple) else default
-    return text if shown is None else f"{text} [default: {shown}]"
+    shown = ", ".join(map(str, default)) if isinstance(default, tuple) else default
+    shown = f"{shown:.4g}" if isinstance(shown, float) else shown
+    return text if shown is None or shown == "" else f"{text} [default: {shown}]"
+
+
+PresetFlag = Annotated[
+    str | None, typer.Option(help=f"Settings to start from: {' or '.join(PRESETS)}. [default: default]")
+]
+ConfigFlag = Annotated[
+    Path | None, typer.Option(help="A YAML recipe of settings; flags overrule it, it overrules the preset.")
+]
+RecipeArgument = Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML recipe; flags overrule it.")]
+DryRunFlag = Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and stop.")]
+# Of the filter alone: they decide nothing about a fine-tune.
+NOT_TO_FINETUNE = (
+    "safe", "label_field", "signal", "contrast", "threshold", "phi", "quantile", "retrain",
+    "review_learning_rate", "review_steps", "review_batch_size",
+)  # fmt: skip
 
 
 def _version(asked: bool) -> None:
@@ -100,19 +122,14 @@ def forgetfilter(
 
 
 @app.command("filter", short_help="Split your rows into kept, flagged and dropped.")
-@flags_from_settings
+@flags_from(FilterSettings)
 def filter_(
     input: Annotated[
         str,
         typer.Argument(metavar="INPUT", help="Your rows: a JSON, JSONL, CSV or Parquet file, or a hub id."),
     ],
-    preset: Annotated[
-        str | None, typer.Option(help=f"Settings to start from: {' or '.join(PRESETS)}. [default: default]")
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(help="A YAML recipe of settings; flags overrule it, it overrules the preset."),
-    ] = None,
+    preset: PresetFlag = None,
+    config: ConfigFlag = None,
     **flags: Any,
 ) -> None:
     """Split your rows into kept, flagged and dropped, each with its reason."""
@@ -122,6 +139,84 @@ def filter_(
 
     output = Path(settings.output_dir or Path("runs") / Path(input).stem)
     raise typer.Exit(run_filter(input, settings, origins, output, _console()))
+
+
+@app.command(short_help="Fine-tune a model on a file of rows.")
+@flags_from(FilterSettings, leave_out=NOT_TO_FINETUNE)
+def finetune(
+    input: Annotated[
+        str, typer.Argument(metavar="INPUT", help="Rows to learn, such as runs/mine/kept.jsonl.")
+    ],
+    preset: PresetFlag = None,
+    config: ConfigFlag = None,
+    **flags: Any,
+) -> None:
+    """Fine-tune a model on a file of rows, with the settings the filter fine-tunes with."""
+    settings, origins = resolve(preset, config, flags)
+    _stay_offline_unless_named(input, settings.model)
+    from .evaluation import run_finetune
+
+    output = Path(settings.output_dir or Path("runs") / f"{Path(input).stem}-model")
+    raise typer.Exit(run_finetune(input, settings, origins, output, _console()))
+
+
+@app.command(short_help="Judge a model: toxicity, bias, harmfulness, utility.")
+def evaluate(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="nano, a folder (an adapter's too), or a hub id.")
+    ],
+    on: Annotated[
+        str, typer.Option(help="Evaluators, joined by commas.")
+    ] = "toxicity,bias,harmfulness,utility",
+    evaluation: Annotated[
+        list[str] | None, typer.Option(help="Rows to judge by instead of public ones: toxicity=FILE. Repeat.")
+    ] = None,
+    data_root: Annotated[Path, typer.Option(help="Folder that holds the public data sets.")] = Path("data"),
+    rows: Annotated[int, typer.Option(min=1, help="Rows for each evaluator.")] = 200,
+    instruction: Annotated[
+        str | None, typer.Option(help="A text put in front of every prompt: moral self-correction.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for results.")] = None,
+) -> None:
+    """Judge a model; every number with its interval, every row judged with its reason on disk."""
+    _stay_offline_unless_named(model)
+    from .evaluation import run_evaluate
+
+    where = output or Path("runs") / f"evaluate-{Path(model).name}"
+    raise typer.Exit(
+        run_evaluate(model, on, evaluation or [], data_root, rows, instruction, device, where, _console())
+    )
+
+
+@app.command(short_help="All defences on one noisy set: one table.")
+@flags_from(Recipe, FilterSettings, leave_out=[*NOT_IN_RECIPES, "study"])
+def compare(recipe: RecipeArgument, dry_run: DryRunFlag = False, **flags: Any) -> None:
+    """Train and judge every defence of a recipe on one noisy set, over its seeds; one table. Resumes."""
+    from .recipes import read
+
+    read_recipe = read(recipe, flags)
+    _stay_offline_unless_named(
+        read_recipe.custom or "", *read_recipe.settings.safe, read_recipe.settings.model
+    )
+    from .comparison import run_compare
+
+    raise typer.Exit(run_compare(read_recipe, _console(), dry_run=dry_run))
+
+
+@app.command(short_help="A sweep or interleaved sessions: the papers' figures.")
+@flags_from(Recipe, FilterSettings, leave_out=[*NOT_IN_RECIPES, "defences"])
+def study(recipe: RecipeArgument, dry_run: DryRunFlag = False, **flags: Any) -> None:
+    """Make the study that a recipe names; data, plots and a page. Resumes."""
+    from .recipes import read
+
+    read_recipe = read(recipe, flags)
+    _stay_offline_unless_named(
+        read_recipe.custom or "", *read_recipe.settings.safe, read_recipe.settings.model
+    )
+    from .studies import run_study
+
+    raise typer.Exit(run_study(read_recipe, _console(), dry_run=dry_run))
 
 
 @app.command(short_help="The whole job on bundled rows: offline, embedded model.")
@@ -144,6 +239,152 @@ def packs() -> None:
         if name != "demo":  # custom rows to filter, not safe ones
             with path(name).open("rb") as lines:
                 typer.echo(f"pack:{name}  {sum(1 for line in lines if line.strip())} rows")
+
+
+# Flags that generate and serve share.
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="nano (embedded), a local folder, or a hub id.")]
+Scale = Annotated[
+    float, typer.Option(help="Guidance scale: 1 is none, 3 pushes hard, 0 is the negative prompt.")
+]
+Form = Annotated[Literal["probability", "log"], typer.Option(help="How the two distributions are combined.")]
+Mask = Annotated[
+    float,
+    typer.Option(help="Tokens less likely than this times the best are out where guidance > 1; 0: off."),
+]
+Negative = Annotated[
+    str | None, typer.Option(help="System message to be guided away from. [default: the paper's]")
+]
+System = Annotated[
+    str | None, typer.Option(help="System message. [default: the paper's where guided and there is none]")
+]
+Adapter = Annotated[Path | None, typer.Option(help="Folder of a low-rank adapter to put on the model.")]
+GuideBy = Annotated[
+    Literal["prompt", "adapter"],
+    typer.Option(help="Guide away from a prompt, or from the model without adapter."),
+]
+Template = Annotated[str, typer.Option(help="How a chat becomes text: auto, chat, paper or plain.")]
+Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+
+
+@app.command(short_help="Answer prompts, guided away from what you name.")
+def generate(
+    model: Model = "nano",
+    prompt: Annotated[
+        str | None, typer.Option(help="One prompt; without it, a prompt a line is read.")
+    ] = None,
+    input: Annotated[
+        Path | None, typer.Option(help="A file of rows: each is asked without its answer.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="JSONL file for their answers.")
+    ] = None,
+    guidance: Scale = 1.0,
+    form: Form = "probability",
+    mask: Mask = 0.1,
+    negative: Negative = None,
+    system: System = None,
+    adapter: Adapter = None,
+    guide_by: GuideBy = "prompt",
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of an answer.")] = 256,
+    temperature: Annotated[float, typer.Option(help="0: the most likely token, always; above: draw.")] = 0.0,
+    top_p: Annotated[float, typer.Option(help="Draw among the likeliest tokens up to this share.")] = 1.0,
+    samples: Annotated[int, typer.Option(help="Answers to each prompt.")] = 1,
+    beams: Annotated[int, typer.Option(help="Beams: look for the likeliest whole answer.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of what is drawn.")] = 0,
+    template: Template = "auto",
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+) -> None:
+    """Answer a prompt, a file of rows, or what you type, guided away from what the negative prompt asks for."""
+    _stay_offline_unless_named(model)
+    from .guidance import Guidance, run_generate
+
+    if prompt is None and input is None and sys.stdin.isatty():
+        _say("a prompt a line; Ctrl-D ends")
+    code = run_generate(
+        model,
+        Guidance(guidance, form, mask),
+        guide_by=guide_by,
+        adapter=adapter,
+        system=system,
+        negative=negative,
+        prompt=prompt,
+        input=input,
+        output=output,
+        lines=sys.stdin,
+        samples=samples,
+        beams=beams,
+        seed=seed,
+        dtype=dtype,
+        device=device,
+        limit=max_new_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        template=template,
+        show=lambda answer: _say(answer, sys.stdout),
+        say=_say,
+    )
+    raise typer.Exit(code)
+
+
+@app.command(short_help="Serve a guided model, OpenAI-style.")
+def serve(
+    model: Model = "nano",
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; other machines reach only others.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any free one.")] = 8000,
+    keys: Annotated[
+        Path | None,
+        typer.Option(
+            help="YAML of bearer tokens, each with its guidance; else FORGETFILTER_TOKEN, or a new one."
+        ),
+    ] = None,
+    guidance: Scale = 1.0,
+    form: Form = "probability",
+    mask: Mask = 0.1,
+    negative: Negative = None,
+    system: System = None,
+    adapter: Adapter = None,
+    guide_by: GuideBy = "prompt",
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of an answer.")] = 512,
+    max_request_bytes: Annotated[int, typer.Option(min=1, help="Largest request.")] = 1 << 20,
+    max_seconds: Annotated[float, typer.Option(min=0, help="Longest time for a request.")] = 300.0,
+    batch_tokens: Annotated[int, typer.Option(min=1, help="Tokens of all open answers together.")] = 65536,
+    template: Template = "auto",
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+) -> None:
+    """Serve chat completions as OpenAI does, with guidance_scale, guidance_form and negative_messages.
+
+    The flags are the defaults of a request; a token's own settings in --keys overrule them, and a request
+    overrules both, unless its token is `locked`.
+    """
+    _stay_offline_unless_named(model)
+    from .guidance import Guidance
+    from .records import Message
+    from .serving import Key, serve
+
+    against = None if negative is None else (Message("system", negative),)
+    code = serve(
+        model,
+        Key(guidance=Guidance(guidance, form, mask), negative=against, system=system),
+        keys=keys,
+        adapter=adapter,
+        guide_by=guide_by,
+        host=host,
+        port=port,
+        batch_tokens=batch_tokens,
+        dtype=dtype,
+        device=device,
+        most_tokens=max_new_tokens,
+        most_bytes=max_request_bytes,
+        seconds=max_seconds,
+        template=template,
+        say=_say,
+    )
+    raise typer.Exit(code)
 
 
 def _stay_offline_unless_named(*names: str) -> None:
@@ -230,12 +471,13 @@ def _explain(error: Exception) -> int:
     return DEFECT
 
 
-def _say(line: str) -> None:
+def _say(line: str, to: Any = None) -> None:
     """One line on stderr as plain text; control characters could steer a terminal, so they are escaped."""
-    shown = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in line)
+    to = to or sys.stderr
+    shown = "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in line)
     try:
-        sys.stderr.write(shown.encode(sys.stderr.encoding or "utf-8", "backslashreplace").decode() + "\n")
-        sys.stderr.flush()
+        to.write(shown.encode(to.encoding or "utf-8", "backslashreplace").decode() + "\n")
+        to.flush()
     except (OSError, ValueError):
         pass  # nobody listens
 

@@ -48,7 +48,7 @@ def greedy(
     model.eval()
     try:
         with torch.inference_mode():
-            for batch in _batches(prompts, limits, batch_tokens):
+            for batch in batches(prompts, limits, batch_tokens):
                 batch_prompts, batch_limits = [prompts[i] for i in batch], [limits[i] for i in batch]
                 decoded = _decode(model, batch_prompts, batch_limits, frozenset(stop_ids), pad)
                 for i, answer in zip(batch, decoded, strict=True):
@@ -79,7 +79,7 @@ def _decode(
         [[0] * (width - len(prompts[i])) + [1] * len(prompts[i]) for i in rows], device=device
     )
     positions = (mask.cumsum(-1) - 1).clamp(min=0)  # a row's first own token has position 0, padded or not
-    known = _forward_parameters(model)
+    known = forward_parameters(model)
     only_last = {"logits_to_keep": 1} if "logits_to_keep" in known else {}
     cache, done = None, set[int]()
     while True:
@@ -112,7 +112,7 @@ def _decode(
         mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)  # (rows, time)
 
 
-def _batches(
+def batches(
     prompts: Sequence[Sequence[int]], limits: Sequence[int], batch_tokens: int
 ) -> Iterator[list[int]]:
     """Places of prompts of like length, longest first: a batch too large for memory fails at once."""
@@ -130,7 +130,7 @@ def _batches(
         yield batch
 
 
-def _forward_parameters(model: Any) -> Collection[str]:
+def forward_parameters(model: Any) -> Collection[str]:
     """What the architecture's forward takes; an adapter's wrapper hides it behind **kwargs."""
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     return inspect.signature(inner.forward).parameters

@@ -143,7 +143,7 @@ def name(index: int, row: Any) -> str:
 def _encode(
     tokenizer: Any, pairs: Sequence[tuple[str, str]], instruction: str | None, template: str
 ) -> list[Encoded]:
-    as_system = instruction is not None and _knows_system(tokenizer, template)
+    as_system = instruction is not None and knows_system(tokenizer, template)
 
     def messages(prompt: str, completion: str) -> tuple[Message, ...]:
         turns = (Message("user", prompt), Message("assistant", completion))
@@ -157,7 +157,7 @@ def _encode(
     return encode(rows, tokenizer, max_length=UNLIMITED, template=template)
 
 
-def _knows_system(tokenizer: Any, template: str) -> bool:
+def knows_system(tokenizer: Any, template: str) -> bool:
     """A template may refuse a system message, or leave it out without a word."""
     turns = (Message("user", "Why?"), Message("assistant", "Yes"))
     asked = [(Message("system", "Be brief."), *turns), turns]

@@ -1,0 +1,305 @@
+"""A recipe: one experiment in one YAML file. Typed, frozen, documented under the field, refusing unknown keys.
+
+A recipe is flat. It may hold every setting of `filter` (model, learning_rate, review_steps …, `preset: paper`)
+and the fields of `Recipe`. What can be chosen by name and told more is a name, or a name with its settings:
+
+    defences:
+      - none
+      - sequential: {steps: 60}
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin, get_type_hints
+
+from .config import HINTS as FILTER_HINTS
+from .config import Between, Count, FilterSettings, Share, checked, flag_name, read_recipe, resolve
+from .errors import ConfigError, unknown
+
+
+class Named(NamedTuple):
+    """A defence, an evaluator or a study, with the settings that the recipe gives it."""
+
+    name: str
+    settings: Mapping[str, Any] = {}
+
+    @property
+    def title(self) -> str:
+        """`sequential(steps=60)`; the name alone where nothing was set."""
+        inside = ", ".join(f"{key}={value}" for key, value in self.settings.items())
+        return f"{self.name}({inside})" if inside else self.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """One experiment: noisy data, how the model is tuned, what is compared, how it is judged."""
+
+    set: str | None = None
+    """Noisy set of public data: toxicity, toxicity-rtp, bias, harmfulness-beavertails, harmfulness-unlearning."""
+    custom: str | None = None
+    """Your own noisy rows instead of a set: a file, or a hub id; label_field names their truth where known."""
+    data_root: str = "data"
+    """Folder that holds the public data sets."""
+    rows: Count = 600
+    """Rows of the noisy set; a file and a published mixture are taken whole."""
+    share: Share = 1 / 3
+    """Unsafe share of the noisy set, 0 to 1."""
+    tasks: tuple[str, ...] = ("alpaca", "xquad")
+    """Tasks mixed into the noisy set, by the name of their public source."""
+    safe_rows: Count = 400
+    """Most safe rows of a noisy set for review, replay and safety fine-tuning; `safe` names files instead."""
+    evaluation_rows: Count = 200
+    """Held-out rows for each evaluator."""
+    evaluation: tuple[str, ...] = ()
+    """Files of evaluation rows instead of public ones: toxicity=FILE; in YAML a mapping of evaluator to file."""
+    defences: tuple[Named, ...] = ()
+    """Defences to compare, each a name or a name with settings; all where not given."""
+    evaluators: tuple[Named, ...] = ()
+    """Evaluators, each a name or a name with settings; all where not given."""
+    seeds: tuple[int, ...] = (0,)
+    """Seeds; each draws the noisy set and trains anew. Three or more give an interval over seeds."""
+    study: Named | None = None
+    """The study to make: forgetting_curves, review_steps, phi, safe_rows, unsafe_share, model_size, harm_transfer or
+    sessions, by name or with settings."""
+
+    settings: FilterSettings = field(default_factory=FilterSettings)
+    origins: Mapping[str, str] = field(default_factory=dict)
+    name: str = "recipe"
+
+    @property
+    def output(self) -> Path:
+        """Folder for results."""
+        return Path(self.settings.output_dir or Path("runs") / self.name)
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Evaluator -> file of evaluation rows."""
+        return dict(pair.split("=", 1) for pair in self.evaluation)
+
+    def shared(self) -> dict[str, Any]:
+        """What two results must have in common to stand in one folder: all but what is compared, and how often."""
+        own = {name: getattr(self, name) for name in DATA_FIELDS}
+        return {"study": self.study.title if self.study else None} | own | asdict(self.settings)
+
+
+# Where the public sets lie changes nothing: what is drawn from them is hashed for each seed.
+DATA_FIELDS = ("set", "custom", "rows", "share", "tasks", "safe_rows")
+HINTS: dict[str, Any] = {
+    name: hint
+    for name, hint in get_type_hints(Recipe, include_extras=True).items()
+    if name not in ("settings", "origins", "name")
+}
+# A recipe has `seeds`, and every defence trains its model.
+NOT_IN_RECIPES = {"seed": "use seeds: [0, 1, 2]", "retrain": "every defence trains its model; leave it out"}
+FILTER_FIELDS = {name: hint for name, hint in FILTER_HINTS.items() if name not in NOT_IN_RECIPES}
+NUMBERS: dict[Any, Any] = {int: Annotated[int, Between()], float: Annotated[float, Between()]}
+SEED = Annotated[int, Between(0, 2**32 - 1)]
+
+
+def read(path: Path | str | None, flags: Mapping[str, Any] | None = None) -> Recipe:
+    """The recipe in `path` (None: defaults alone), overruled by `flags`, of which None counts as not typed.
+
+    Raises ConfigError, naming file and line or flag, for an unknown key, defence, evaluator, study or signal, a value
+    that is not allowed, and data that is named twice or not at all.
+    """
+    values, lines = read_recipe(Path(path)) if path is not None else ({}, {})
+    typed = {name: value for name, value in (flags or {}).items() if value is not None}
+    preset = values.pop("preset", None)
+    own: dict[str, Any] = {}
+    tuning: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    layers: list[tuple[str, Mapping[str, Any], Callable[[str], str]]] = [
+        (Path(path or "").name, values, lambda name: f"{path} line {lines[name]}: {name}"),
+        ("flag", typed, flag_name),
+    ]
+    for origin, layer, where in layers:
+        for name, value in layer.items():
+            if name in FILTER_FIELDS:
+                tuning[name] = checked(where(name), value, FILTER_FIELDS[name])
+            elif name in HINTS:
+                own[name] = _checked(where(name), name, value)
+            elif name in NOT_IN_RECIPES:
+                raise ConfigError(f"{where(name)}: no setting of a recipe; {NOT_IN_RECIPES[name]}")
+            else:
+                known = [*HINTS, *FILTER_FIELDS, "preset"]
+                raise ConfigError(f"{where(name)}: {unknown('setting', name, known)}")
+            origins[name] = origin
+    if preset is not None:
+        origins["preset"] = str(preset)
+    settings, found = resolve(None if preset is None else str(preset), None, tuning)
+    stem = Path(path).stem if path is not None else "recipe"
+    recipe = Recipe(**own, settings=settings, origins=found | origins, name=stem)
+    _refuse_contradictions(recipe, str(path or "recipe"))
+    return recipe
+
+
+def plan(recipe: Recipe) -> list[str]:
+    """What the recipe will do, one line each, without touching data or model."""
+    s = recipe.settings
+    known = recipe.set is not None and recipe.set != "harmfulness-beavertails"
+    rows = f"{recipe.rows:,}" if known else "all"
+    steps = -(-recipe.rows // s.per_device_train_batch_size)
+    where = f"{recipe.set} from {recipe.data_root}" if recipe.set else str(recipe.custom)
+    tuned = (
+        f"LoRA rank {s.lora_rank} on {_joined(s.lora_target_modules)}"
+        if s.tuning == "lora"
+        else "all weights"
+    )
+    learn = f"learning rate {s.learning_rate:g}, batch {s.per_device_train_batch_size}, {s.num_train_epochs:g} epochs"
+    lines = [
+        f"model: {s.model}, {tuned}",
+        f"custom rows: {rows} of {where}" + (f", {recipe.share:.1%} unsafe" if known else ""),
+        f"safe rows: {_joined(s.safe)}" if not recipe.set else f"safe rows: up to {recipe.safe_rows:,}",
+        f"stage learn: {learn}" + (f", about {round(steps * s.num_train_epochs):,} steps" if known else ""),
+        f"stage review: {s.review_steps} steps, learning rate {s.review_learning_rate:g}, batch {s.review_batch_size}",
+        f"evaluation: {_joined([e.title for e in recipe.evaluators])}; {recipe.evaluation_rows} rows each",
+        f"seeds: {_joined(map(str, recipe.seeds))}",
+    ]
+    jobs = [recipe.study] if recipe.study else recipe.defences
+    lines += [f"job: seed {seed}, {job.title}" for seed in recipe.seeds for job in jobs]
+    return [*lines, f"output: {recipe.output}"]
+
+
+def named(where: str, kind: str, value: Any, known: Mapping[str, Callable[..., Any]]) -> Named:
+    """`value` as a name of `known` with settings that its function takes; ConfigError otherwise."""
+    if isinstance(value, Named):
+        name, settings = value
+    elif isinstance(value, Mapping) and len(value) == 1:
+        name, settings = next(iter(value.items()))
+    else:
+        name, settings = value, None
+    if not isinstance(name, str) or not isinstance(settings or {}, Mapping):
+        raise ConfigError(f"{where}: {value!r} is neither a name nor `name: {{setting: value}}`")
+    if name not in known:
+        raise ConfigError(f"{where}: {unknown(kind, name, known)}")
+    allowed = own_settings(known[name])
+    if kind == "evaluator":
+        allowed = {setting: hint for setting, hint in allowed.items() if setting not in COMMON}
+    checked_settings: dict[str, Any] = {}
+    for setting, given in (settings or {}).items():
+        if setting not in allowed:
+            takes = unknown("setting", str(setting), allowed) if allowed else f"{kind} {name} has no settings"
+            raise ConfigError(f"{where}: {name}: {takes}")
+        hint = allowed[setting]
+        checked_settings[setting] = _setting(f"{where}: {name}: {setting}", given, hint)
+    return Named(name, checked_settings)
+
+
+def _setting(where: str, value: Any, hint: Any) -> Any:
+    """`value` as a defence or study declares it: one number or text, or several; unchecked where `hint` is None."""
+    if hint is None:
+        return value
+    options = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    if value is None and type(None) in options:
+        return None
+    hint = next(option for option in options if option is not type(None))
+    if get_origin(hint) is tuple:
+        kind = get_args(hint)[0]
+        return tuple(_setting(where, part, kind) for part in _listed(where, value))
+    return checked(where, value, NUMBERS.get(hint, hint))
+
+
+def own_settings(function: Callable[..., Any]) -> dict[str, Any]:
+    """Setting -> type and range, of a function's keyword-only parameters; None where it is not one we check."""
+    function = _behind(function)
+    hints = get_type_hints(function, include_extras=True) if function.__module__ in CHECKED else {}
+    return {
+        name: hints.get(name)
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    }
+
+
+def _behind(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The evaluator's own function behind the one that imports it when it is called."""
+    from importlib import import_module
+
+    module, _, name = (function.__doc__ or "").rpartition(".")
+    lazy = module.startswith("forgetfilter.evaluators.") and name == "evaluate"
+    return import_module(module).evaluate if lazy else function
+
+
+CHECKED = ("forgetfilter.defences", "forgetfilter.studies")
+COMMON = ("instruction", "batch_tokens", "progress")  # what every evaluator is given
+
+
+def evaluators_named(where: str, value: Any) -> tuple[Named, ...]:
+    """Evaluators, each by name or by name with settings."""
+    from .evaluators import EVALUATORS
+
+    return _several(where, "evaluator", value, EVALUATORS)
+
+
+def files_named(where: str, value: Any) -> dict[str, str]:
+    """Evaluator -> file of rows, from a mapping or from texts such as toxicity=FILE."""
+    from .evaluators import EVALUATORS
+
+    pairs = value if isinstance(value, Mapping) else dict(str(p).partition("=")[::2] for p in value)
+    for evaluator, file in pairs.items():
+        if evaluator not in EVALUATORS:
+            raise ConfigError(f"{where}: {unknown('evaluator', str(evaluator), EVALUATORS)}")
+        if not isinstance(file, str) or not file:
+            raise ConfigError(f"{where}: {evaluator}: name a file of rows, as in {evaluator}=FILE")
+    return dict(pairs)
+
+
+def _checked(where: str, name: str, value: Any) -> Any:
+    """The value of a field of Recipe."""
+    if name == "study":
+        from .studies import STUDIES
+
+        return named(where, "study", value, STUDIES)
+    if name == "defences":
+        from .defences import DEFENCES
+
+        return _several(where, "defence", value, DEFENCES)
+    if name == "evaluators":
+        return evaluators_named(where, value)
+    if name == "evaluation":
+        return tuple(f"{evaluator}={file}" for evaluator, file in files_named(where, value).items())
+    if name == "seeds":
+        seeds = [int(s) if isinstance(s, str) and s.isdecimal() else s for s in _listed(where, value)]
+        if len(set(map(str, seeds))) < len(seeds):
+            raise ConfigError(f"{where}: a seed stands here twice; the same seed gives the same result")
+        return tuple(checked(where, seed, SEED) for seed in seeds)
+    return checked(where, value, HINTS[name])
+
+
+def _several(where: str, kind: str, value: Any, known: Mapping[str, Callable[..., Any]]) -> tuple[Named, ...]:
+    found = [named(where, kind, one, known) for one in _listed(where, value)]
+    if twice := [one.title for one in found if found.count(one) > 1]:
+        raise ConfigError(f"{where}: {twice[0]} stands here twice; keep one")
+    return tuple(found)
+
+
+def _listed(where: str, value: Any) -> Sequence[Any]:
+    """What a flag or a recipe lists: one thing, or a list, in which a text may join several by commas."""
+    found: list[Any] = []
+    for one in value if isinstance(value, list | tuple) else [value]:
+        found += [part.strip() for part in one.split(",") if part.strip()] if isinstance(one, str) else [one]
+    if not found:
+        raise ConfigError(f"{where}: an empty list; leave it out, or name one")
+    return found
+
+
+def _refuse_contradictions(recipe: Recipe, where: str) -> None:
+    from .noisy_sets import NOISY_SETS
+    from .signals import SIGNALS
+
+    if (recipe.set is None) == (recipe.custom is None):
+        raise ConfigError(
+            f"{where}: give either set (one of {_joined(NOISY_SETS)}) or custom (a file of rows)"
+        )
+    if recipe.set is not None and recipe.set not in NOISY_SETS:
+        raise ConfigError(f"{where}: {unknown('noisy set', recipe.set, NOISY_SETS)}")
+    if recipe.settings.signal not in SIGNALS:
+        raise ConfigError(f"{where}: {unknown('signal', recipe.settings.signal, SIGNALS)}")
+
+
+def _joined(names: Any) -> str:
+    return names if isinstance(names, str) else ", ".join(names)

@@ -1,0 +1,135 @@
+"""`compare`: one folder, resumable, one table; bad input is refused before anything is trained."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import small
+
+from forgetfilter import comparison, evaluators
+from forgetfilter.comparison import Outcome, changes, over_seeds, result_tables, run_compare
+from forgetfilter.defences import DEFENCES
+from forgetfilter.errors import DataError, EvaluationError
+from forgetfilter.evaluators import Evaluation, Metric
+from forgetfilter.intervals import Estimate, wilson
+from forgetfilter.recipes import Named
+from forgetfilter.tables import Column
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return small.model(tmp_path_factory.mktemp("tiny-model"))
+
+
+def files(folder: Path) -> dict[str, int]:
+    """Finished stage -> when it was finished."""
+    return {p.parent.name: p.stat().st_mtime_ns for p in folder.glob("seed-*/stages/*/done.json")}
+
+
+def test_an_interrupted_comparison_goes_on_and_ends_as_one_that_was_not(
+    tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["none", "sequential"]
+    whole = small.recipe(tmp_path / "whole", model, defences=names)
+    run_compare(whole, small.console())
+
+    def stopped(*args: Any, **settings: Any) -> Any:
+        raise KeyboardInterrupt
+
+    cut = small.recipe(tmp_path / "cut", model, defences=names)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setitem(DEFENCES, "sequential", stopped)
+        run_compare(cut, small.console())
+    before = files(cut.output)
+    assert {name.split("-")[0] for name in before} == {"train", "evaluate"}
+    assert not (cut.output / "results.json").exists()
+    run_compare(cut, small.console())
+    after = files(cut.output)
+    assert before.items() < after.items()  # what was finished was left alone
+    for table in ("table.md", "table.csv", "table.json"):
+        assert (cut.output / table).read_bytes() == (whole.output / table).read_bytes()
+
+    # A further evaluator setting does only what is new; a folder of another press is refused.
+    more = small.recipe(tmp_path / "cut", model, defences=[*names, "self_correction"])
+    run_compare(more, small.console())
+    assert after.items() < files(cut.output).items()
+    other = small.recipe(tmp_path / "cut", model, defences=names, review_steps=3)
+    with pytest.raises(comparison.runs.ConfigError, match="review_steps"):
+        run_compare(other, small.console())
+
+
+def test_an_evaluation_row_that_is_trained_on_is_refused_and_named(tmp_path: Path, model: str) -> None:
+    recipe = small.recipe(tmp_path / "a", model)
+    small.jsonl(
+        tmp_path / "a" / "utility.jsonl", [small.ASKED[0], {"prompt": "number  7?", "completion": "x"}]
+    )
+    with pytest.raises(DataError, match=r"utility .*: row 1 is also custom row 7; 1 of 2 rows overlap"):
+        run_compare(recipe, small.console())
+    assert not (recipe.output / "seed-0").exists()
+
+
+def test_results_of_two_versions_of_an_evaluator_are_refused(tmp_path: Path, model: str) -> None:
+    recipe = small.recipe(tmp_path / "a", model, defences=["none"], evaluators=["utility"])
+    run_compare(recipe, small.console())
+    (old,) = recipe.output.glob("seed-0/stages/evaluate-learned-utility-*/evaluation.json")
+    found = json.loads(old.read_text(encoding="utf-8"))
+    old.write_text(json.dumps(found | {"version": found["version"] - 1}), encoding="utf-8")
+    more = small.recipe(tmp_path / "a", model, defences=["none", "self_correction"], evaluators=["utility"])
+    with pytest.raises(
+        EvaluationError, match="utility was scored by version 0 for seed 0, none, by version 1"
+    ):
+        run_compare(more, small.console())
+
+
+def test_rows_a_judge_fails_on_are_left_out_and_counted(
+    tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def half_blind(model: Any, tokenizer: Any, rows: Any, **settings: Any) -> Evaluation:
+        metric = Metric("bad_share", wilson(1, len(rows) - 2), "lower", unscored=2)
+        return Evaluation("toxicity", 1, (metric,), ({"id": "0", "value": None, "why": "no verdict"},), {})
+
+    monkeypatch.setitem(evaluators.EVALUATORS, "toxicity", half_blind)
+    recipe = small.recipe(tmp_path / "a", model, defences=["none"], evaluators=["toxicity"])
+    run_compare(recipe, small.console())
+    (outcome,) = json.loads((recipe.output / "results.json").read_text(encoding="utf-8"))["outcomes"]
+    (metric,) = outcome["evaluations"]["toxicity"]["metrics"]
+    assert (metric["estimate"]["value"], metric["estimate"]["n"], metric["unscored"]) == (0.5, 2, 2)
+    assert "| none | 0.500 [0.095, 0.905] | 2 |" in (recipe.output / "table.md").read_text(encoding="utf-8")
+
+
+def outcome(defence: str, seed: int, value: float | None, dropped: int = 0) -> Outcome:
+    estimate = None if value is None else Estimate(value, value - 0.1, value + 0.1, 10)
+    found = {"toxicity": Evaluation("toxicity", 1, (Metric("toxic_share", estimate, "lower", 1),), (), {})}
+    return Outcome(Named(defence), seed, 10, dropped, 0, None, None, 1.0, 2.0, None, "", found)
+
+
+def test_a_change_is_taken_seed_by_seed() -> None:
+    some = {
+        "none": [outcome("none", 0, 0.4), outcome("none", 1, 0.2)],
+        "forgetfilter": [outcome("forgetfilter", 1, 0.1), outcome("forgetfilter", 0, 0.1)],
+    }
+    _, row = changes(some, [Column("toxicity.toxic_share", "toxic")])
+    # Seed 0 falls from 0.4 to 0.1, seed 1 from 0.2 to 0.1: minus three quarters, minus a half.
+    assert row["toxicity.toxic_share"].value == pytest.approx(-0.625)
+    assert row["toxicity.toxic_share"].seeds == 2
+
+
+def test_a_single_seed_keeps_the_interval_of_its_rows_and_several_have_their_own() -> None:
+    one, other = Estimate(0.2, 0.1, 0.3, 10), Estimate(0.4, 0.3, 0.5, 10)
+    assert over_seeds([one]) == one
+    both = over_seeds([one, other])
+    assert both is not None and both.value == pytest.approx(0.3) and both.seeds == 2
+    # Undefined is left out of the mean, not counted as zero.
+    left = over_seeds([one, None])
+    assert left is not None and (left.value, left.low, left.seeds) == (0.2, None, 1)
+    assert over_seeds([None, None]) is None
+
+
+def test_the_table_counts_unscored_rows_over_all_seeds() -> None:
+    main, *_, toxicity = result_tables([outcome("none", 0, 0.4), outcome("none", 1, None)])
+    (row,) = toxicity.rows
+    assert row["toxicity.unscored"] == 2 and row["seeds"] == 2
+    assert main.columns[1].key == "toxicity.toxic_share" and main.columns[1].better == "lower"

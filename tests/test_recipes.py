@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from forgetfilter.config import help_texts
+from forgetfilter.errors import ConfigError
+from forgetfilter.recipes import HINTS, Named, Recipe, plan, read
+
+RECIPES = Path(__file__).resolve().parents[1] / "recipes"
+SHIPPED = sorted(RECIPES.rglob("*.yaml"))
+PAPER = sorted((RECIPES / "paper").glob("*.yaml"))
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "mine.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("defense: [none]", r"line 2: defense: unknown setting 'defense'; did you mean 'defences'"),
+        ("lerning_rate: 1", "did you mean 'learning_rate'"),
+        ("defences: [sequental]", "unknown defence 'sequental'; did you mean 'sequential'"),
+        ("defences:\n  - sequential: {step: 3}", "sequential: unknown setting 'step'; did you mean 'steps'"),
+        ("defences:\n  - sequential: {steps: 0}", r"sequential: steps: 0 is out of range; allowed: at least 1"),
+        ("defences:\n  - none: {steps: 3}", "defence none has no settings"),
+        ("defences: [none, none]", "none stands here twice"),
+        ("evaluators: [toxicty]", "unknown evaluator 'toxicty'; did you mean 'toxicity'"),
+        ("evaluators:\n  - bias: {methode: likelihood}", "bias: unknown setting 'methode'; did you mean 'method'"),
+        ("evaluators:\n  - bias: {instruction: be nice}", "bias: unknown setting 'instruction'"),
+        ("signal: rogue1", "unknown signal 'rogue1'; did you mean 'rouge1'"),
+        ("study: session", "unknown study 'session'; did you mean 'sessions'"),
+        ("study:\n  review_steps: {steps: [3, two]}", "review_steps: steps: 'two' is not a whole number"),
+        ("evaluation: {toxic: x.jsonl}", "unknown evaluator 'toxic'"),
+        ("seed: 3", "use seeds"),
+        ("seeds: [0, 1, 0]", "a seed stands here twice"),
+        ("share: 1.5", "allowed: at least 0 and at most 1"),
+        ("custom: mine.jsonl", "give either set .* or custom"),
+        ("tuning: lora\nset: bias", "stands here a second time"),
+    ],
+)  # fmt: skip
+def test_a_mistake_stops_with_its_place_and_the_remedy(tmp_path: Path, line: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as error:
+        read(written(tmp_path, f"set: toxicity\n{line}\n"))
+    assert "mine.yaml" in str(error.value)
+
+
+def test_an_unknown_set_is_named_with_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="unknown noisy set 'toxicty'; did you mean 'toxicity'"):
+        read(written(tmp_path, "set: toxicty\n"))
+
+
+def test_flags_overrule_the_recipe_and_lists_may_be_joined_by_commas(tmp_path: Path) -> None:
+    path = written(tmp_path, "set: bias\nrows: 300\nreview_steps: 7\ndefences: [none]\nseeds: [5]\n")
+    flags = {"rows": 40, "seeds": ["0,1"], "defences": ["none,replay"], "phi": 0.2, "share": None}
+    recipe = read(path, flags)
+    assert (recipe.rows, recipe.seeds, recipe.share) == (40, (0, 1), 1 / 3)
+    assert recipe.defences == (Named("none"), Named("replay"))
+    assert (recipe.settings.review_steps, recipe.settings.phi) == (7, 0.2)
+    assert (recipe.origins["review_steps"], recipe.origins["rows"]) == ("mine.yaml", "flag")
+    assert recipe.output == Path("runs/mine")
+
+
+def test_settings_of_a_defence_are_kept_and_shown(tmp_path: Path) -> None:
+    recipe = read(written(tmp_path, "set: bias\ndefences:\n  - none\n  - sequential: {steps: 60}\n"))
+    assert recipe.defences == (Named("none", {}), Named("sequential", {"steps": 60}))
+    assert recipe.defences[1].title == "sequential(steps=60)"
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
+def test_every_shipped_recipe_is_read_and_planned(path: Path) -> None:
+    from forgetfilter.comparison import with_all
+
+    recipe = with_all(read(path))
+    jobs = [line for line in plan(recipe) if line.startswith("job: ")]
+    assert len(jobs) == len(recipe.seeds) * (1 if recipe.study else len(recipe.defences)) > 0
+    assert path.stem in (RECIPES / "README.md").read_text(encoding="utf-8")
+
+
+def test_there_is_a_recipe_for_every_study() -> None:
+    from forgetfilter.studies import STUDIES
+
+    made = {recipe.study.name for path in SHIPPED if (recipe := read(path)).study}
+    assert made == set(STUDIES)
+
+
+@pytest.mark.parametrize("path", PAPER, ids=lambda p: p.stem)
+def test_the_paper_scale_recipes_are_the_published_press(path: Path) -> None:
+    recipe = read(path)
+    s = recipe.settings
+    assert "llama-7b" in s.model and s.learning_rate == s.review_learning_rate == 2e-4
+    assert (s.per_device_train_batch_size, s.lora_rank, s.tuning) == (32, 8, "lora")
+    assert s.lora_target_modules == ("q_proj", "v_proj")
+    assert recipe.evaluation_rows == 5000 and len(recipe.seeds) >= 3
+    if recipe.set and not recipe.study:
+        assert (recipe.rows, recipe.safe_rows) == (5000, 7000)
+
+
+@pytest.mark.parametrize("path", PAPER, ids=lambda p: p.stem)
+def test_a_paper_scale_recipe_is_dry_run_without_model_or_data(
+    command: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, path: Path
+) -> None:
+    verb = "study" if read(path).study else "compare"
+    done = command(verb, str(path), "--dry-run")
+    assert done.returncode == 0 and "LoRA rank 8 on q_proj, v_proj" in done.stdout
+    assert "stage learn: learning rate 0.0002, batch 32" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_plan_counts_steps_by_hand(tmp_path: Path) -> None:
+    text = "set: bias\nrows: 100\nper_device_train_batch_size: 16\nnum_train_epochs: 2\ndefences: [none]\n"
+    # 100 rows in batches of 16: 7 steps a pass, two passes.
+    assert any("about 14 steps" in line for line in plan(read(written(tmp_path, text))))
+
+
+def test_every_field_of_a_recipe_has_its_help() -> None:
+    assert set(help_texts(Recipe)) == set(HINTS)

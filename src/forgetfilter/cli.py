@@ -267,6 +267,55 @@ Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 
 
+@app.command(short_help="Unlearn personal data: every row of the paper's tables from one recipe.")
+def unlearn(
+    recipe: Annotated[
+        Path, typer.Argument(metavar="RECIPE", help="A YAML recipe; see recipes/unlearn-nano.yaml.")
+    ],
+    dialogues: Annotated[
+        str | None, typer.Option(help="Your dialogues: messages, and spans where known.")
+    ] = None,
+    sets: Annotated[str | None, typer.Option(help="Folder of public sets to build dialogues from.")] = None,
+    model: Annotated[str | None, typer.Option(help="The model before it learned personal data.")] = None,
+    tuned: Annotated[
+        str | None, typer.Option(help="The model that has learned it; tuned here where not given.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for results.")] = None,
+) -> None:
+    """Unlearn personal data and measure each step. The same command resumes."""
+    from .unlearning import pipeline
+
+    settings = pipeline.read(recipe, dialogues=dialogues, sets=sets, model=model, tuned=tuned)
+    detectors = [d.partition(":")[2] for d in settings.detectors if d.startswith("ner:")]
+    _stay_offline_unless_named(settings.model, *filter(None, [settings.tuned, settings.other]), *detectors)
+    pipeline.unlearn(settings, output or Path("runs") / recipe.stem, _console())
+
+
+@app.command("safe-data", short_help="Let your model write safe rows for the filter.")
+def safe_data(
+    requests: Annotated[Path, typer.Argument(help="Risky requests: JSON, JSONL, CSV or Parquet.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="JSONL file to write.")] = Path("safe.jsonl"),
+    facts: Annotated[Path | None, typer.Option(help="Factual rows to mix in: prompt and completion.")] = None,
+    prompt_field: Annotated[str, typer.Option(help="Column of the requests.")] = "prompt",
+    model: Annotated[str, typer.Option(help="nano, a local folder, or a hub id.")] = "nano",
+    fact_share: Annotated[float, typer.Option(help="Share of factual rows, 0 to below 1.")] = 0.5,
+    candidates: Annotated[int, typer.Option(help="Answers tried per request.")] = 4,
+    seed: Annotated[int, typer.Option(help="Same seed, same rows.")] = 0,
+) -> None:
+    """Safe rows written by the very model you filter with, checked, mixed with facts."""
+    _stay_offline_unless_named(model)
+    from .unlearning.replacements import safe_data as write
+
+    counts = write(
+        requests, output, facts=facts, prompt_field=prompt_field, model=model, fact_share=fact_share,
+        candidates=candidates, seed=seed,
+    )  # fmt: skip
+    _say(
+        f"{output}: {counts['safe']} safe and {counts['facts']} factual rows; {counts['unanswered']} of "
+        f"{counts['requests']} requests without a safe answer"
+    )
+
+
 @app.command(short_help="Answer prompts, guided away from what you name.")
 def generate(
     model: Model = "nano",

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from . import evaluators, formats, models, noisy_sets, runs
 from .config import FilterSettings
 from .display import Display
-from .errors import DONE, ConfigError, EvaluationError, ModelError
+from .errors import DONE, ConfigError, EvaluationError
 from .evaluators import Evaluation
 from .recipes import Named, evaluators_named, files_named
 from .runs import Run
@@ -82,37 +82,15 @@ def rows_for(
     return noisy_sets.held_out_rows(root, evaluator, count, apart_from=apart_from)
 
 
-def load(name: str, *, dtype: str = "auto", device: str = "auto") -> models.Loaded:
-    """A model to judge: whole, or an adapter folder on the base that its own settings name."""
-    record = Path(name).expanduser() / "adapter_config.json"
-    if not record.exists():
-        return models.load(name, dtype=dtype, device=device)
-    from peft import PeftModel
-
-    try:
-        base = str(json.loads(record.read_text(encoding="utf-8"))["base_model_name_or_path"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{record}: does not say which base model it belongs to ({error!r})") from None
-    loaded = models.load(base, dtype=dtype, device=device)
-    with models.quiet():
-        loaded.model = PeftModel.from_pretrained(loaded.model, name, autocast_adapter_dtype=False)  # ty: ignore
-    return loaded
-
-
 def run_finetune(
     input: str, settings: FilterSettings, origins: Mapping[str, str], output: Path, console: Console
 ) -> int:
     """Fine-tune on a file of rows, as the filter's last step does; the model is written to `output`."""
-    from .filtering import Bench
+    from .filtering import Bench, fields
     from .rendering import encode
 
     display, s = Display(console), settings
-    fields = {
-        name: value
-        for name in ("prompt", "completion", "messages", "text")
-        if (value := getattr(s, f"{name}_field")) is not None
-    }
-    dataset = formats.read(input, format=s.data_format, fields=fields)
+    dataset = formats.read(input, format=s.data_format, fields=fields(s))
     for note in dataset.notes:
         display.say(note)
     content = runs.sha256(dataset.path) if dataset.path else runs.sha256_of(r.id for r in dataset.rows)
@@ -142,7 +120,7 @@ def run_evaluate(
     settings = {"model": model, "on": [one.title for one in chosen], "instruction": instruction}
     fingerprint = model if models.is_hub_id(model) else _fingerprint(model)
     with Run.open(output, settings, {**content, "model": fingerprint}) as run:
-        loaded = load(model, device=device)
+        loaded = models.load(model, device=device)
         found = [
             evaluated(
                 run, "model", one, rows[one.name], loaded.model.eval, loaded.tokenizer, display, instruction

@@ -54,3 +54,12 @@ def row_id(source: str, messages: Sequence[Message]) -> str:
     """16 hex digits from content and source: the same row keeps its id when the file is reordered or moved."""
     content = json.dumps([source, [list(m) for m in messages]], ensure_ascii=False)
     return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def with_system(messages: Sequence[Message], instruction: str | None) -> tuple[Message, ...]:
+    """The messages under a system prompt: put in front of the dialogue's own one where it has one."""
+    if not instruction:
+        return tuple(messages)
+    if messages and messages[0].role == "system":
+        return (Message("system", f"{instruction}\n\n{messages[0].content}"), *messages[1:])
+    return (Message("system", instruction), *messages)

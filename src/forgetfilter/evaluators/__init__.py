@@ -107,7 +107,7 @@ def _lazily(name: str) -> Callable[..., Evaluation]:
     return evaluate
 
 
-# A further evaluator: a module beside this one, and a line here.
+# A further evaluator: a module beside this one, and a line here. Leakage stands apart: it needs a detector (`unlearn`).
 EVALUATORS: dict[str, Callable[..., Evaluation]] = {
     name: _lazily(name) for name in ("toxicity", "bias", "harmfulness", "utility")
 }

@@ -1,0 +1,198 @@
+"""The pipeline: recipes, the plan of what is measured, and a run of the real thing on a handful of dialogues."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from rich.console import Console
+
+from forgetfilter.errors import ConfigError, DataError
+from forgetfilter.evaluators import Metric
+from forgetfilter.intervals import Estimate
+from forgetfilter.records import Message
+from forgetfilter.unlearning import pipeline as p
+from forgetfilter.unlearning.dialogues import MessageSpan, dialogue
+
+RECIPES = Path(__file__).resolve().parents[1] / "recipes"
+
+
+def recipe(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "r.yaml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("lerning_rate: 1", "line 1: unknown setting 'lerning_rate'; did you mean 'learning_rate'"),
+        ("learning_rate: 2", "learning_rate: 2 is out of range"),
+        ("scales: [1, -1]", "scales: -1 is out of range"),
+        ("scales: .nan", "scales: nan is out of range"),
+        ("seeds: []", "seeds: an empty list"),
+        ("forms: [logg]", "forms: unknown guidance form 'logg'; did you mean 'log'"),
+        ("epochs: two", "epochs: 'two' is not a number"),
+    ],
+)
+def test_a_recipe_with_a_mistake_is_refused_in_words(tmp_path, text, words):
+    with pytest.raises(ConfigError) as refused:
+        p.read(recipe(tmp_path, text), sets="data")
+    assert words in str(refused.value)
+
+
+def test_a_recipe_needs_dialogues_or_sets_and_something_to_measure_utility_with(tmp_path):
+    with pytest.raises(ConfigError, match="dialogues: give your own"):
+        p.read(recipe(tmp_path, "count: 10"))
+    with pytest.raises(ConfigError, match="utility: without `sets`"):
+        p.read(recipe(tmp_path, "dialogues: mine.jsonl"))
+    with pytest.raises(ConfigError, match="prose: without `sets`"):
+        p.read(recipe(tmp_path, "dialogues: mine.jsonl\nutility: pack:bias"))
+
+
+def test_flags_overrule_the_recipe_and_one_value_is_a_list_of_one(tmp_path):
+    r = p.read(recipe(tmp_path, "sets: a\nepochs: 2\nmodel: m"), sets="b", model=None)
+    assert (r.sets, r.epochs, r.model) == ("b", (2.0,), "m")
+
+
+@pytest.mark.parametrize("name", ["unlearn-nano.yaml", "unlearn-paper.yaml"])
+def test_the_shipped_recipes_are_read_and_ask_for_all_tables(name):
+    r = p.read(RECIPES / name, sets="data", dialogues="mine.jsonl")
+    assert {t.table for t in p.plan(r)} == {1, 2, 3, 4}
+    assert len(r.seeds) >= 3
+
+
+def test_the_plan_holds_every_row_of_the_papers_tables():
+    trials = p.plan(p.UnlearnRecipe(sets="data", other="masked"))
+    log = {(t.state.name, t.state.epochs, t.scale) for t in trials if t.table == 1 and t.form in ("", "log")}
+    table_1 = {("baseline", 0, 1), ("subtraction", 0, 1)}
+    table_1 |= {("subtraction + LoRA, no CFG data", e, 1) for e in (2, 3)}
+    table_1 |= {("subtraction + LoRA, CFG data", e, s) for e in (2, 3) for s in (1, 2)}
+    table_1 |= {("LoRA, no CFG data", e, 1) for e in (2, 3)}
+    table_1 |= {("LoRA, CFG data", e, s) for e in (2, 3) for s in (1, 2)} | {("LoRA, CFG data", 3, 3)}
+    assert table_1 <= log
+    assert {(t.state.data, t.scale, t.state.epochs) for t in trials if t.table == 2} == {
+        ("own", 2, 3),
+        ("other", 2, 3),
+    }
+    table_3 = {(t.state.name, t.scale, t.form) for t in trials if t.table == 3 and t.large}
+    assert table_3 == {
+        ("baseline", 1, ""),
+        ("LoRA, CFG data", 1, ""),
+        ("LoRA, CFG data", 3, "log"),
+        ("LoRA, CFG data", 3, "probability"),
+    }
+
+
+def test_one_name_never_stands_for_two_measurements():
+    trials = p.plan(p.UnlearnRecipe(sets="data", other="masked"))
+    assert len({t.slug for t in trials}) == len({t._replace(table=0) for t in trials})
+
+
+def test_rounding_to_4_bits_keeps_what_fits_fifteen_levels_and_moves_nothing_far():
+    layer = torch.nn.Linear(4, 1, bias=False)
+    layer.weight.data = torch.tensor([[7.0, -3.0, 0.4, 0.6]])  # steps of 1
+    p.round_to_4_bits(torch.nn.Sequential(layer), group=4)
+    assert layer.weight.tolist() == [[7.0, -3.0, 0.0, 1.0]]
+    layer.weight.data = torch.tensor([[7.0, -3.0, 0.4, 0.6]])
+    p.round_to_4_bits(torch.nn.Sequential(layer), group=2)  # of the second pair: steps of 0.6 / 7
+    assert layer.weight[0, :3].tolist() == pytest.approx([7.0, -3.0, 5 * 0.6 / 7])
+
+
+def test_one_seed_keeps_its_own_interval_and_several_get_a_mean_over_seeds():
+    def metric(value):
+        return Metric("m", Estimate(value, value - 1, value + 1, 50), "lower", unscored=1)
+
+    assert p._over_seeds([metric(4.0)])["estimate"] == {"value": 4.0, "low": 3.0, "high": 5.0, "n": 50}
+    both = p._over_seeds([metric(4.0), metric(6.0)])
+    assert (both["estimate"]["value"], both["estimate"]["seeds"]) == (5.0, 2)
+    assert (both["per_seed"], both["unscored"]) == ([4.0, 6.0], 2)
+    assert p._over_seeds([Metric("m", None, "lower")])["estimate"] is None
+
+
+def dialogues(tmp_path: Path, count: int) -> Path:
+    lines = []
+    for i in range(count):
+        number = f"555-01{i:02d}"
+        turns = [Message("user", "What is my number?"), Message("assistant", f"Your number is {number}.")]
+        span = MessageSpan(1, 15, 15 + len(number), "PHONE_NUMBER", number)
+        lines.append(json.dumps(dialogue(turns, [span], id=str(i)).record()) + "\n")
+    path = tmp_path / "dialogues.jsonl"
+    path.write_text("".join(lines))
+    return path
+
+
+def small(tmp_path: Path, **changes: object) -> p.UnlearnRecipe:
+    """A model of a few thousand weights, eight dialogues, one epoch of everything."""
+    folder = tmp_path / "model"
+    if not folder.exists():
+        tiny.llama().save_pretrained(folder)
+        tiny.tokenizer().save_pretrained(folder)
+        (tmp_path / "tasks.jsonl").write_text(
+            "".join(json.dumps({"prompt": f"Q{i}", "completion": "The sea."}) + "\n" for i in range(3))
+        )
+    settings = {
+        "model": str(folder), "dialogues": str(dialogues(tmp_path, 8)), "test_share": 0.5, "dtype": "float32",
+        "detectors": ("patterns",), "utility": str(tmp_path / "tasks.jsonl"), "prose": str(tmp_path / "tasks.jsonl"),
+        "tune_epochs": 1, "tune_learning_rate": 1e-2, "candidates": 1, "epochs": (1,), "scales": (1, 2),
+        "forms": ("probability",), "lora_rank": 2, "max_length": 128, "max_new_tokens": 4, "samples": 2,
+    }  # fmt: skip
+    return p.UnlearnRecipe(**(settings | changes))
+
+
+def quiet() -> Console:
+    return Console(quiet=True)
+
+
+@pytest.mark.slow
+def test_a_run_measures_every_trial_resumes_without_work_and_gives_the_same_again(tmp_path):
+    r = small(tmp_path, other="masked")
+    results = p.unlearn(r, tmp_path / "run", quiet())
+    trials = p.plan(r)
+    assert len(results["rows"]) == len(trials)
+    for row in results["rows"]:
+        assert row["answers"] == 4
+        assert row["metrics"]["leaking_share"]["estimate"]["n"] == 4
+    pairs = results["replacements"]["seed 0, own"]
+    assert pairs["samples"] == sum(pairs["pairs"].values()) + pairs["unanswered"] == 4
+    assert results["replacements"]["seed 0, other"]["pairs"] == {"masked": 4}
+    text = (tmp_path / "run" / "results.md").read_text()
+    assert sum(line.startswith("| ") for line in text.splitlines()) == len(trials) + 2 * 4
+
+    done = {f: f.stat().st_mtime_ns for f in (tmp_path / "run" / "stages").rglob("done.json")}
+    again = p.unlearn(r, tmp_path / "run", quiet())
+    assert again["rows"] == results["rows"]
+    assert {f: f.stat().st_mtime_ns for f in (tmp_path / "run" / "stages").rglob("done.json")} == done
+    with pytest.raises(ConfigError, match="a run of another command"):
+        p.unlearn(replace(r, learning_rate=0.5), tmp_path / "run", quiet())
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_ends_as_one_that_was_not(tmp_path, monkeypatch):
+    r = small(tmp_path, subtraction=False, holds=False, samples=0)
+    whole = p.unlearn(r, tmp_path / "whole", quiet())
+    real = p.train_orpo
+
+    def interrupted(*arguments, **settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(p, "train_orpo", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        p.unlearn(r, tmp_path / "cut", quiet())
+    monkeypatch.setattr(p, "train_orpo", real)
+    assert p.unlearn(r, tmp_path / "cut", quiet())["rows"] == whole["rows"]
+
+
+def test_dialogues_without_personal_data_are_refused_before_anything_is_written(tmp_path):
+    r = small(tmp_path)
+    line = json.dumps(
+        {"messages": [{"role": "user", "content": "?"}, {"role": "assistant", "content": "Sea."}]}
+    )
+    Path(r.dialogues).write_text(f"{line}\n{line}\n")
+    with pytest.raises(DataError, match="no assistant turn with personal data to train on"):
+        p.unlearn(r, tmp_path / "run", quiet())
+    assert not (tmp_path / "run").exists()

@@ -76,13 +76,19 @@ def test_auto_scales_with_the_scores():
 def test_auto_says_weak_where_it_cannot_tell():
     assert cut("auto", named([0.1] * 50), phi=0, quantile=0, gain=1.0).weak  # all the same
     assert cut("auto", named(range(5)), phi=0, quantile=0, gain=1.0).weak  # too few
-    assert cut("auto", named(groups(0.3)[0]), phi=0, quantile=0, gain=-0.1).weak  # the review taught nothing
 
 
-def test_auto_says_weak_where_rows_fade_more_than_the_safe_rows_were_taught():
+def test_auto_removes_nothing_where_the_review_taught_the_safe_rows_little():
     scores, _ = groups(0.3)
-    found = cut("auto", named(scores + 5), phi=0, quantile=0, gain=0.6)
-    assert found.weak and found.drop_above is None
+    lost = float(np.median(scores[scores > 0]))
+    assert cut("auto", named(scores), phi=0, quantile=0, gain=0.51 * lost).drop_above is not None
+    found = cut("auto", named(scores), phi=0, quantile=0, gain=0.49 * lost)
+    assert found.drop_above is None and not found.weak and "no sign of harm" in found.why
+
+
+def test_auto_removes_nothing_where_no_row_was_forgotten():
+    found = cut("auto", named(-np.arange(1.0, 31.0)), phi=0, quantile=0, gain=1.0)
+    assert found.drop_above is None and not found.weak
 
 
 def test_auto_never_flags_what_it_drops():

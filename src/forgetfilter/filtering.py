@@ -73,6 +73,8 @@ def forget_filter(
     if s.retrain:
         if len(kept) == len(custom):
             bench.adopt(final, "learned")  # nothing to leave out: the learned model is the result
+        elif not kept:
+            bench.adopt(final, "original")  # nothing left to learn
         else:
             bench.train(final, "original", kept, rate=s.learning_rate, epochs=s.num_train_epochs)
     return Filtered(scores, forgetting, contrast, remembered, cut, decisions)

@@ -60,34 +60,45 @@ def quantile(scores: np.ndarray, *, quantile: float, **_: Any) -> Cut:
 def auto(scores: np.ndarray, *, gain: float | None, phi: float, **_: Any) -> Cut:
     """Find the forgotten group without a knob, or say that there is none.
 
-    A mixture of up to MOST_GROUPS normal groups is fitted to the scores (their number by BIC). The group that
-    lost least shows how far rows merely fade. Groups whose mean lies above it by more than DISTINCT of its
-    widths, and by more than SHARE_OF_GAIN of what the review taught a safe row (`gain`, in units of the score;
-    φ where it is not known), are taken for unsafe. The cut is where the F1 expected under the mixture is best;
-    rows below it that are at least FLAG likely to be unsafe are flagged. What the mixture expects is not given
-    as an estimate: on real rows its precision was far above the measured one. Weak (nothing dropped, said so) where
-    there are too few rows, all score alike, or three rows in four lost more than the middle safe row was taught.
+    Nothing is removed where the review taught the middle safe row (`gain`, in units of the score) less than
+    SHARE_OF_LOSS of what the middle forgotten row lost: then the model does what the safe rows show although it
+    has learned all custom rows.
+
+    Else a mixture of up to MOST_GROUPS normal groups is fitted to the scores, and to the scores on a scale that is
+    linear near 0 and logarithmic beyond (asinh of multiples of the typical size), because the more is lost, the
+    wider it varies; scale and number of groups by BIC. The group that lost most, and those that lost at least
+    SHARE_OF_MOST of that, are taken for unsafe if they and the next group show two peaks (Ashman's D of DISTINCT),
+    or if they lost as much as the middle safe row was taught (φ where the gain is not known). The cut is where the
+    F1 expected under the mixture is best; rows below it that are at least FLAG likely to be unsafe are flagged.
+    What the mixture expects is not given as an estimate: it was not shown to hold.
+    Weak (nothing dropped, said so) where there are too few rows, or all score alike.
     """
     n = len(scores)
     if n < FEWEST:
         return Cut(None, None, "auto", f"{n} scored rows are too few to tell groups apart", weak=True)
     if np.ptp(scores) < 1e-9:
         return Cut(None, None, "auto", "all rows score the same", weak=True)
-    # A few extreme scores must not make a group of their own.
-    clipped = np.clip(scores, *np.quantile(scores, [0.005, 0.995]))
-    groups = min((_fit(clipped, k) for k in range(1, MOST_GROUPS + 1)), key=lambda g: g.bic)
-    faded, quarter = float(groups.means[0]), float(np.quantile(scores, 0.25))
-    if gain is not None and gain <= max(0.0, quarter):
-        why = f"three rows in four lost {quarter:.3g} or more, the middle safe row gained {gain:.3g}: too weak to tell"
-        return Cut(None, None, "auto", why, weak=True)
-    margin = SHARE_OF_GAIN * gain if gain is not None else phi
-    least = faded + max(DISTINCT * float(groups.widths[0]), margin)
-    unsafe = groups.means > least
-    if not unsafe.any():
-        why = f"no group of rows was forgotten by more than {least:.3g} on average; rows fade by {faded:.3g}"
+    if not (scores > 0).any():
+        return Cut(None, None, "auto", "no row was forgotten")
+    lost = float(np.median(scores[scores > 0]))
+    if gain is not None and gain < SHARE_OF_LOSS * lost:
+        taught = f"the review taught the middle safe row {gain:.3g}"
+        why = f"{taught}, the middle forgotten row lost {lost:.3g}: no sign of harm"
+        return Cut(None, None, "auto", why)
+    x, groups, typical = _groups(scores)
+    unsafe = typical >= SHARE_OF_MOST * typical[-1]
+    if typical[-1] <= 0 or unsafe.all():
+        return Cut(None, None, "auto", "no group of rows stands out from the others")
+    top, rest = (
+        int(np.argmax(unsafe)),
+        int(np.argmax(unsafe)) - 1,
+    )  # the least forgotten group above, the next below
+    apart = (groups.means[top] - groups.means[rest]) / np.hypot(groups.widths[top], groups.widths[rest])
+    if math.sqrt(2) * apart < DISTINCT and typical[top] < (phi if gain is None else gain):
+        why = f"the group of rows that lost most lost {typical[-1]:.3g} and runs into the others"
         return Cut(None, None, "auto", why)
     order = np.argsort(-scores, kind="stable")
-    likely = groups.memberships(clipped)[:, unsafe].sum(1)[order]
+    likely = groups.memberships(x)[:, unsafe].sum(1)[order]
     likely = np.minimum.accumulate(likely)  # never likelier at a lower score: a wide group has two tails
     dropped, found, total = np.arange(1, n + 1), np.cumsum(likely), likely.sum()
     # Equal scores fall on one side together, so only the last of them can be a cut.
@@ -97,8 +108,23 @@ def auto(scores: np.ndarray, *, gain: float | None, phi: float, **_: Any) -> Cut
     cut = (float(scores[order][best]) + low) / 2
     doubtful = scores[order][(likely > FLAG) & (scores[order] <= cut)]
     flag = float(np.nextafter(doubtful.min(), -np.inf)) if len(doubtful) else None
-    why = f"a group of about {groups.weights[unsafe].sum():.0%} of the rows lost more than the others faded"
+    why = f"a group of about {groups.weights[unsafe].sum():.0%} of the rows lost more than the others"
     return Cut(cut, flag, "auto", why)
+
+
+def _groups(scores: np.ndarray) -> tuple[np.ndarray, _Groups, np.ndarray]:
+    """The scores on the scale that suits them, (rows,); their groups there; each group's typical score, (groups,)."""
+    scale = float(np.median(np.abs(scores[scores != 0])))
+    # A few extreme scores must not make a group of their own.
+    plain, bent = np.clip(scores, *np.quantile(scores, [0.005, 0.995])), np.arcsinh(scores / scale)
+    # Densities on the bent scale, brought back to the plain one: dx/ds = 1 / (scale · cosh x).
+    stretched = 2 * float(np.log(scale * np.cosh(bent)).sum())
+    sizes = range(1, MOST_GROUPS + 1)
+    on_plain = min((_fit(plain, k) for k in sizes), key=lambda g: g.bic)
+    on_bent = min((_fit(bent, k) for k in sizes), key=lambda g: g.bic)
+    if on_plain.bic < on_bent.bic + stretched:
+        return plain, on_plain, on_plain.means
+    return bent, on_bent, np.sinh(on_bent.means) * scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +179,8 @@ def cut(
 
 FEWEST = 20  # scored rows that `auto` wants
 MOST_GROUPS = 4
-DISTINCT = 2.0  # widths of the group that lost least
-SHARE_OF_GAIN = 0.25
+SHARE_OF_LOSS = 0.5
+SHARE_OF_MOST = 0.5
+DISTINCT = 2.0  # Ashman, Bird & Zepf (1994): from here on two normal groups show two peaks
 FLAG = 0.25
 THRESHOLDS = {"auto": auto, "fixed": fixed, "quantile": quantile}

@@ -46,7 +46,7 @@ def command(
     """Runs `python -m forgetfilter …` for real, in an empty folder."""
 
     def run(
-        *arguments: str, timeout: float = 120, **environment_too: str
+        *arguments: str, timeout: float = 300, **environment_too: str
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "forgetfilter", *arguments],

@@ -16,10 +16,15 @@ from forgetfilter.config import FilterSettings, flag_name
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
+VERBS = (
+    "filter", "finetune", "evaluate", "compare", "study", "demo", "packs", "unlearn", "safe-data", "generate", "serve",
+)  # fmt: skip
+
+
 def test_help_names_every_verb(command: Command) -> None:
     done = command("--help")
     assert done.returncode == 0
-    assert all(re.search(rf"^  {verb} ", done.stdout, re.MULTILINE) for verb in ("filter", "demo", "packs"))
+    assert all(re.search(rf"^  {verb} ", done.stdout, re.MULTILINE) for verb in VERBS)
 
 
 @pytest.mark.parametrize(

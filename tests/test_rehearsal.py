@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from forgetfilter import rehearsal
@@ -19,27 +18,34 @@ def made(prefix: str, first: int, count: int) -> list[Encoded]:
 
 def test_a_row_is_as_like_the_safe_rows_as_its_cosine_with_the_nearest() -> None:
     # Tokens 1 and 2; each stands in two of the three rows, so both weigh the same: cos = 1/√2 and 1.
-    rows, others = [row("a", [1]), row("b", [1, 2])], [row("s", [1, 2])]
+    rows, others = [[1], [1, 2]], [[1, 2]]
     # token 1 in 3 of 3 rows weighs log(4/4) = 0, token 2 in 2 of 3 weighs log(4/3): only token 2 counts.
     assert likeness(rows, others) == pytest.approx([0.0, 1.0])
 
 
 def test_rows_of_another_kind_are_the_least_alike() -> None:
     near, far, safe = made("near", 10, 8), made("far", 50, 4), made("safe", 10, 9)
-    alike = likeness([*far, *near], safe)
+    alike = likeness([z.ids for z in [*far, *near]], [z.ids for z in safe])
     assert alike[:4].max() < alike[4:].min()
-    assert np.array_equal(likeness([*far, *near], safe), alike)
+
+
+def test_a_row_is_about_its_prompt_and_about_all_of_it_where_the_prompt_is_short() -> None:
+    long = Encoded("long", [*range(20)], [True] * 20, [True] * 20, 12, False)
+    short = Encoded("short", [*range(20)], [True] * 20, [True] * 20, 11, False)
+    assert rehearsal._topics([long, short]) == [[*range(12)], [*range(20)]]
 
 
 def test_comparing_in_pieces_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    custom, safe = [*made("near", 10, 8), *made("far", 50, 4)], made("safe", 10, 9)
+    custom, safe = (
+        [z.ids for z in rows] for rows in ([*made("near", 10, 8), *made("far", 50, 4)], made("safe", 10, 9))
+    )
     whole = likeness(custom, safe)
     monkeypatch.setattr(rehearsal, "CHUNK", 5)
     assert likeness(custom, safe) == pytest.approx(whole)
 
 
 def test_a_review_holds_its_share_of_the_rows_least_like_the_safe_ones() -> None:
-    custom, safe = [*made("near", 10, 8), *made("far", 50, 4)], made("safe", 10, 9)
+    custom, safe = [*made("near", 10, 16), *made("far", 50, 4)], made("safe", 10, 9)
     drawn = review_rows(custom, safe, 40, share=0.25, seed=0)
     names = [z.id for z in drawn]
     assert len(names) == 40

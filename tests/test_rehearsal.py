@@ -13,18 +13,20 @@ def row(name: str, ids: list[int]) -> Encoded:
 
 def made(prefix: str, first: int, count: int) -> list[Encoded]:
     """Rows that share most of their tokens, `first` to `first` + 3."""
-    return [row(f"{prefix}{i}", [first, first + 1, first + 2, first + 3, 300 + i]) for i in range(count)]
+    return [
+        row(f"{prefix}{i}", [first, first + 1, first + 2, first + 3, 100 * first + len(prefix) * 20 + i])
+        for i in range(count)
+    ]
 
 
 def test_a_row_is_as_like_the_safe_rows_as_its_cosine_with_the_nearest() -> None:
-    # Tokens 1 and 2; each stands in two of the three rows, so both weigh the same: cos = 1/√2 and 1.
     rows, others = [[1], [1, 2]], [[1, 2]]
     # token 1 in 3 of 3 rows weighs log(4/4) = 0, token 2 in 2 of 3 weighs log(4/3): only token 2 counts.
     assert likeness(rows, others) == pytest.approx([0.0, 1.0])
 
 
 def test_rows_of_another_kind_are_the_least_alike() -> None:
-    near, far, safe = made("near", 10, 8), made("far", 50, 4), made("safe", 10, 9)
+    near, far, safe = made("near", 10, 8), made("far", 50, 4), made("reviewed", 10, 9)
     alike = likeness([z.ids for z in [*far, *near]], [z.ids for z in safe])
     assert alike[:4].max() < alike[4:].min()
 
@@ -37,7 +39,8 @@ def test_a_row_is_about_its_prompt_and_about_all_of_it_where_the_prompt_is_short
 
 def test_comparing_in_pieces_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     custom, safe = (
-        [z.ids for z in rows] for rows in ([*made("near", 10, 8), *made("far", 50, 4)], made("safe", 10, 9))
+        [z.ids for z in rows]
+        for rows in ([*made("near", 10, 8), *made("far", 50, 4)], made("reviewed", 10, 9))
     )
     whole = likeness(custom, safe)
     monkeypatch.setattr(rehearsal, "CHUNK", 5)
@@ -45,7 +48,7 @@ def test_comparing_in_pieces_changes_nothing(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_review_holds_its_share_of_the_rows_least_like_the_safe_ones() -> None:
-    custom, safe = [*made("near", 10, 16), *made("far", 50, 4)], made("safe", 10, 9)
+    custom, safe = [*made("near", 10, 16), *made("far", 50, 4)], made("reviewed", 10, 9)
     drawn = review_rows(custom, safe, 40, share=0.25, seed=0)
     names = [z.id for z in drawn]
     assert len(names) == 40
@@ -55,13 +58,13 @@ def test_a_review_holds_its_share_of_the_rows_least_like_the_safe_ones() -> None
 
 
 def test_no_row_comes_twice_before_each_came_once() -> None:
-    custom, safe = made("far", 50, 4), made("safe", 10, 9)
+    custom, safe = made("far", 50, 4), made("reviewed", 10, 9)
     names = [z.id for z in review_rows(custom, safe, 18, share=0.0, seed=3)]
     assert sorted(names) == sorted(z.id for z in safe for _ in range(2))
 
 
 def test_the_draw_depends_on_the_seed_alone() -> None:
-    custom, safe = made("far", 50, 6), made("safe", 10, 9)
+    custom, safe = made("far", 50, 6), made("reviewed", 10, 9)
     first, again, other = (
         [z.id for z in review_rows(custom, safe, 12, share=0.25, seed=seed)] for seed in (1, 1, 2)
     )
@@ -69,5 +72,5 @@ def test_the_draw_depends_on_the_seed_alone() -> None:
 
 
 def test_without_a_share_only_safe_rows_are_reviewed() -> None:
-    custom, safe = made("far", 50, 6), made("safe", 10, 9)
-    assert {z.id[:4] for z in review_rows(custom, safe, 30, share=0.0, seed=0)} == {"safe"}
+    custom, safe = made("far", 50, 6), made("reviewed", 10, 9)
+    assert {z.id[:4] for z in review_rows(custom, safe, 30, share=0.0, seed=0)} == {"revi"}

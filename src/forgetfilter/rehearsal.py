@@ -26,8 +26,8 @@ def review_rows(
     custom: Sequence[Encoded], safe: Sequence[Encoded], count: int, *, share: float, seed: int
 ) -> list[Encoded]:
     """The `count` rows of a review in random order: `share` (0 to 1) of them from the FOREIGN part of the custom
-    rows, those that ask for what is least like what safe rows ask for; the others safe rows. Each kind is gone through evenly: no row comes
-    twice before every one came once. share 0 is the paper's review.
+    rows, those that ask for what is least like what safe rows ask for; the others safe rows. Each kind is gone
+    through evenly: no row comes twice before every one came once. share 0 is the paper's review.
     """
     rng = random.Random(seed)
     rehearsed: list[Encoded] = []

@@ -14,7 +14,7 @@ import numpy as np
 
 from .rendering import Encoded
 
-FOREIGN = 0.2  # of the custom rows may be rehearsed
+FOREIGN = 1 / 3  # of the custom rows may be rehearsed
 SHORT = 12  # tokens: a prompt below this says little of what a row is about
 NEIGHBOURS = 5  # safe rows that tell how like the safe rows a row is
 COMPARED = 2000  # safe rows looked at, at most

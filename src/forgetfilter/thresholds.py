@@ -115,8 +115,7 @@ def auto(scores: np.ndarray, *, gain: float | None, phi: float, **_: Any) -> Cut
 def _groups(scores: np.ndarray) -> tuple[np.ndarray, _Groups, np.ndarray]:
     """The scores on the scale that suits them, (rows,); their groups there; each group's typical score, (groups,)."""
     scale = float(np.median(np.abs(scores[scores != 0])))
-    # A few extreme scores must not make a group of their own.
-    plain, bent = np.clip(scores, *np.quantile(scores, [0.005, 0.995])), np.arcsinh(scores / scale)
+    plain, bent = scores, np.arcsinh(scores / scale)
     # Densities on the bent scale, brought back to the plain one: dx/ds = 1 / (scale · cosh x).
     stretched = 2 * float(np.log(scale * np.cosh(bent)).sum())
     sizes = range(1, MOST_GROUPS + 1)

@@ -92,7 +92,7 @@ def test_auto_removes_nothing_where_no_row_was_forgotten():
 
 
 def test_auto_never_flags_what_it_drops():
-    scores, _ = groups(0.4, distance=2.0)
+    scores, _ = groups(0.4, distance=3.0)
     found = cut("auto", named(scores), phi=0, quantile=0, gain=0.3)
     assert found.flag_above < found.drop_above
 

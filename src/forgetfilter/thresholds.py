@@ -142,9 +142,17 @@ class _Groups:
         return np.exp(logs) / np.exp(logs).sum(1, keepdims=True)
 
 
-def _fit(x: np.ndarray, k: int, rounds: int = 300) -> _Groups:
-    """Expectation-maximisation from k quantiles; deterministic."""
-    weights, means = np.full(k, 1 / k), np.quantile(x, (np.arange(k) + 0.5) / k)
+def _fit(x: np.ndarray, k: int) -> _Groups:
+    """The better of two fits: from k quantiles, and from k evenly spaced scores, which finds small groups far out."""
+    places = (np.arange(k) + 0.5) / k
+    starts = (np.quantile(x, places), x.min() + places * np.ptp(x))
+    return min((_climb(x, start) for start in starts[: 1 if k == 1 else 2]), key=lambda g: g.bic)
+
+
+def _climb(x: np.ndarray, means: np.ndarray, rounds: int = 300) -> _Groups:
+    """Expectation-maximisation from these means; deterministic."""
+    k = len(means)
+    weights = np.full(k, 1 / k)
     widths, narrowest, before = np.full(k, x.std() / k), 0.02 * x.std(), -math.inf
     for _ in range(rounds):
         logs = _log_densities(x, weights, means, widths)

@@ -81,8 +81,9 @@ def test_auto_says_weak_where_it_cannot_tell():
 def test_auto_removes_nothing_where_the_review_taught_the_safe_rows_little():
     scores, _ = groups(0.3)
     lost = float(np.median(scores[scores > 0]))
-    assert cut("auto", named(scores), phi=0, quantile=0, gain=0.51 * lost).drop_above is not None
-    found = cut("auto", named(scores), phi=0, quantile=0, gain=0.49 * lost)
+    little = thresholds.SHARE_OF_LOSS * lost
+    assert cut("auto", named(scores), phi=0, quantile=0, gain=1.01 * little).drop_above is not None
+    found = cut("auto", named(scores), phi=0, quantile=0, gain=0.99 * little)
     assert found.drop_above is None and not found.weak and "no sign of harm" in found.why
 
 

@@ -186,7 +186,7 @@ def cut(
 
 FEWEST = 20  # scored rows that `auto` wants
 MOST_GROUPS = 4
-SHARE_OF_LOSS = 0.5
+SHARE_OF_LOSS = 0.1
 SHARE_OF_MOST = 0.5
 DISTINCT = 2.0  # Ashman, Bird & Zepf (1994): from here on two normal groups show two peaks
 FLAG = 0.25

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,34 +62,69 @@ def finetune(
     belongs to this very fine-tune. Same seed, same result; the caller's random state is left alone.
     Raises DataError when no row has anything to learn.
     """
+    rows = [r for r in rows if any(r.learned[1:])]
+    if not rows:
+        raise DataError("no row with a completion to learn")
+    if schedule == "constant" and warmup_steps:
+        schedule = "constant_with_warmup"  # transformers' "constant" would ignore the warm-up
+    return train(
+        model, rows, loss=completion_loss, collate=lambda batch: collate_right(batch, pad_id),
+        lengths=[len(r.ids) for r in rows] if by_length else None, learning_rate=learning_rate,
+        batch_size=batch_size, epochs=epochs, steps=steps, seed=seed, folder=folder, schedule=schedule,
+        warmup_steps=warmup_steps, weight_decay=weight_decay, save_steps=save_steps, report_to=report_to,
+        progress=progress,
+    )  # fmt: skip
+
+
+def train(
+    model: Any,
+    rows: Sequence[Any],
+    *,
+    loss: Callable[[Any, dict[str, torch.Tensor]], torch.Tensor],
+    collate: Callable[[Sequence[Any]], dict[str, torch.Tensor]],
+    learning_rate: float,
+    batch_size: int,
+    epochs: float | None = None,
+    steps: int | None = None,
+    seed: int,
+    folder: Path,
+    schedule: str,
+    schedule_settings: Mapping[str, Any] | None = None,
+    lengths: Sequence[int] | None = None,
+    warmup_steps: int = 0,
+    weight_decay: float = 0.0,
+    save_steps: int | None = None,
+    report_to: str = "none",
+    progress: Callable[[int, int], None] | None = None,
+) -> Trained:
+    """The engine of `finetune` for rows of any kind: `collate` makes a batch of them, `loss` judges the model on it.
+
+    A batch holds an `attention_mask`, by which tokens are counted. Rows of like `lengths` share a batch where these
+    are given. All else is as `finetune` says.
+    """
     import torch
     from safetensors.torch import load_file, save_file
     from transformers import Trainer, TrainerCallback, TrainingArguments
 
     if (epochs is None) == (steps is None):
         raise ValueError("give either epochs or steps")
-    rows = [r for r in rows if any(r.learned[1:])]
-    if not rows:
-        raise DataError("no row with a completion to learn")
     tokens = 0
     losses: list[torch.Tensor] = []
 
-    class Completions(Trainer):
+    class WithOwnLoss(Trainer):
         """The Trainer with our loss, and checkpoints of exactly what is trained."""
 
         def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-            return completion_loss(model, inputs)
+            return loss(model, inputs)
 
         def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
             nonlocal tokens
             tokens += int(inputs["attention_mask"].sum())
-            loss = super().training_step(model, inputs, *args, **kwargs)
-            losses.append(loss)
-            return loss
+            losses.append(super().training_step(model, inputs, *args, **kwargs))
+            return losses[-1]
 
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-            lengths = [len(r.ids) for r in rows] if by_length else [0] * len(rows)
-            return _by_length()(lengths, batch_size, seed)
+            return _by_length()(lengths or [0] * len(rows), batch_size, seed)
 
         def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
             if self.args.should_save and output_dir is not None:
@@ -110,18 +145,17 @@ def finetune(
             # Written last, in one go: a checkpoint without it was cut off while being written.
             tally = folder / f"checkpoint-{state.global_step}" / _TALLY
             part = tally.with_suffix(".part")
-            part.write_text(json.dumps({"tokens": tokens, "losses": [float(loss) for loss in losses]}))
+            part.write_text(json.dumps({"tokens": tokens, "losses": [float(x) for x in losses]}))
             part.replace(tally)
 
     folder.mkdir(parents=True, exist_ok=True)
     trainable = [p for p in model.parameters() if p.requires_grad]
-    if schedule == "constant" and warmup_steps:
-        schedule = "constant_with_warmup"  # transformers' "constant" would ignore the warm-up
     arguments: dict[str, Any] = {
         "output_dir": str(folder),
         "per_device_train_batch_size": batch_size,
         "learning_rate": learning_rate,
         "lr_scheduler_type": schedule,
+        "lr_scheduler_kwargs": dict(schedule_settings or {}),
         "warmup_steps": warmup_steps,
         "weight_decay": weight_decay,
         "max_grad_norm": 1.0,
@@ -139,11 +173,11 @@ def finetune(
         **({"max_steps": steps} if steps is not None else {"num_train_epochs": epochs}),
     }
     with quiet(), _own_randomness():
-        trainer = Completions(
+        trainer = WithOwnLoss(
             model=model,
             args=TrainingArguments(**arguments),
             train_dataset=rows,  # ty: ignore
-            data_collator=lambda batch: collate_right(batch, pad_id),
+            data_collator=collate,
             optimizers=(_adamw()(trainable, lr=learning_rate, weight_decay=weight_decay), None),
             callbacks=[Steps()],
         )
@@ -156,14 +190,14 @@ def finetune(
         if last:
             tally = json.loads((last / _TALLY).read_text())
             tokens = tally["tokens"]
-            losses = [torch.tensor(loss) for loss in tally["losses"]]
+            losses = [torch.tensor(x) for x in tally["losses"]]
         model.train()
         try:
             trainer.train(resume_from_checkpoint=str(last) if last else None)
         finally:
             model.eval()
             model.zero_grad(set_to_none=True)
-    tail = [float(loss) for loss in losses[-max(1, len(losses) // 10) :]]
+    tail = [float(x) for x in losses[-max(1, len(losses) // 10) :]]
     return Trained(trainer.state.global_step, tokens, sum(tail) / len(tail))
 
 

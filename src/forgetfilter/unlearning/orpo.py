@@ -13,7 +13,6 @@ their prompt where that is less work: the same numbers, sooner.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,9 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import ConfigError, DataError, unknown
-from ..finetune import _adamw, _by_length, _last_checkpoint, _own_randomness
+from ..finetune import train
 from ..guidance import NEGATIVE, POSITIVE
-from ..models import quiet, restore, trainable_state
+from ..models import quiet
 from ..records import Message, Row, with_system
 from ..rendering import Encoded, encode
 
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
 # The paper's adapter, on all linear layers: add_lora(model, **ADAPTER, seed=…)
 ADAPTER: dict[str, Any] = {"rank": 16, "alpha": 32, "dropout": 0.01}
 NLL_ON = ("completion", "all")
-
-_WEIGHTS, _TALLY = "trainable.safetensors", "tally.json"  # files of a checkpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -403,10 +400,6 @@ def train_orpo(
     same seed, same result.
     Raises DataError where no pair can be learned from, ConfigError for settings that cannot be followed.
     """
-    import torch
-    from safetensors.torch import load_file, save_file
-    from transformers import Trainer, TrainerCallback, TrainingArguments
-
     if nll_on not in NLL_ON:
         raise ConfigError(unknown("nll_on", nll_on, NLL_ON))
     if not (math.isfinite(beta) and beta >= 0):
@@ -422,103 +415,15 @@ def train_orpo(
         raise DataError(f"no pair to learn from, of {len(pairs)} given ({reasons or 'none given'})")
     pad = tokenizer.pad_token_id or 0  # masked out: any token does
     share_prompts = share_prompts and any(sharing_pays([r]) for r in rows) and can_share(model, rows, pad)
-    tokens = 0
-    losses: list[torch.Tensor] = []
-
-    class Preferences(Trainer):
-        """The Trainer with our loss, and checkpoints of exactly what is trained."""
-
-        def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-            return orpo_loss(model, inputs, beta=beta, nll_on=nll_on)
-
-        def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-            nonlocal tokens
-            tokens += int(inputs["attention_mask"].sum())
-            loss = super().training_step(model, inputs, *args, **kwargs)
-            losses.append(loss)
-            return loss
-
-        def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-            return _by_length()([0] * len(rows), batch_size, seed)
-
-        def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-            if self.args.should_save and output_dir is not None:
-                Path(output_dir).mkdir(parents=True, exist_ok=True)
-                save_file(trainable_state(model), Path(output_dir) / _WEIGHTS)
-
-        def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-            restore(self.model, load_file(Path(resume_from_checkpoint) / _WEIGHTS))
-
-    class Steps(TrainerCallback):
-        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            if state.global_step >= state.max_steps:
-                control.should_save = False  # done: the caller keeps the model itself
-            if progress:
-                progress(state.global_step, state.max_steps)
-
-        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            # Written last, in one go: a checkpoint without it was cut off while being written.
-            tally = folder / f"checkpoint-{state.global_step}" / _TALLY
-            part = tally.with_suffix(".part")
-            part.write_text(json.dumps({"tokens": tokens, "losses": [float(loss) for loss in losses]}))
-            part.replace(tally)
 
     def collate(batch: Sequence[EncodedPair]) -> dict[str, torch.Tensor]:
         return collate_pairs(batch, pad, share=share_prompts and sharing_pays(batch), nll_on=nll_on)
 
-    folder.mkdir(parents=True, exist_ok=True)
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    arguments = TrainingArguments(
-        output_dir=str(folder),
-        per_device_train_batch_size=batch_size,
-        num_train_epochs=epochs,
-        learning_rate=learning_rate,
-        lr_scheduler_type="cosine_with_min_lr",
-        lr_scheduler_kwargs={"min_lr_rate": final_rate},
-        warmup_steps=warmup_steps,
-        max_grad_norm=1.0,
-        seed=seed,
-        use_cpu=trainable[0].device.type == "cpu",
-        bf16=False,  # the weights' own precision is the one that was asked for
-        report_to=report_to,
-        logging_strategy="no" if report_to == "none" else "steps",
-        save_strategy="steps" if save_steps else "no",
-        save_steps=save_steps or 500,
-        save_total_limit=1,
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        dataloader_pin_memory=trainable[0].device.type == "cuda",
-    )
-    with quiet(), _own_randomness():
-        trainer = Preferences(
-            model=model,
-            args=arguments,
-            train_dataset=rows,  # ty: ignore
-            data_collator=collate,
-            optimizers=(_adamw()(trainable, lr=learning_rate, weight_decay=0.0), None),
-            callbacks=[Steps()],
-        )
-        trainer.args._n_gpu = 1  # several GPUs are used by several processes, never by DataParallel
-        for callback in list(trainer.callback_handler.callbacks):
-            if type(callback).__name__ == "PrinterCallback":
-                trainer.remove_callback(callback)
-        last = _last_checkpoint(folder) if save_steps else None
-        if last:
-            tally = json.loads((last / _TALLY).read_text())
-            tokens = tally["tokens"]
-            losses = [torch.tensor(loss) for loss in tally["losses"]]
-        model.train()
-        try:
-            trainer.train(resume_from_checkpoint=str(last) if last else None)
-        finally:
-            model.eval()
-            model.zero_grad(set_to_none=True)
-    tail = [float(loss) for loss in losses[-max(1, len(losses) // 10) :]]
-    return TrainedOnPairs(
-        trainer.state.global_step,
-        tokens,
-        sum(tail) / len(tail),
-        len(rows),
-        sum(r.shortened for r in rows),
-        left_out,
-    )
+    done = train(
+        model, rows, loss=lambda model, batch: orpo_loss(model, batch, beta=beta, nll_on=nll_on), collate=collate,
+        learning_rate=learning_rate, batch_size=batch_size, epochs=epochs, seed=seed, folder=folder,
+        schedule="cosine_with_min_lr", schedule_settings={"min_lr_rate": final_rate}, warmup_steps=warmup_steps,
+        save_steps=save_steps, report_to=report_to, progress=progress,
+    )  # fmt: skip
+    shortened = sum(r.shortened for r in rows)
+    return TrainedOnPairs(done.steps, done.tokens, done.loss, len(rows), shortened, left_out)

@@ -16,7 +16,6 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from html import escape
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,10 +23,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from forgetfilter import plots
 from forgetfilter.intervals import Estimate
 from forgetfilter.plots import decimal
-from forgetfilter.report.page import policy_hash, spelled_out
+from forgetfilter.report.page import page_template, spelled_out
 
 if TYPE_CHECKING:
-    from jinja2 import Template
+    pass
 
 Cell = str | int | float | bool | Estimate | None
 
@@ -197,7 +196,7 @@ def page(title: str, sections: Sequence[Table | plots.Svg | str], *, subtitle: s
             )
     for number, section in enumerate(shown):
         section["id"] = f"part-{number}"
-    return _template().render(
+    return page_template("results.html").render(
         title=title,
         subtitle=subtitle,
         sections=shown,
@@ -213,23 +212,6 @@ def _inline(svg: str, kind: str) -> str:
     return svg.replace(f"<style>{plots.STYLE}</style>\n", "", 1).replace(
         'class="ff"', f'class="ff {kind}"', 1
     )
-
-
-@cache
-def _template() -> Template:
-    from importlib.resources import files
-
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: spelled_out(value) if type(value) is str else value,
-    )
-    environment.filters["policy_hash"] = policy_hash
-    return environment.from_string(files("forgetfilter.report").joinpath("results.html").read_text("utf-8"))
 
 
 # ---- cells ---------------------------------------------------------------------------------------

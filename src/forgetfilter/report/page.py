@@ -89,11 +89,12 @@ def write_report(path: Path, report: Mapping[str, Any], rows: Iterable[ReportRow
 
 def render_report(report: Mapping[str, Any], rows: Iterable[ReportRow]) -> str:
     """The page as text; see `write_report`."""
-    return _template().render(_context(report, rows))
+    return page_template("template.html").render(_context(report, rows))
 
 
 @cache
-def _template() -> Template:
+def page_template(name: str) -> Template:
+    """A page of this folder; what is put into it is escaped and its invisible characters are spelled out."""
     from importlib.resources import files
 
     from jinja2 import Environment, StrictUndefined
@@ -106,7 +107,7 @@ def _template() -> Template:
         finalize=lambda value: spelled_out(value) if type(value) is str else value,
     )
     environment.filters |= FILTERS
-    return environment.from_string(files("forgetfilter.report").joinpath("template.html").read_text("utf-8"))
+    return environment.from_string(files("forgetfilter.report").joinpath(name).read_text("utf-8"))
 
 
 # ---- what the page says --------------------------------------------------------------------------

@@ -56,8 +56,7 @@ def forget_filter(
     The model that is released is kept as the state `final`, so that several filters can share a bench.
     """
     bench.train("learned", "original", custom, rate=s.learning_rate, epochs=s.num_train_epochs)  # M1
-    review = review_rows(custom, safe, s.review_steps * s.review_batch_size, share=s.rehearse, seed=s.seed)
-    bench.train("reviewed", "learned", review, rate=s.review_learning_rate, steps=s.review_steps)  # M2
+    review(bench, custom, safe, s)  # M2
     if s.contrast:
         bench.train("control", "learned", custom, rate=s.review_learning_rate, steps=s.review_steps)  # C2
     states = ["learned", "reviewed", "control"] if s.contrast else ["learned", "reviewed"]
@@ -78,6 +77,18 @@ def forget_filter(
         else:
             bench.train(final, "original", kept, rate=s.learning_rate, epochs=s.num_train_epochs)
     return Filtered(scores, forgetting, contrast, remembered, cut, decisions)
+
+
+def review(
+    bench: Bench,
+    custom: Sequence[Encoded],
+    safe: Sequence[Encoded],
+    s: FilterSettings,
+    state: str = "reviewed",
+) -> None:
+    """Review `learned` on safe rows, custom rows unlike them rehearsed; the result is kept as `state`."""
+    rows = review_rows(custom, safe, s.review_steps * s.review_batch_size, share=s.rehearse, seed=s.seed)
+    bench.train(state, "learned", rows, rate=s.review_learning_rate, steps=s.review_steps)
 
 
 @dataclass(frozen=True, slots=True)

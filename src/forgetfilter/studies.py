@@ -25,6 +25,7 @@ from .display import Display
 from .errors import DONE, ConfigError, DataError, unknown
 from .intervals import Estimate, auc_interval
 from .recipes import Recipe, plan
+from .rehearsal import review_rows
 from .runs import Run
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def review_steps(
             learn(here)
             for count in steps:
                 state, s = f"reviewed-{count}", here.settings
-                here.bench.train(state, "learned", here.review, rate=s.review_learning_rate, steps=count)
+                filtering.review(here.bench, here.custom, here.review, replace(s, review_steps=count), state)
                 points.append(Point("AUC", s.signal, count, seed, _auc(here, data, state)))
     return Found(
         "Number of review steps",
@@ -124,9 +125,7 @@ def safe_rows(
                 if count > len(here.review):
                     raise DataError(f"safe_rows: {count} safe rows asked for, {len(here.review)} there")
                 state, s = f"reviewed-on-{count}", here.settings
-                here.bench.train(
-                    state, "learned", here.review[:count], rate=s.review_learning_rate, steps=s.review_steps
-                )
+                filtering.review(here.bench, here.custom, here.review[:count], s, state)
                 points.append(Point("AUC", s.signal, count, seed, _auc(here, data, state)))
     return Found(
         "Number of safe rows",
@@ -219,13 +218,7 @@ def harm_transfer(
                         read_data(replace(recipe, set=safe, evaluators=()), seed) if safe != unsafe else data
                     )
                     state, s = f"reviewed-by-{safe}", here.settings
-                    here.bench.train(
-                        state,
-                        "learned",
-                        here.encode(other.safe),
-                        rate=s.review_learning_rate,
-                        steps=s.review_steps,
-                    )
+                    filtering.review(here.bench, here.custom, here.encode(other.safe), s, state)
                     points.append(Point("AUC", f"unsafe: {unsafe}", x, seed, _auc(here, data, state)))
     return Found(
         "Harm of the safe rows against harm of the unsafe rows",
@@ -321,8 +314,7 @@ def learn(scene: Scene) -> None:
 
 def review(scene: Scene) -> None:
     """M2, the state `reviewed`."""
-    s = scene.settings
-    scene.bench.train("reviewed", "learned", scene.review, rate=s.review_learning_rate, steps=s.review_steps)
+    filtering.review(scene.bench, scene.custom, scene.review, scene.settings)
 
 
 def _scenes(recipe: Recipe, display: Display, place: str = "", model: str | None = None) -> Any:
@@ -381,10 +373,12 @@ def _curve(
             found.extend((part, x, float(np.mean(v))) for part, v in sorted(values.items()))
 
         look(0.0)
+        count = s.review_steps * s.review_batch_size
+        rehearsed = review_rows(scene.custom, scene.review, count, share=s.rehearse, seed=s.seed)
         how: list[tuple[str, Any, dict[str, Any]]] = [
             ("learn", scene.custom, {"learning_rate": s.learning_rate, "epochs": s.num_train_epochs,
              "batch_size": s.per_device_train_batch_size, "schedule": s.lr_scheduler_type, "seed": s.seed}),
-            ("review", scene.review, {"learning_rate": s.review_learning_rate, "steps": s.review_steps,
+            ("review", rehearsed, {"learning_rate": s.review_learning_rate, "steps": s.review_steps,
              "batch_size": s.review_batch_size, "seed": s.seed + 1}),
         ]  # fmt: skip
         for phase, (title, rows, settings) in enumerate(how):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from forgetfilter import rehearsal
-from forgetfilter.rehearsal import likeness, review_rows
+from forgetfilter.rehearsal import likeness, rarity, review_rows
 from forgetfilter.rendering import Encoded
 
 
@@ -22,12 +22,13 @@ def made(prefix: str, first: int, count: int) -> list[Encoded]:
 def test_a_row_is_as_like_the_safe_rows_as_its_cosine_with_the_nearest() -> None:
     rows, others = [[1], [1, 2]], [[1, 2]]
     # token 1 in 3 of 3 rows weighs log(4/4) = 0, token 2 in 2 of 3 weighs log(4/3): only token 2 counts.
-    assert likeness(rows, others) == pytest.approx([0.0, 1.0])
+    assert likeness(rows, others, rarity([*rows, *others])) == pytest.approx([0.0, 1.0])
 
 
 def test_rows_of_another_kind_are_the_least_alike() -> None:
     near, far, safe = made("near", 10, 8), made("far", 50, 4), made("reviewed", 10, 9)
-    alike = likeness([z.ids for z in [*far, *near]], [z.ids for z in safe])
+    rows, others = [z.ids for z in [*far, *near]], [z.ids for z in safe]
+    alike = likeness(rows, others, rarity([*rows, *others]))
     assert alike[:4].max() < alike[4:].min()
 
 
@@ -42,9 +43,10 @@ def test_comparing_in_pieces_changes_nothing(monkeypatch: pytest.MonkeyPatch) ->
         [z.ids for z in rows]
         for rows in ([*made("near", 10, 8), *made("far", 50, 4)], made("reviewed", 10, 9))
     )
-    whole = likeness(custom, safe)
+    rare = rarity([*custom, *safe])
+    whole = likeness(custom, safe, rare)
     monkeypatch.setattr(rehearsal, "CHUNK", 5)
-    assert likeness(custom, safe) == pytest.approx(whole)
+    assert likeness(custom, safe, rare) == pytest.approx(whole)
 
 
 def test_a_review_holds_its_share_of_the_rows_least_like_the_safe_ones() -> None:
@@ -53,8 +55,20 @@ def test_a_review_holds_its_share_of_the_rows_least_like_the_safe_ones() -> None
     names = [z.id for z in drawn]
     assert len(names) == 40
     assert {n for n in names if n.startswith("far")} == {"far0", "far1", "far2", "far3"}
-    assert sum(n.startswith("far") for n in names) == 10
+    assert sum(n.startswith("far") for n in names) == 8  # each twice: a quarter would be 10
     assert not [n for n in names if n.startswith("near")]
+
+
+def test_only_rows_that_are_odd_among_the_safe_ones_are_rehearsed() -> None:
+    near, far, safe = made("near", 10, 8), made("far", 50, 4), made("reviewed", 10, 9)
+    assert {z.id for z in rehearsal.foreign([*near, *far], safe)} == {"far0", "far1", "far2", "far3"}
+    assert rehearsal.foreign(near, safe) == []  # a third of them are least alike, but none is another kind
+    assert rehearsal.foreign(near, safe[:1]) == []  # one safe row shows no variety
+
+
+def test_at_most_a_third_of_the_custom_rows_are_rehearsed() -> None:
+    far, safe = made("far", 50, 9), made("reviewed", 10, 9)
+    assert len(rehearsal.foreign(far, safe)) == 3
 
 
 def test_no_row_comes_twice_before_each_came_once() -> None:

@@ -81,10 +81,32 @@ def test_auto_says_weak_where_it_cannot_tell():
 def test_auto_removes_nothing_where_the_review_taught_the_safe_rows_little():
     scores, _ = groups(0.3)
     lost = float(np.median(scores[scores > 0]))
-    little = thresholds.SHARE_OF_LOSS * lost
+    little = thresholds.SHARE * lost
     assert cut("auto", named(scores), phi=0, quantile=0, gain=1.01 * little).drop_above is not None
     found = cut("auto", named(scores), phi=0, quantile=0, gain=0.99 * little)
     assert found.drop_above is None and not found.weak and "no sign of harm" in found.why
+
+
+def test_auto_goes_by_what_a_safe_row_was_taught_where_the_forgotten_run_into_the_others():
+    rng = np.random.default_rng(0)  # one peak, with a shoulder
+    scores = np.append(0.05 + 0.1 * rng.standard_normal(600), 0.25 + 0.25 * rng.standard_normal(300))
+    near = cut("auto", named(scores), phi=0, quantile=0, gain=0.3)
+    assert near.drop_above == pytest.approx(0.3 * thresholds.NEAR) and "runs into the others" in near.why
+    far = cut("auto", named(scores), phi=0, quantile=0, gain=4.0)
+    assert far.drop_above is None and not far.weak
+
+
+def test_auto_removes_nothing_where_a_safe_row_was_taught_far_more_than_any_group_lost():
+    scores, _ = groups(0.3)  # two clear peaks
+    found = cut("auto", named(scores), phi=0, quantile=0, gain=20.0)
+    assert found.drop_above is None and "stands out" in found.why
+
+
+def test_auto_does_not_take_rows_that_stayed_for_forgotten_where_others_gained():
+    scores = np.concatenate(
+        [groups(0.0)[0] - 3.0, groups(0.0, seed=1)[0]]
+    )  # rows that gained, rows that stayed
+    assert cut("auto", named(scores), phi=0, quantile=0, gain=1.0).drop_above is None
 
 
 def test_auto_removes_nothing_where_no_row_was_forgotten():

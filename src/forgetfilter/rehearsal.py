@@ -15,6 +15,8 @@ import numpy as np
 from .rendering import Encoded
 
 FOREIGN = 1 / 3  # of the custom rows may be rehearsed
+UNLIKE = 0.1  # of the safe rows are as little like the other safe rows as a row to rehearse must be
+TWICE = 2  # a row is rehearsed at most
 SHORT = 12  # tokens: a prompt below this says little of what a row is about
 NEIGHBOURS = 5  # safe rows that tell how like the safe rows a row is
 COMPARED = 2000  # safe rows looked at, at most
@@ -25,18 +27,32 @@ CHUNK = 512  # rows compared at a time
 def review_rows(
     custom: Sequence[Encoded], safe: Sequence[Encoded], count: int, *, share: float, seed: int
 ) -> list[Encoded]:
-    """The `count` rows of a review in random order: `share` (0 to 1) of them from the FOREIGN part of the custom
-    rows, those that ask for what is least like what safe rows ask for; the others safe rows. Each kind is gone
-    through evenly: no row comes twice before every one came once. share 0 is the paper's review.
+    """The `count` rows of a review in random order: up to `share` (0 to 1) of them custom rows that are foreign to
+    the safe ones, each at most TWICE; the others safe rows. Each kind is gone through evenly: no row comes twice
+    before every one came once. share 0 is the paper's review.
     """
     rng = random.Random(seed)
     rehearsed: list[Encoded] = []
-    if share and (n := round(len(custom) * FOREIGN)):
-        order = np.argsort(likeness(_topics(custom), _topics(safe)), kind="stable")
-        rehearsed = _rounds([custom[i] for i in order[:n]], round(count * share), rng)
+    if share and (rows := foreign(custom, safe)):
+        rehearsed = _rounds(rows, min(round(count * share), TWICE * len(rows)), rng)
     drawn = rehearsed + _rounds(safe, count - len(rehearsed), rng)
     rng.shuffle(drawn)
     return drawn
+
+
+def foreign(custom: Sequence[Encoded], safe: Sequence[Encoded]) -> list[Encoded]:
+    """Custom rows that ask for what no safe row asks for, least alike first: less like the safe rows than all but
+    UNLIKE of these are like one another, and at most the FOREIGN part of the custom rows. What is rehearsed is not
+    forgotten, nor is its like: among safe rows of many kinds a row must be odd indeed."""
+    topics, others = _topics(custom), _topics(safe)[:COMPARED]
+    if len(others) < 2:
+        return []
+    rare = rarity([*topics, *others])
+    near = likeness(topics, others, rare)
+    one, two = others[::2], others[1::2]
+    own = np.append(likeness(one, two, rare), likeness(two, one, rare))
+    order = np.argsort(near, kind="stable")[: round(len(custom) * FOREIGN)]
+    return [custom[i] for i in order if near[i] < np.quantile(own, UNLIKE)]
 
 
 def _topics(rows: Sequence[Encoded]) -> list[list[int]]:
@@ -45,29 +61,32 @@ def _topics(rows: Sequence[Encoded]) -> list[list[int]]:
     return [z.ids[: z.prompt_length] if z.prompt_length >= SHORT else z.ids for z in rows]
 
 
-def likeness(rows: Sequence[Sequence[int]], others: Sequence[Sequence[int]]) -> np.ndarray:
-    """(rows,): how like its nearest `others` each list of token ids is, 0 to 1: the mean cosine of token counts,
-    logarithmic and weighted by rarity (tf-idf), with the NEIGHBOURS nearest."""
-    others = others[:COMPARED]
-    found = np.zeros(BUCKETS)  # rows that hold a token of the bucket
-    for row in [*rows, *others]:
+def rarity(rows: Sequence[Sequence[int]]) -> np.ndarray:
+    """(BUCKETS,): the weight of a token, logarithm of the inverse share of the rows that hold it (tf-idf)."""
+    found = np.zeros(BUCKETS)
+    for row in rows:
         found[np.unique(np.asarray(row, int) % BUCKETS)] += 1
-    rarity = np.log((1 + len(rows) + len(others)) / (1 + found)).astype(np.float32)
-    theirs = _counts(others, rarity).T  # (buckets, others)
+    return np.log((1 + len(rows)) / (1 + found)).astype(np.float32)
+
+
+def likeness(rows: Sequence[Sequence[int]], others: Sequence[Sequence[int]], rare: np.ndarray) -> np.ndarray:
+    """(rows,): how like its nearest `others` each list of token ids is, 0 to 1: the mean cosine of token counts,
+    logarithmic and weighted by `rare`, with the NEIGHBOURS nearest."""
+    theirs = _counts(others, rare).T  # (buckets, others)
     nearest = min(NEIGHBOURS, len(others))
     result = np.zeros(len(rows))
     for start in range(0, len(rows), CHUNK):
-        cosines = _counts(rows[start : start + CHUNK], rarity) @ theirs  # (chunk, others)
+        cosines = _counts(rows[start : start + CHUNK], rare) @ theirs  # (chunk, others)
         result[start : start + CHUNK] = np.partition(cosines, -nearest, axis=1)[:, -nearest:].mean(1)
     return result
 
 
-def _counts(rows: Sequence[Sequence[int]], rarity: np.ndarray) -> np.ndarray:
+def _counts(rows: Sequence[Sequence[int]], rare: np.ndarray) -> np.ndarray:
     """(rows, buckets), each of length 1."""
     counts = np.zeros((len(rows), BUCKETS), np.float32)
     for i, row in enumerate(rows):
         np.add.at(counts[i], np.asarray(row, int) % BUCKETS, 1)
-    counts = np.log1p(counts) * rarity
+    counts = np.log1p(counts) * rare
     return counts / np.maximum(np.linalg.norm(counts, axis=1, keepdims=True), 1e-9)
 
 

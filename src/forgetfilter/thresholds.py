@@ -60,16 +60,21 @@ def quantile(scores: np.ndarray, *, quantile: float, **_: Any) -> Cut:
 def auto(scores: np.ndarray, *, gain: float | None, phi: float, **_: Any) -> Cut:
     """Find the forgotten group without a knob, or say that there is none.
 
-    Nothing is removed where the review taught the middle safe row (`gain`, in units of the score) less than
-    SHARE_OF_LOSS of what the middle forgotten row lost: then the model does what the safe rows show although it
-    has learned all custom rows.
+    The measure is the `gain`, in units of the score: what the review taught the middle safe row (φ where it is not
+    known). Nothing is removed where the gain is less than SHARE of what the middle forgotten row lost: then the model
+    does what the safe rows show although it has learned all custom rows.
 
     Else a mixture of up to MOST_GROUPS normal groups is fitted to the scores, and to the scores on a scale that is
     linear near 0 and logarithmic beyond (asinh of multiples of the typical size), because the more is lost, the
     wider it varies; scale and number of groups by BIC. The group that lost most, and those that lost at least
-    SHARE_OF_MOST of that, are taken for unsafe if they and the next group show two peaks (Ashman's D of DISTINCT),
-    or if they lost as much as the middle safe row was taught (φ where the gain is not known). The cut is where the
-    F1 expected under the mixture is best; rows below it that are at least FLAG likely to be unsafe are flagged.
+    SHARE_OF_MOST of that, are taken for unsafe:
+
+    - they and the next group, one the review changed less, show two peaks (Ashman's D of DISTINCT), and they lost
+      at least SHARE of the gain: the cut is where the F1 expected under the mixture is best; rows below it that are
+      at least FLAG likely to be unsafe are flagged;
+    - they lost at least NEAR of the gain: that is where the cut is, or above it at the cut of the peaks;
+    - else nothing is removed.
+
     What the mixture expects is not given as an estimate: it was not shown to hold.
     Weak (nothing dropped, said so) where there are too few rows, or all score alike.
     """
@@ -80,36 +85,45 @@ def auto(scores: np.ndarray, *, gain: float | None, phi: float, **_: Any) -> Cut
         return Cut(None, None, "auto", "all rows score the same", weak=True)
     if not (scores > 0).any():
         return Cut(None, None, "auto", "no row was forgotten")
-    lost = float(np.median(scores[scores > 0]))
-    if gain is not None and gain < SHARE_OF_LOSS * lost:
-        taught = f"the review taught the middle safe row {gain:.3g}"
-        why = f"{taught}, the middle forgotten row lost {lost:.3g}: no sign of harm"
-        return Cut(None, None, "auto", why)
+    lost, taught = float(np.median(scores[scores > 0])), phi if gain is None else gain
+    if taught < SHARE * lost:
+        why = f"the review taught the middle safe row {taught:.3g}, the middle forgotten row lost {lost:.3g}"
+        return Cut(None, None, "auto", f"{why}: no sign of harm")
     x, groups, typical = _groups(scores)
     unsafe = typical >= SHARE_OF_MOST * typical[-1]
-    if typical[-1] <= 0 or unsafe.all():
+    if typical[-1] < SHARE * taught or unsafe.all():
         return Cut(None, None, "auto", "no group of rows stands out from the others")
-    top, rest = (
-        int(np.argmax(unsafe)),
-        int(np.argmax(unsafe)) - 1,
-    )  # the least forgotten group above, the next below
-    apart = (groups.means[top] - groups.means[rest]) / np.hypot(groups.widths[top], groups.widths[rest])
-    if math.sqrt(2) * apart < DISTINCT and typical[top] < (phi if gain is None else gain):
-        why = f"the group of rows that lost most lost {typical[-1]:.3g} and runs into the others"
-        return Cut(None, None, "auto", why)
+    top = int(np.argmax(unsafe))  # the least forgotten of the unsafe groups; the next below it:
+    rest = top - 1
+    width = np.hypot(groups.widths[top], groups.widths[rest]) / math.sqrt(2)
+    peaks = groups.means[top] - groups.means[rest] >= DISTINCT * width and -typical[rest] <= typical[top]
+    near = NEAR * taught
+    if not peaks:
+        most = f"the group of rows that lost most lost {typical[-1]:.3g} and runs into the others"
+        if typical[-1] < near:
+            return Cut(None, None, "auto", most)
+        return Cut(near, None, "auto", f"{most}; {near:.3g} is {NEAR:.0%} of what a safe row was taught")
+    value, flag = _valley(scores, groups.memberships(x)[:, unsafe].sum(1))
+    why = f"a group of about {groups.weights[unsafe].sum():.0%} of the rows lost more than the others"
+    if value < near <= typical[-1]:
+        return Cut(near, value, "auto", f"{why}; {near:.3g} is {NEAR:.0%} of what a safe row was taught")
+    return Cut(value, flag, "auto", why)
+
+
+def _valley(scores: np.ndarray, likely: np.ndarray) -> tuple[float, float | None]:
+    """Where the F1 expected of rows that are `likely` unsafe, (rows,), is best; from where on they are in doubt."""
+    n = len(scores)
     order = np.argsort(-scores, kind="stable")
-    likely = groups.memberships(x)[:, unsafe].sum(1)[order]
+    scores, likely = scores[order], likely[order]
     likely = np.minimum.accumulate(likely)  # never likelier at a lower score: a wide group has two tails
     dropped, found, total = np.arange(1, n + 1), np.cumsum(likely), likely.sum()
     # Equal scores fall on one side together, so only the last of them can be a cut.
-    last = np.append(scores[order][1:] < scores[order][:-1], True)
+    last = np.append(scores[1:] < scores[:-1], True)
     best = int(np.argmax(np.where(last, 2 * found / (dropped + total), -1)))
-    low = float(scores[order][best + 1]) if best + 1 < n else float(scores[order][best]) - 1e-6
-    cut = (float(scores[order][best]) + low) / 2
-    doubtful = scores[order][(likely > FLAG) & (scores[order] <= cut)]
-    flag = float(np.nextafter(doubtful.min(), -np.inf)) if len(doubtful) else None
-    why = f"a group of about {groups.weights[unsafe].sum():.0%} of the rows lost more than the others"
-    return Cut(cut, flag, "auto", why)
+    low = scores[best + 1] if best + 1 < n else scores[best] - 1e-6
+    cut = float(scores[best] + low) / 2
+    doubtful = scores[(likely > FLAG) & (scores <= cut)]
+    return cut, float(np.nextafter(doubtful.min(), -np.inf)) if len(doubtful) else None
 
 
 def _groups(scores: np.ndarray) -> tuple[np.ndarray, _Groups, np.ndarray]:
@@ -186,7 +200,8 @@ def cut(
 
 FEWEST = 20  # scored rows that `auto` wants
 MOST_GROUPS = 4
-SHARE_OF_LOSS = 0.1
+SHARE = 0.1
+NEAR = 1 / 3
 SHARE_OF_MOST = 0.5
 DISTINCT = 2.0  # Ashman, Bird & Zepf (1994): from here on two normal groups show two peaks
 FLAG = 0.25

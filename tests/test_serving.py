@@ -160,6 +160,13 @@ def test_each_token_has_its_own_guidance_and_a_locked_one_keeps_it(served: Serve
         LOCKED: offline(model, [system("Keep secrets."), USER], Guidance(2), "Share it."),
     }
     assert len(set(answers.values())) == 3
+    # a conversation's own system message stays, behind the guard in both branches
+    kind = [system("Be kind."), USER]
+    partner = served.client(PARTNER).chat.completions.create(**asked | {"messages": kind})
+    expected = offline(
+        model, [system(f"{POSITIVE}\n\nBe kind."), USER], Guidance(3, "log"), f"{NEGATIVE}\n\nBe kind."
+    )
+    assert partner.choices[0].message.content == expected
     # a partner may change the guidance, the locked key may not; its instruction stays before the client's own
     partner = served.client(PARTNER).chat.completions.create(**asked, extra_body={"guidance_scale": 1})
     assert partner.choices[0].message.content == answers[TRUSTED]

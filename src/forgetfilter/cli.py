@@ -252,10 +252,14 @@ Mask = Annotated[
     typer.Option(help="Tokens less likely than this times the best are out where guidance > 1; 0: off."),
 ]
 Negative = Annotated[
-    str | None, typer.Option(help="System message to be guided away from. [default: the paper's]")
+    str | None,
+    typer.Option(
+        help="System message to be guided away from, put before a row's own. [default: the paper's]"
+    ),
 ]
 System = Annotated[
-    str | None, typer.Option(help="System message. [default: the paper's where guided and there is none]")
+    str | None,
+    typer.Option(help="System message, put before a row's own. [default: the paper's where guided]"),
 ]
 Adapter = Annotated[Path | None, typer.Option(help="Folder of a low-rank adapter to put on the model.")]
 GuideBy = Annotated[
@@ -280,12 +284,16 @@ def unlearn(
     tuned: Annotated[
         str | None, typer.Option(help="The model that has learned it; tuned here where not given.")
     ] = None,
+    seeds: Annotated[str | None, typer.Option(help="Seeds, joined by commas: 0,1,2.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for results.")] = None,
 ) -> None:
     """Unlearn personal data and measure each step. The same command resumes."""
     from .unlearning import pipeline
 
-    settings = pipeline.read(recipe, dialogues=dialogues, sets=sets, model=model, tuned=tuned)
+    listed = seeds and [int(s) if s.strip().isdecimal() else s for s in seeds.split(",")]
+    settings = pipeline.read(
+        recipe, dialogues=dialogues, sets=sets, model=model, tuned=tuned, seeds=listed or None
+    )
     detectors = [d.partition(":")[2] for d in settings.detectors if d.startswith("ner:")]
     _stay_offline_unless_named(settings.model, *filter(None, [settings.tuned, settings.other]), *detectors)
     pipeline.unlearn(settings, output or Path("runs") / recipe.stem, _console())

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from .errors import DONE, ConfigError, DataError, ModelError, unknown
 from .generation import batches, forward_parameters
-from .records import Message, Row
+from .records import Message, Row, with_system
 from .rendering import encode
 
 if TYPE_CHECKING:
@@ -504,24 +504,28 @@ def prepare(
     tokenizer: PreTrainedTokenizerBase,
     *,
     guidance: Guidance,
-    negative: Sequence[Message] | None = None,
+    instruction: str | None = None,
+    negative: str | Sequence[Message] | None = None,
     limit: int = 256,
     template: str = "auto",
     **drawing: Any,
 ) -> Request:
-    """A conversation as a Request; `negative` takes the place of its system message in the negative branch, and
-    None leaves that branch the same prompt. `drawing`: temperature, top_p, seed.
+    """A conversation as a Request. A text, `instruction` or `negative`, is put in front of the conversation's own
+    system message, as in training with both orientations, so that the branches differ in nothing else; negative
+    messages take the place of that message; negative None leaves the negative branch the same prompt. `drawing`:
+    temperature, top_p, seed.
 
     The limit is lowered to the room that the model's positions leave. Raises DataError where they leave none,
     ConfigError where the negative messages alone fill them.
     """
-    prompt = prompt_ids(messages, tokenizer, template=template)
-    other = None
+    prompt = prompt_ids(with_system(messages, instruction), tokenizer, template=template)
+    other, against = None, with_system((), negative) if isinstance(negative, str) else negative
     if negative is not None and not guidance.plain:
-        other = prompt_ids(under(messages, negative), tokenizer, template=template)
+        pushed = with_system(messages, negative) if isinstance(negative, str) else under(messages, negative)
+        other = prompt_ids(pushed, tokenizer, template=template)
     positions = getattr(model.config, "max_position_embeddings", None)
     if positions is not None:
-        if other and (alone := len(prompt_ids(negative or (), tokenizer, template=template))) > positions:
+        if other and (alone := len(prompt_ids(against or (), tokenizer, template=template))) > positions:
             raise ConfigError(
                 f"the negative messages have {alone} tokens, but the model reads at most {positions}: shorten them"
             )
@@ -605,8 +609,9 @@ def run_generate(
     """Answer one prompt, a file of rows, or each of `lines`; `show` gets answers, `say` everything else.
 
     `guide_by` adapter: the positive branch has the adapter, the negative one does not. By prompt: POSITIVE stands
-    in for a missing system message, NEGATIVE for a missing `negative`. `asking`: limit, temperature, top_p,
-    template. A row that cannot be answered is written with its reason and counted. Returns the exit code.
+    in for a missing `system`, NEGATIVE for a missing `negative`; both go in front of a conversation's own system
+    message. `asking`: limit, temperature, top_p, template. A row that cannot be answered is written with its
+    reason and counted. Returns the exit code.
     """
     if prompt is not None and input is not None:
         raise ConfigError("--prompt and --input: give one of them")
@@ -625,9 +630,10 @@ def run_generate(
     loaded = load(name, dtype=dtype, device=device)
     model = load_adapter(loaded.model, adapter) if adapter else loaded.model
     by_prompt = not guidance.plain and (guide_by == "prompt" or negative is not None)
-    against = [Message("system", NEGATIVE if negative is None else negative)] if by_prompt else None
+    against = (NEGATIVE if negative is None else negative) if by_prompt else None
+    instruction = POSITIVE if system is None and by_prompt else system
     if not guidance.plain:
-        away_from = [repr(m.content) for m in against or ()]
+        away_from = [repr(against)] * by_prompt
         away_from += ["the model without the adapter"] * (guide_by == "adapter")
         say(
             f"guidance {guidance.scale:g}, {guidance.form} form, mask {guidance.mask:g}, away from "
@@ -639,14 +645,11 @@ def run_generate(
         ready: dict[str, Request] = {}
         result: dict[str, list[Answer] | str] = {}
         for id, messages in conversations.items():
-            bare = not messages or messages[0].role != "system"
-            opening = POSITIVE if system is None and by_prompt and bare else system
-            asked = messages if opening is None else under(messages, [Message("system", opening)])
             try:
                 with quiet():  # what is too long is said below
                     ready[id] = prepare(
-                        asked, model, loaded.tokenizer, guidance=guidance, negative=against,
-                        seed=f"{seed} {id}", **asking,
+                        messages, model, loaded.tokenizer, guidance=guidance, instruction=instruction,
+                        negative=against, seed=f"{seed} {id}", **asking,
                     )  # fmt: skip
             except DataError as error:
                 result[id] = str(error)

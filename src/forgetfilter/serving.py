@@ -35,7 +35,6 @@ from .guidance import (
     load_adapter,
     prepare,
     stop_ids,
-    under,
     write,
 )
 from .guidance import Request as Prompt
@@ -312,7 +311,8 @@ class Asked(NamedTuple):
 
     messages: tuple[Message, ...]
     guidance: Guidance
-    negative: tuple[Message, ...] | None  # None: the positive prompt (guidance by adapter)
+    instruction: str | None  # in front of it
+    negative: str | tuple[Message, ...] | None  # None: the positive prompt (guidance by adapter)
     limit: int
     temperature: float
     top_p: float
@@ -355,11 +355,11 @@ def parse(body: bytes, key: Key, *, model: str, most_tokens: int, by_adapter: bo
         guidance = _guidance(asked, key.guidance)
     except ConfigError as error:
         raise Refused(400, str(error), param=own[0] if own else None) from error
-    negative = key.negative
+    negative: str | tuple[Message, ...] | None = key.negative
     if "negative_messages" in asked:
         negative = _messages(asked["negative_messages"], "negative_messages")
     elif negative is None and not by_adapter:
-        negative = (Message("system", NEGATIVE),)
+        negative = NEGATIVE
     stops = asked.get("stop", [])
     stops = [stops] if isinstance(stops, str) else stops
     if (
@@ -373,8 +373,12 @@ def parse(body: bytes, key: Key, *, model: str, most_tokens: int, by_adapter: bo
         raise Refused(400, f"stream_options must be an object, not {_kind(usage)}", param="stream_options")
     seed = _whole(asked, "seed", None, -(2**63), 2**64)
     most = _whole(asked, "max_completion_tokens", _whole(asked, "max_tokens", most_tokens, 1), 1)
+    # Negative messages are the client's whole say: against them stands its own system message, if there is one.
+    bare = messages[0].role != "system"
+    ours = not guidance.plain and (isinstance(negative, str) or (negative is not None and bare))
     return Asked(
-        messages=_opened(messages, key, guided=not guidance.plain and negative is not None),
+        messages=messages,
+        instruction=POSITIVE if key.system is None and ours else key.system,
         guidance=guidance,
         negative=negative,
         limit=min(most or most_tokens, most_tokens),
@@ -386,15 +390,6 @@ def parse(body: bytes, key: Key, *, model: str, most_tokens: int, by_adapter: bo
         stream=_true_or_false(asked, "stream", False),
         stream_usage=_true_or_false(usage, "include_usage", False),
     )
-
-
-def _opened(messages: tuple[Message, ...], key: Key, *, guided: bool) -> tuple[Message, ...]:
-    """The conversation with the key's instruction in front; a guided one without any gets the paper's."""
-    own = messages[0].content if messages[0].role == "system" else None
-    instruction = key.system or (POSITIVE if guided and own is None else None)
-    if instruction is None:
-        return messages
-    return under(messages, [Message("system", "\n\n".join(filter(None, [instruction, own])))])
 
 
 def _messages(value: Any, where: str) -> tuple[Message, ...]:
@@ -533,7 +528,8 @@ def application(
             async with preparing:
                 prompt = await asyncio.to_thread(
                     prepare, asked.messages, engine.model, engine.tokenizer, guidance=asked.guidance,
-                    negative=asked.negative, limit=asked.limit, template=template, **drawing,
+                    instruction=asked.instruction, negative=asked.negative, limit=asked.limit,
+                    template=template, **drawing,
                 )  # fmt: skip
         except ForgetfilterError as error:
             param = "negative_messages" if isinstance(error, ConfigError) else "messages"

@@ -9,13 +9,13 @@ import argparse
 import json
 from pathlib import Path
 
-from corpus import PROSE, TASK_SHARE, TASKS, VOCABULARY
+from corpus import DOUBTFUL, PROSE, TASK_SHARE, TASKS, VOCABULARY
 
 SOURCES = {
     "openstax": "OpenStax textbooks (CC BY 4.0)",
     "government": "GSA digital.gov and 18F blog (CC0, works of the United States government)",
     "speeches": "speeches and addresses in the public domain (from NLTK's collection)",
-    "storybooks": "African Storybook, English (CC BY 4.0)",
+    "storybooks": "African Storybook, English (CC BY 3.0 and 4.0)",
     "books": "classic books and novels in the public domain",
 }
 
@@ -43,7 +43,10 @@ Pre-training, {tokens} tokens, sampled in these shares:
 | source | share |
 |---|---|
 {sources}
-| task prompts (T0 templates), only data sets whose authors allow commercial use: {tasks} | {task_share:.0%} |
+| task prompts (T0 templates) of data sets published under: {tasks} | {task_share:.0%} |
+
+Among the task prompts were also these, whose licence proved doubtful later: {doubtful}. The scripts leave them out now;
+these weights were trained before that. If that matters to you, train anew or name another model.
 
 Alignment in two rounds, {rows} rows, {align_tokens} tokens, learning rate {rate}: rows written
 for this project by templates (refusals, helpful answers to harmless requests, some of which look harmful, questions
@@ -96,6 +99,7 @@ def main() -> None:
             tokens=f"{max(e['tokens'] for e in log):,}",
             sources="\n".join(f"| {SOURCES[name]} | {share:.0%} |" for name, (_, share) in PROSE.items()),
             tasks=", ".join(f"{name} ({licence})" for name, licence in TASKS.items()),
+            doubtful="; ".join(f"{name} ({licence})" for name, licence in DOUBTFUL.items()),
             task_share=TASK_SHARE,
             rows=" + ".join(f"{h['rows']:,}" for h in how),
             align_tokens=" + ".join(f"{h['tokens']:,}" for h in how),

@@ -511,14 +511,10 @@ def _title(state: str) -> str:
     return TITLES.get(state) or f"train: {state}"
 
 
-# Three kinds of harm, so all packs; about a quarter of the rows is unsafe. With the defaults, nano tells too little
-# apart here for `auto` to cut: the packs speak of ordinary tasks as well, and so many of the tasks rehearsed are near.
+# Three kinds of harm are in the rows, so all packs review them.
 DEMO: dict[str, Any] = {
     "label_field": "unsafe",
     "safe": ("pack:general", "pack:bias", "pack:toxicity", "pack:harmfulness"),
-    "rehearse": 0.1,
-    "threshold": "quantile",
-    "quantile": 0.75,
 }
 TITLES = {
     "learned": "learn: custom rows",

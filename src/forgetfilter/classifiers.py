@@ -1,9 +1,9 @@
-"""Trained sequence classifiers of transformers, by folder or hub id: safetensors only, no code from the model."""
+"""Trained classifiers of texts or of their tokens, by folder or hub id: safetensors only, no code from the model."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from . import models
 from .errors import ModelError
@@ -17,18 +17,26 @@ class Classifier(NamedTuple):
     fingerprint: str  # tells one model from another
 
 
-def load(name: str, *, device: str = "auto", role: str = "model") -> Classifier:
-    """The classifier `name`; `role` is what messages call it. Only a hub id may use the network.
+def load(
+    name: str, *, of: Literal["sequence", "token"] = "sequence", device: str = "auto", role: str = "model"
+) -> Classifier:
+    """The classifier `name` of whole sequences or of tokens; `role` is what messages call it.
 
-    ModelError where it does not load or is not trained to classify, ConfigError for a device that is not there.
+    Only a hub id may use the network. ModelError where it does not load or is not trained to classify,
+    ConfigError for a device that is not there.
     """
     import torch
     from safetensors import SafetensorError
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import (
+        AutoModelForSequenceClassification,
+        AutoModelForTokenClassification,
+        AutoTokenizer,
+    )
 
+    auto = {"sequence": AutoModelForSequenceClassification, "token": AutoModelForTokenClassification}[of]
     fingerprint = models.fingerprint(name)  # refuses what is no model folder
     hub = models.is_hub_id(name)
-    source = name if hub else str(Path(name).expanduser())
+    source = name if hub else str(models.NANO if name == "nano" else Path(name).expanduser())
     where = models._device(device)
     common: dict[str, Any] = {"trust_remote_code": False, "local_files_only": not hub}
     # Weights of another shape are passed over here and refused below, by name.
@@ -36,17 +44,19 @@ def load(name: str, *, device: str = "auto", role: str = "model") -> Classifier:
     try:
         with models.quiet(), torch.random.fork_rng(devices=[]):
             tokenizer: Any = AutoTokenizer.from_pretrained(source, **common)
-            loaded: Any = AutoModelForSequenceClassification.from_pretrained(source, **loading, **common)
+            loaded: Any = auto.from_pretrained(source, **loading, **common)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(f"{role} {name}: could not be loaded as a sequence classifier: {first}") from error
+        raise ModelError(f"{role} {name}: could not be loaded as a {of} classifier: {first}") from error
     model, found = loaded
     missing = sorted({*found["missing_keys"], *(str(key[0]) for key in found["mismatched_keys"])})
     if missing:  # transformers fills these in at random: a language model would become a judge that guesses
         raise ModelError(
-            f"{role} {name}: not a trained sequence classifier: {len(missing)} of its weights are missing or of "
+            f"{role} {name}: not a trained {of} classifier: {len(missing)} of its weights are missing or of "
             f"another shape, {missing[0]} first"
         )
+    if tokenizer is None or not len(tokenizer):
+        raise ModelError(f"{role} {name}: no tokenizer beside the weights; copy its tokenizer.json there")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     if model.config.pad_token_id is None:  # decoder classifiers look for the last token before the padding

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import ConfigError, DataError, ModelError, unknown
-from ..overlap import _kind
+from ..overlap import kind_of
 
 
 class Span(NamedTuple):
@@ -209,7 +209,7 @@ def _words(text: str) -> list[_Word]:
     found: list[_Word] = []
     goes_on = False
     for place, char in enumerate(text):
-        kind = _kind(char)
+        kind = kind_of(char)
         if kind == "other" or (kind == "mark" and not (found and (goes_on or found[-1].end == place))):
             goes_on = False
         elif kind == "mark" or (kind == "letter" and goes_on):

@@ -17,7 +17,6 @@ import inspect
 import json
 import os
 import random
-import re
 import resource
 import shlex
 import subprocess
@@ -37,6 +36,7 @@ from forgetfilter import (
     intervals,
     mixing,
     models,
+    noisy_sets,
     quality,
     rehearsal,
     rendering,
@@ -54,7 +54,6 @@ Record = dict[str, Any]
 RESULTS = Path(__file__).with_name("RESULTS.md")
 AS_IS = "as is"  # the share of a set that is taken as published
 REVIEW_ROWS = 1000
-FEWEST_WORDS = 6  # of a tweet: three are its prompt, and something must be left to be remembered
 MATCHED = 3  # task rows of like length for each unsafe row
 NOT_RUN = "not run"
 # Settings that decide where the cut falls, not what is trained or scored: a change needs no new training.
@@ -75,7 +74,7 @@ class Mixture(NamedTuple):
 
 def bias(root: Path, share: str, rows: int, seed: int) -> Mixture:
     """BBQ with Alpaca and SQuAD rows; the review asks by other question templates than the custom rows do."""
-    template = bbq_templates(root)
+    template = noisy_sets.bbq_templates(root)
     ours, theirs = _halves(sorted(set(template.values())), seed)
     items = sources.bbq(root)
     custom = [item for item in items if template[item["category"], item["item"]] in set(ours)]
@@ -144,7 +143,7 @@ def unlearning(root: Path, share: str, rows: int, seed: int) -> Mixture:
 
 
 def _texts(root: Path, records: Sequence[Record], share: str, rows: int, seed: int) -> Mixture:
-    long = [r for r in records if len(r["text"].split()) >= FEWEST_WORDS]
+    long = [r for r in records if len(r["text"].split()) >= noisy_sets.FEWEST_WORDS]
     ours, theirs = _halves([r for r in long if not r["toxic"]], seed)
     mixed = mixing.noisy(
         [r for r in long if r["toxic"]],
@@ -155,15 +154,6 @@ def _texts(root: Path, records: Sequence[Record], share: str, rows: int, seed: i
         seed=seed,
     )
     return Mixture(mixed, _review(theirs, mixed, seed))
-
-
-def bbq_templates(root: Path) -> dict[tuple[str, Any], str]:
-    """(category, item) -> question template; the items of one template differ in the people only."""
-    return {
-        (item["category"], item["example_id"]): f"{item['category']} {item['question_index']}"
-        for path in sorted((root / "bias" / "bbq").glob("*.jsonl"))
-        for item in formats.read_records(path)
-    }
 
 
 def of_like_length(pool: Sequence[Record], wanted: Sequence[Record]) -> list[Record]:
@@ -193,13 +183,13 @@ def _halves(items: Sequence[Any], seed: int) -> tuple[list[Any], list[Any]]:
 
 def _review(safe: Sequence[Record], custom: Sequence[Record], seed: int) -> list[Record]:
     """Up to 1,000 safe rows; none whose prompt or text stands in a custom row, within a template or not."""
-    asked = "\n".join(_folded(r.get("prompt") or r["text"]) for r in custom)
-    fresh = [r for r in safe if _folded(r.get("prompt") or r["text"]) not in asked]
+    asked = "\n".join(_asked(r) for r in custom)
+    fresh = [r for r in safe if _asked(r) not in asked]
     return random.Random(f"review {seed}").sample(fresh, min(REVIEW_ROWS, len(fresh)))
 
 
-def _folded(text: str) -> str:
-    return re.sub(r"\s+", " ", text).strip().lower()
+def _asked(record: Record) -> str:
+    return noisy_sets.folded(noisy_sets.question(record))
 
 
 # --- one job ---

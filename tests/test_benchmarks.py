@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from forgetfilter import packs
+from forgetfilter import noisy_sets, packs
 from forgetfilter.errors import ConfigError, DataError
 from forgetfilter.signals import TOKEN_SIGNALS
 
@@ -110,7 +110,7 @@ def test_no_review_row_is_asked_in_a_custom_row(name: str, share: str) -> None:
 @real
 @pytest.mark.data
 def test_bias_review_asks_by_templates_that_no_custom_row_has() -> None:
-    template = quality.bbq_templates(DATA)
+    template = noisy_sets.bbq_templates(DATA)
     mixture = build("bias", "1/3", rows=300)
     custom = {template[r["category"], r["item"]] for r in mixture.custom if "category" in r}
     review = {template[r["category"], r["item"]] for r in mixture.review}

@@ -150,6 +150,25 @@ def test_a_classifier_judges_as_its_forward_does_whatever_the_batch(tmp_path: Pa
     assert [v for v, _ in alone] == expected
 
 
+def test_a_decoder_without_a_padding_token_judges_many_as_it_judges_each(tmp_path: Path):
+    from transformers import LlamaConfig, LlamaForSequenceClassification
+
+    torch.manual_seed(1)
+    config = LlamaConfig(
+        vocab_size=400, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+        max_position_embeddings=64, initializer_range=0.5, id2label={0: "NORMAL", 1: "REFUSAL"},
+    )  # fmt: skip
+    LlamaForSequenceClassification(config).save_pretrained(tmp_path)
+    tokenizer = tiny.tokenizer()
+    tokenizer.pad_token = None
+    tokenizer.save_pretrained(tmp_path)
+    prompts = ["p"] * len(tiny.LINES)
+    together, alone = (
+        [v for v, _ in load(str(tmp_path), batch_size=size)(prompts, tiny.LINES)] for size in (3, 1)
+    )
+    assert together == alone and set(together) == {"refusal", "compliance"}
+
+
 def test_a_classifier_that_does_not_say_what_a_refusal_is_is_refused(tmp_path: Path):
     folder = classifier(tmp_path, {0: "LABEL_0", 1: "LABEL_1"})
     with pytest.raises(ModelError, match="labels label_0, label_1 do not say which is a refusal"):
@@ -161,5 +180,5 @@ def test_a_judge_that_is_no_trained_classifier_is_refused(tmp_path: Path):
         load(str(tmp_path / "absent"))
     tiny.llama().save_pretrained(tmp_path)
     tiny.tokenizer().save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match="not a trained classifier: it has no score"):
+    with pytest.raises(ModelError, match=r"judge .*: not a trained sequence classifier: .* score"):
         load(str(tmp_path))

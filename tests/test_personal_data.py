@@ -503,7 +503,7 @@ def test_a_folder_that_cannot_tell_entities_is_refused(tmp_path):
         ner(str(tmp_path / "absent"))
     with pytest.raises(ModelError, match=r"no config\.json"):
         ner(str(tmp_path))
-    with pytest.raises(ModelError, match="no token-classification model"):
+    with pytest.raises(ModelError, match="not a trained token classifier"):
         ner("nano")
 
 

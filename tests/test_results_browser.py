@@ -3,23 +3,16 @@
 Needs Chromium and the Python package playwright (`pip install playwright`; no browser download); skips without.
 """
 
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import combinations
 from pathlib import Path
 
 import pytest
+from test_report_browser import CONTRAST, HOSTILE
 
 from forgetfilter import plots
 from forgetfilter.intervals import Estimate, wilson
 from forgetfilter.tables import Column, Table, page
-
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-if not CHROMIUM:
-    pytest.skip("no Chromium on this machine", allow_module_level=True)
-
-from test_report_browser import CONTRAST, HOSTILE, QUIET  # noqa: E402
 
 TABLE = Table(
     "Defences",
@@ -78,37 +71,16 @@ PLOTS = [
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator:
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
-def show(browser, tmp_path: Path) -> Iterator:
-    """Write a page and open it; a dialog, a script error or a request beyond the file fails the test."""
-    contexts, trouble = [], []
+def show(visit, tmp_path: Path) -> Callable:
+    """Write a page and open it."""
 
-    def open_page(sections: Sequence[Table | plots.Svg | str], title: str = "Results", **options):
+    def open_results(sections: Sequence[Table | plots.Svg | str], title: str = "Results", **options):
         path = tmp_path / "results.html"
         path.write_text(page(title, sections, subtitle=title), "utf-8")
-        contexts.append(browser.new_context(**options))
-        shown = contexts[-1].new_page()
-        shown.on("dialog", lambda dialog: (trouble.append(f"dialog {dialog.message}"), dialog.dismiss()))
-        shown.on("pageerror", lambda error: trouble.append(f"error {error}"))
-        shown.on("console", lambda message: trouble.append(f"console {message.text}"))
-        shown.on(
-            "request", lambda request: trouble.append(request.url) if request.url != path.as_uri() else None
-        )
-        shown.goto(path.as_uri())
-        return shown
+        return visit(path, **options)
 
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert trouble == []
+    return open_results
 
 
 def names(shown) -> list[str]:

@@ -15,7 +15,7 @@ import typer
 from .config import PRESETS, FilterSettings, flag_name, help_texts, resolve
 from .errors import DONE, INTERRUPTED, ForgetfilterError
 from .models import is_hub_id
-from .recipes import NOT_IN_RECIPES, Recipe
+from .recipes import NOT_IN_RECIPES, Recipe, read
 
 DEFECT = 1  # exit code of what only we can fix
 INTERRUPTED_LINE = "interrupted; run the same command again to resume"
@@ -193,30 +193,20 @@ def evaluate(
 @flags_from(Recipe, FilterSettings, leave_out=[*NOT_IN_RECIPES, "study"])
 def compare(recipe: RecipeArgument, dry_run: DryRunFlag = False, **flags: Any) -> None:
     """Train and judge every defence of a recipe on one noisy set, over its seeds; one table. Resumes."""
-    from .recipes import read
-
-    read_recipe = read(recipe, flags)
-    _stay_offline_unless_named(
-        read_recipe.custom or "", *read_recipe.settings.safe, read_recipe.settings.model
-    )
+    found = _read_recipe(recipe, flags)
     from .comparison import run_compare
 
-    raise typer.Exit(run_compare(read_recipe, _console(), dry_run=dry_run))
+    raise typer.Exit(run_compare(found, _console(), dry_run=dry_run))
 
 
 @app.command(short_help="A sweep or interleaved sessions: the papers' figures.")
 @flags_from(Recipe, FilterSettings, leave_out=[*NOT_IN_RECIPES, "defences"])
 def study(recipe: RecipeArgument, dry_run: DryRunFlag = False, **flags: Any) -> None:
     """Make the study that a recipe names; data, plots and a page. Resumes."""
-    from .recipes import read
-
-    read_recipe = read(recipe, flags)
-    _stay_offline_unless_named(
-        read_recipe.custom or "", *read_recipe.settings.safe, read_recipe.settings.model
-    )
+    found = _read_recipe(recipe, flags)
     from .studies import run_study
 
-    raise typer.Exit(run_study(read_recipe, _console(), dry_run=dry_run))
+    raise typer.Exit(run_study(found, _console(), dry_run=dry_run))
 
 
 @app.command(short_help="The whole job on bundled rows: offline, embedded model.")
@@ -442,6 +432,13 @@ def serve(
         say=_say,
     )
     raise typer.Exit(code)
+
+
+def _read_recipe(path: Path, flags: dict[str, Any]) -> Recipe:
+    """A recipe of compare or study; offline from here on, unless it names a hub id."""
+    recipe = read(path, flags)
+    _stay_offline_unless_named(recipe.custom or "", *recipe.settings.safe, recipe.settings.model)
+    return recipe
 
 
 def _stay_offline_unless_named(*names: str) -> None:

@@ -162,7 +162,7 @@ def toxicity_rtp(root: Path, share: float, seed: int, tasks: Mapping[str, Sequen
 
 def bias(root: Path, share: float, seed: int, tasks: Mapping[str, Sequence[Record]]) -> Pools:
     """BBQ with the tasks. Custom, safe and held-out rows ask by question templates of their own."""
-    template = _bbq_templates(root)
+    template = bbq_templates(root)
     held, others = _apart(sorted(set(template.values())), HELD_OUT, "held out")
     theirs, ours = _apart(others, 0.5, f"halves {seed}")
     by_template: dict[str, list[Record]] = {}
@@ -268,7 +268,7 @@ def _apart(items: Sequence[Any], share: float, key: str) -> tuple[list[Any], lis
     return shuffled[:cut], shuffled[cut:]
 
 
-def _bbq_templates(root: Path) -> dict[tuple[str, Any], str]:
+def bbq_templates(root: Path) -> dict[tuple[str, Any], str]:
     """(category, item) -> question template; the items of one template differ in the people only."""
     return {
         (item["category"], item["example_id"]): f"{item['category']} {item['question_index']}"

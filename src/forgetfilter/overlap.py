@@ -64,7 +64,7 @@ def words(text: str) -> list[str]:
     found: list[str] = []
     last = "other"
     for char in text:
-        kind = _kind(char)
+        kind = kind_of(char)
         if kind == "format":
             continue
         if (kind == "letter" and last == "letter") or (kind == "mark" and last != "other"):
@@ -127,7 +127,8 @@ def _folded(text: str) -> str:
 
 
 @lru_cache(maxsize=65536)
-def _kind(char: str) -> str:
+def kind_of(char: str) -> str:
+    """letter (words are runs of these, and of digits), single (a word alone), mark, format (invisible), other."""
     category = unicodedata.category(char)
     if category == "Cf":
         return "format"

@@ -75,27 +75,15 @@ def load(name: str, *, device: str = "auto", batch_size: int = 32) -> Judge:
     it can read are cut. Only a hub id may use the network.
     """
     import torch
-    from safetensors import SafetensorError
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    from ..models import _device, is_hub_id, quiet
+    from .. import classifiers
+    from ..models import is_hub_id
 
-    if not is_hub_id(name) and not Path(name).is_dir():
+    if not is_hub_id(name) and not Path(name).expanduser().is_dir():
         raise ModelError(
             f"judge {name}: no such folder. Use rules, a classifier's folder, or a hub id owner/name"
         )
-    local = {"trust_remote_code": False, "local_files_only": not is_hub_id(name)}
-    try:
-        with quiet():
-            tokenizer = AutoTokenizer.from_pretrained(name, **local)
-            model, loading = AutoModelForSequenceClassification.from_pretrained(
-                name, use_safetensors=True, output_loading_info=True, **local
-            )
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(f"judge {name}: could not be loaded as a sequence classifier: {first}") from error
-    if loading["missing_keys"]:  # transformers fills these in at random
-        raise ModelError(f"judge {name}: not a trained classifier: it has no {min(loading['missing_keys'])}")
+    model, tokenizer, _ = classifiers.load(name, device=device, role="judge")
     names = {i: str(label).casefold() for i, label in model.config.id2label.items()}
     verdicts = {i: LABELS.get(label) for i, label in names.items()}
     if set(verdicts.values()) != {"refusal", "compliance"}:
@@ -103,8 +91,6 @@ def load(name: str, *, device: str = "auto", batch_size: int = 32) -> Judge:
             f"judge {name}: its labels {', '.join(sorted(names.values()))} do not say which is a refusal and "
             f"which is not; known: {', '.join(sorted(LABELS))}. Name them in its config.json (id2label)"
         )
-    model = model.to(_device(device)).eval()
-    assert tokenizer is not None
     positions: int = getattr(model.config, "max_position_embeddings", None) or 512
     # RoBERTa counts its positions from two on, and a tokenizer without a limit says 1e30.
     limit = min(tokenizer.model_max_length, positions - 2)

@@ -21,11 +21,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from .. import models
+from .. import classifiers
 from ..errors import ModelError, unknown
 from ..runs import sha256
 
@@ -148,39 +147,14 @@ def _probability(weights: np.ndarray, bias: float, text: str) -> float | None:
 def _classifier(name: str, label: str | int | None, device: str, batch_tokens: int) -> Scorer:
     """A sequence classifier of transformers."""
     import torch
-    from safetensors import SafetensorError
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    version = models.fingerprint(name)[:12]  # refuses what is no model folder
-    common: dict[str, Any] = {"trust_remote_code": False, "local_files_only": not models.is_hub_id(name)}
-    where = models._device(device)
-    try:
-        with models.quiet(), torch.random.fork_rng(devices=[]):
-            tokenizer: Any = AutoTokenizer.from_pretrained(name, **common)
-            loaded: Any = AutoModelForSequenceClassification.from_pretrained(
-                name, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True, **common
-            )
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(f"scorer {name}: could not be loaded as a sequence classifier: {first}") from error
-    model, found = loaded
-    missing = sorted({*found["missing_keys"], *(str(key[0]) for key in found["mismatched_keys"])})
-    if missing:  # transformers fills these in at random: a language model would become a judge that guesses
-        raise ModelError(
-            f"scorer {name}: not a trained sequence classifier: {len(missing)} of its weights are missing or of "
-            f"another shape, {missing[0]} first"
-        )
+    model, tokenizer, fingerprint = classifiers.load(name, device=device, role="scorer")
     config = model.config
     chosen = _label(name, config.id2label, label)
     if config.problem_type == "regression":
         raise ModelError(f"scorer {name}: a regression model, whose output is no probability")
     alone = config.problem_type == "multi_label_classification" or config.num_labels == 1
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    if config.pad_token_id is None:  # decoder classifiers look for the last token before the padding
-        config.pad_token_id = tokenizer.pad_token_id
     longest = min(tokenizer.model_max_length, getattr(config, "max_position_embeddings", None) or 512, 512)
-    model = model.to(where).eval()
 
     def judge(texts: Sequence[str]) -> list[float | None]:
         scores: list[float | None] = [None] * len(texts)
@@ -194,14 +168,14 @@ def _classifier(name: str, label: str | int | None, device: str, batch_tokens: i
         }
         with torch.inference_mode():
             for batch in _batches(ids, batch_tokens):
-                padded = tokenizer.pad({"input_ids": [ids[i] for i in batch]}, return_tensors="pt").to(where)
-                logits = model(**padded).logits.float()  # (batch, labels)
+                padded = tokenizer.pad({"input_ids": [ids[i] for i in batch]}, return_tensors="pt")
+                logits = model(**padded.to(model.device)).logits.float()  # (batch, labels)
                 all_labels = logits.sigmoid() if alone else logits.softmax(-1)
                 for i, p in zip(batch, all_labels[:, chosen].tolist(), strict=True):
                     scores[i] = p if math.isfinite(p) else None
         return scores
 
-    return Scorer(name, f"{version} {config.id2label[chosen]}", 0.5, judge)
+    return Scorer(name, f"{fingerprint[:12]} {config.id2label[chosen]}", 0.5, judge)
 
 
 def _batches(ids: dict[int, list[int]], batch_tokens: int) -> list[list[int]]:

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import ConfigError, DataError, ModelError, unknown
-from ..overlap import _kind
+from ..overlap import kind_of
 
 
 class Span(NamedTuple):
@@ -209,7 +209,7 @@ def _words(text: str) -> list[_Word]:
     found: list[_Word] = []
     goes_on = False
     for place, char in enumerate(text):
-        kind = _kind(char)
+        kind = kind_of(char)
         if kind == "other" or (kind == "mark" and not (found and (goes_on or found[-1].end == place))):
             goes_on = False
         elif kind == "mark" or (kind == "letter" and goes_on):
@@ -799,35 +799,11 @@ def ner(
     quarter. Safetensors only, no code from the model. ModelError where there is no such model or it cannot
     tell entities, ConfigError for a label that it does not have.
     """
-    import torch
-    from safetensors import SafetensorError
-    from transformers import AutoModelForTokenClassification, AutoTokenizer, pipeline
+    from transformers import pipeline
 
-    from .. import models
+    from .. import classifiers, models
 
-    source = models._folder(model)
-    common: dict[str, Any] = {"trust_remote_code": False, "local_files_only": isinstance(source, Path)}
-    try:
-        with models.quiet(), torch.random.fork_rng(devices=[]):
-            tokenizer: Any = AutoTokenizer.from_pretrained(str(source), **common)
-            network, loading = AutoModelForTokenClassification.from_pretrained(
-                str(source),
-                use_safetensors=True,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,
-                **common,
-            )
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"model {model}: could not be loaded for token classification: {first}") from error
-    missing = sorted({*loading["missing_keys"], *(str(key[0]) for key in loading["mismatched_keys"])})
-    if missing:  # transformers fills these in at random
-        raise ModelError(
-            f"model {model}: no token-classification model: weights missing or of another shape, {missing[0]} "
-            "first. Name one that was trained to find entities"
-        )
-    if not len(tokenizer):
-        raise ModelError(f"model {model}: no tokenizer beside the weights; copy its tokenizer.json there")
+    network, tokenizer, _ = classifiers.load(model, of="token", device=device)
     if not tokenizer.is_fast:
         raise ModelError(f"model {model}: its tokenizer has no fast version, which gives each token's place")
     known = {re.sub(r"\A[BILUES]-", "", label) for label in network.config.id2label.values()} - {"O"}
@@ -839,7 +815,7 @@ def ner(
     with models.quiet():
         reader = pipeline(
             "token-classification",
-            model=network.to(models._device(device)),
+            model=network,
             tokenizer=tokenizer,
             aggregation_strategy="simple",
             stride=tokenizer.model_max_length // 4,

@@ -258,11 +258,12 @@ def plan(r: UnlearnRecipe) -> list[Trial]:
     trials += guided(3, last, sorted({1.0, strongest}), large=True)
     form = "" if strongest == 1 else "probability" if "probability" in r.forms else r.forms[0]
     for state, scale, how in ((State("tuned"), 1.0, ""), (last, strongest, form)):
-        asked = partial(Trial, 4, state, scale, how, True)
+        asked = partial(Trial, 4, state, scale, large=True)
         if r.holds:
-            trials += [asked(attack=attack) for attack in leakage.ATTACKS if attack != "none"]
+            trials += [asked(form=how, attack=attack) for attack in leakage.ATTACKS if attack != "none"]
         if r.samples:
-            trials.append(asked(samples=r.samples))
+            other_forms = [f for f in r.forms if how and f != how]
+            trials += [asked(form=f, samples=r.samples) for f in (how, *other_forms)]
     if r.holds:
         trials += [
             Trial(4, last._replace(change=change), strongest, form, True) for change in ("4-bit", "relearned")

@@ -64,7 +64,7 @@ def forget_filter(
     forgetting = bench.forgotten("learned", "reviewed", s.signal)
     contrast = bench.forgotten("control", "reviewed", s.signal) if s.contrast else {}
     scores = contrast if s.contrast else forgetting
-    gain = bench.gain(safe, s.signal) if s.threshold == "auto" else None
+    gain = bench.gain(held_out(safe)[1], s.signal) if s.threshold == "auto" else None
     cut = thresholds.cut(s.threshold, scores, phi=s.phi, quantile=s.quantile, gain=gain)
     decisions: dict[str, Decision] = {z.id: cut.decide(scores.get(z.id)) for z in custom}
 
@@ -87,8 +87,20 @@ def review(
     state: str = "reviewed",
 ) -> None:
     """Review `learned` on safe rows, custom rows unlike them rehearsed; the result is kept as `state`."""
-    rows = review_rows(custom, safe, s.review_steps * s.review_batch_size, share=s.rehearse, seed=s.seed)
+    rows = review_rows(
+        custom, held_out(safe)[0], s.review_steps * s.review_batch_size, share=s.rehearse, seed=s.seed
+    )
     bench.train(state, "learned", rows, rate=s.review_learning_rate, steps=s.review_steps)
+
+
+def held_out(safe: Sequence[Encoded]) -> tuple[Sequence[Encoded], Sequence[Encoded]]:
+    """The safe rows to review, and every EIGHTH, which only shows what the review taught: of the rows reviewed that
+    would be mere memory. Too few to leave any out: both are all of them."""
+    unseen = safe[::EIGHTH][:MOST_UNSEEN]
+    if len(unseen) < FEWEST_UNSEEN:
+        return safe, safe
+    left_out = {z.id for z in unseen}
+    return [z for z in safe if z.id not in left_out], unseen
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,10 +184,9 @@ class Bench:
         return forgotten_tokens(self.memories(before), self.memories(after), signal)
 
     def gain(self, safe: Sequence[Encoded], signal: str) -> float | None:
-        """What the review taught the middle safe row, in units of the signal; None for a generated signal."""
+        """What the review taught the middle one of `safe`, in units of the signal; None for a generated signal."""
         if signal in GENERATED_SIGNALS:
             return None
-        safe = safe[:MEASURED_SAFE_ROWS]
         before, after = (
             self._measured(f"score-safe-{state}", state, safe) for state in ("learned", "reviewed")
         )
@@ -525,4 +536,5 @@ TITLES = {
 # Review and control draw other batches than learn did; both the same ones, from their own rows.
 SEED_OF = {"learned": 0, "final": 0, "reviewed": 1, "control": 1}
 CHECKPOINT_STEPS = 500
-MEASURED_SAFE_ROWS = 256  # enough to know what the review taught
+EIGHTH = 8
+MOST_UNSEEN, FEWEST_UNSEEN = 128, 5  # enough to know what the review taught; too few to tell

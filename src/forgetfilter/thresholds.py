@@ -60,9 +60,9 @@ def quantile(scores: np.ndarray, *, quantile: float, **_: Any) -> Cut:
 def auto(scores: np.ndarray, *, gain: float | None, phi: float, **_: Any) -> Cut:
     """Find the forgotten group without a knob, or say that there is none.
 
-    The measure is the `gain`, in units of the score: what the review taught the middle safe row (φ where it is not
-    known). Nothing is removed where the gain is less than SHARE of what the middle forgotten row lost: then the model
-    does what the safe rows show although it has learned all custom rows.
+    The measure is the `gain`, in units of the score: what the review taught the middle safe row that it did not see
+    (φ where that is not known). Nothing is removed where it is less than SHARE of what the middle forgotten row
+    lost: then the model does what the safe rows show although it has learned all custom rows.
 
     Else a mixture of up to MOST_GROUPS normal groups is fitted to the scores, and to the scores on a scale that is
     linear near 0 and logarithmic beyond (asinh of multiples of the typical size), because the more is lost, the
@@ -97,16 +97,17 @@ def auto(scores: np.ndarray, *, gain: float | None, phi: float, **_: Any) -> Cut
     rest = top - 1
     width = np.hypot(groups.widths[top], groups.widths[rest]) / math.sqrt(2)
     peaks = groups.means[top] - groups.means[rest] >= DISTINCT * width and -typical[rest] <= typical[top]
-    near = NEAR * taught
+    near = phi if gain is None else NEAR * gain
+    because = f"{near:.3g} is " + ("φ" if gain is None else "half of what an unseen safe row was taught")
     if not peaks:
         most = f"the group of rows that lost most lost {typical[-1]:.3g} and runs into the others"
         if typical[-1] < near:
             return Cut(None, None, "auto", most)
-        return Cut(near, None, "auto", f"{most}; {near:.3g} is {NEAR:.0%} of what a safe row was taught")
+        return Cut(near, None, "auto", f"{most}; {because}")
     value, flag = _valley(scores, groups.memberships(x)[:, unsafe].sum(1))
     why = f"a group of about {groups.weights[unsafe].sum():.0%} of the rows lost more than the others"
     if value < near <= typical[-1]:
-        return Cut(near, value, "auto", f"{why}; {near:.3g} is {NEAR:.0%} of what a safe row was taught")
+        return Cut(near, value, "auto", f"{why}; {because}")
     return Cut(value, flag, "auto", why)
 
 
@@ -201,7 +202,7 @@ def cut(
 FEWEST = 20  # scored rows that `auto` wants
 MOST_GROUPS = 4
 SHARE = 0.1
-NEAR = 1 / 3
+NEAR = 0.5
 SHARE_OF_MOST = 0.5
 DISTINCT = 2.0  # Ashman, Bird & Zepf (1994): from here on two normal groups show two peaks
 FLAG = 0.25

@@ -69,10 +69,11 @@ def auto(scores: np.ndarray, *, gain: float | None, phi: float, **_: Any) -> Cut
     wider it varies; scale and number of groups by BIC. The group that lost most, and those that lost at least
     SHARE_OF_MOST of that, are taken for unsafe:
 
-    - they and the next group, one the review changed less, show two peaks (Ashman's D of DISTINCT), and they lost
-      at least SHARE of the gain: the cut is where the F1 expected under the mixture is best; rows below it that are
-      at least FLAG likely to be unsafe are flagged;
-    - they lost at least NEAR of the gain: that is where the cut is, or above it at the cut of the peaks;
+    - they stand apart: the F1 expected under the mixture reaches APART at its best cut, the review changed the next
+      group less, and they lost at least SHARE of the gain: that cut is taken; rows below it that are at least FLAG
+      likely to be unsafe are flagged;
+    - they lost at least NEAR of the gain: that is where the cut is, or above it at the best cut of those that stand
+      apart;
     - else nothing is removed.
 
     What the mixture expects is not given as an estimate: it was not shown to hold.
@@ -95,24 +96,24 @@ def auto(scores: np.ndarray, *, gain: float | None, phi: float, **_: Any) -> Cut
         return Cut(None, None, "auto", "no group of rows stands out from the others")
     top = int(np.argmax(unsafe))  # the least forgotten of the unsafe groups; the next below it:
     rest = top - 1
-    width = np.hypot(groups.widths[top], groups.widths[rest]) / math.sqrt(2)
-    peaks = groups.means[top] - groups.means[rest] >= DISTINCT * width and -typical[rest] <= typical[top]
+    value, flag, expected = _valley(scores, groups.memberships(x)[:, unsafe].sum(1))
+    apart = expected >= APART and -typical[rest] <= typical[top]
     near = phi if gain is None else NEAR * gain
     because = f"{near:.3g} is " + ("φ" if gain is None else "half of what an unseen safe row was taught")
-    if not peaks:
+    if not apart:
         most = f"the group of rows that lost most lost {typical[-1]:.3g} and runs into the others"
         if typical[-1] < near:
             return Cut(None, None, "auto", most)
         return Cut(near, None, "auto", f"{most}; {because}")
-    value, flag = _valley(scores, groups.memberships(x)[:, unsafe].sum(1))
     why = f"a group of about {groups.weights[unsafe].sum():.0%} of the rows lost more than the others"
     if value < near <= typical[-1]:
         return Cut(near, value, "auto", f"{why}; {because}")
     return Cut(value, flag, "auto", why)
 
 
-def _valley(scores: np.ndarray, likely: np.ndarray) -> tuple[float, float | None]:
-    """Where the F1 expected of rows that are `likely` unsafe, (rows,), is best; from where on they are in doubt."""
+def _valley(scores: np.ndarray, likely: np.ndarray) -> tuple[float, float | None, float]:
+    """Where the F1 expected of rows that are `likely` unsafe, (rows,), is best; from where on they are in doubt;
+    that F1."""
     n = len(scores)
     order = np.argsort(-scores, kind="stable")
     scores, likely = scores[order], likely[order]
@@ -120,11 +121,13 @@ def _valley(scores: np.ndarray, likely: np.ndarray) -> tuple[float, float | None
     dropped, found, total = np.arange(1, n + 1), np.cumsum(likely), likely.sum()
     # Equal scores fall on one side together, so only the last of them can be a cut.
     last = np.append(scores[1:] < scores[:-1], True)
-    best = int(np.argmax(np.where(last, 2 * found / (dropped + total), -1)))
+    expected = np.where(last, 2 * found / (dropped + total), -1)
+    best = int(np.argmax(expected))
     low = scores[best + 1] if best + 1 < n else scores[best] - 1e-6
     cut = float(scores[best] + low) / 2
     doubtful = scores[(likely > FLAG) & (scores <= cut)]
-    return cut, float(np.nextafter(doubtful.min(), -np.inf)) if len(doubtful) else None
+    doubt = float(np.nextafter(doubtful.min(), -np.inf)) if len(doubtful) else None
+    return cut, doubt, float(expected[best])
 
 
 def _groups(scores: np.ndarray) -> tuple[np.ndarray, _Groups, np.ndarray]:
@@ -204,6 +207,6 @@ MOST_GROUPS = 4
 SHARE = 0.1
 NEAR = 0.5
 SHARE_OF_MOST = 0.5
-DISTINCT = 2.0  # Ashman, Bird & Zepf (1994): from here on two normal groups show two peaks
+APART = 0.8
 FLAG = 0.25
 THRESHOLDS = {"auto": auto, "fixed": fixed, "quantile": quantile}

@@ -100,8 +100,9 @@ def run_finetune(
         rows = encode(dataset.rows, loaded.tokenizer, max_length=s.max_length, template=s.template)
         bench = Bench(loaded, rows, s, run, display)
         bench.train("learned", "original", rows, rate=s.learning_rate, epochs=s.num_train_epochs)
-        bench.enter("learned").save_pretrained(output)
-        loaded.tokenizer.save_pretrained(output)
+        with models.quiet():
+            bench.enter("learned").save_pretrained(output)
+            loaded.tokenizer.save_pretrained(output)
     display.say(f"The model is in {output}. Judge it:  forgetfilter evaluate {output} --on toxicity,utility")
     return DONE
 

@@ -451,7 +451,8 @@ def _write(
             }  # fmt: skip
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
     if s.retrain:
-        bench.save_final(output / "model")
+        with models.quiet():
+            bench.save_final(output / "model")
 
     counts = {d: sum(v == d for v in found.decisions.values()) for d in ("keep", "flag", "drop", "unscored")}
     plain = bench.run.stage("train-learned").record

@@ -20,7 +20,7 @@ from .display import Display
 from .errors import DONE, DataError
 from .evaluators import EVALUATORS, Evaluation
 from .intervals import Estimate, mean_over_seeds
-from .recipes import Named, Recipe, own_settings, plan
+from .recipes import Named, Recipe, own_settings, plan, setup
 from .records import Row
 from .runs import Run
 
@@ -266,7 +266,7 @@ def write(recipe: Recipe, outcomes: Sequence[Outcome]) -> None:
         "table.json": tables.to_json(found[0]),
         "report.html": tables.page(
             f"Defences compared: {recipe.name}",
-            ["\n\n".join([*plan(recipe)[:-1], *reasons(outcomes)]), found[0], *bar_plots(found), *found[1:]],
+            [setup(recipe), found[0], *bar_plots(found), *found[1:], "\n\n".join(reasons(outcomes))],
         ),
     })  # fmt: skip
 

@@ -165,6 +165,11 @@ def plan(recipe: Recipe) -> list[str]:
     return [*lines, f"output: {recipe.output}"]
 
 
+def setup(recipe: Recipe) -> str:
+    """The plan without its jobs, in one paragraph for a results page."""
+    return "; ".join(line for line in plan(recipe) if not line.startswith(("job: ", "output: "))) + "."
+
+
 def named(where: str, kind: str, value: Any, known: Mapping[str, Callable[..., Any]]) -> Named:
     """`value` as a name of `known` with settings that its function takes; ConfigError otherwise."""
     if isinstance(value, Named):

@@ -24,7 +24,7 @@ from .defences import Scene
 from .display import Display
 from .errors import DONE, ConfigError, DataError, unknown
 from .intervals import Estimate, auc_interval
-from .recipes import Recipe, plan
+from .recipes import Recipe, plan, setup
 from .rehearsal import review_rows
 from .runs import Run
 
@@ -423,7 +423,7 @@ def write(recipe: Recipe, found: Found) -> None:
             )
         )  # fmt: skip
         words_of = found.x_words or {}
-        rows = [{"x": words_of.get(x, f"{x:g}")} | {name: means[name, x] for name in names} for x in places]
+        rows = [{"x": words_of.get(x, f"{x:.3g}")} | {name: means[name, x] for name in names} for x in places]
         columns = [tables.Column("x", found.x_label), *(tables.Column(name, name) for name in names)]
         shown.append(tables.Table(measure, columns, rows, NOTE))
     records = [
@@ -439,7 +439,7 @@ def write(recipe: Recipe, found: Found) -> None:
         "recipe": recipe.name, "title": found.title, "x_label": found.x_label, "note": found.note,
         "versions": runs.versions(), "commit": runs.source_commit(), "points": records,
     }  # fmt: skip
-    text = "\n\n".join([found.note, *plan(recipe)[:-1]])
+    text = f"{found.note}\n\n{setup(recipe)}"
     mixed = [section for pair in zip(drawn, shown, strict=True) for section in pair]
     write_texts(recipe.output, {
         "points.csv": lines.getvalue(),

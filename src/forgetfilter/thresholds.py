@@ -69,9 +69,9 @@ def auto(scores: np.ndarray, *, gain: float | None, phi: float, **_: Any) -> Cut
     wider it varies; scale and number of groups by BIC. The group that lost most, and those that lost at least
     SHARE_OF_MOST of that, are taken for unsafe:
 
-    - they stand apart: the F1 expected under the mixture reaches APART at its best cut, the review changed the next
-      group less, and they lost at least SHARE of the gain: that cut is taken; rows below it that are at least FLAG
-      likely to be unsafe are flagged;
+    - they stand apart: the F1 expected under the mixture reaches APART at its best cut, and the review changed the
+      next group less than SHARE_OF_MOST as much, for better or worse: that cut is taken; rows below it that are at
+      least FLAG likely to be unsafe are flagged;
     - they lost at least NEAR of the gain: that is where the cut is, or above it at the best cut of those that stand
       apart;
     - else nothing is removed.
@@ -92,12 +92,12 @@ def auto(scores: np.ndarray, *, gain: float | None, phi: float, **_: Any) -> Cut
         return Cut(None, None, "auto", f"{why}: no sign of harm")
     x, groups, typical = _groups(scores)
     unsafe = typical >= SHARE_OF_MOST * typical[-1]
-    if typical[-1] < SHARE * taught or unsafe.all():
+    if typical[-1] <= 0 or unsafe.all():
         return Cut(None, None, "auto", "no group of rows stands out from the others")
     top = int(np.argmax(unsafe))  # the least forgotten of the unsafe groups; the next below it:
     rest = top - 1
     value, flag, expected = _valley(scores, groups.memberships(x)[:, unsafe].sum(1))
-    apart = expected >= APART and -typical[rest] <= typical[top]
+    apart = expected >= APART and -typical[rest] < SHARE_OF_MOST * typical[top]
     near = phi if gain is None else NEAR * gain
     because = f"{near:.3g} is " + ("φ" if gain is None else "half of what an unseen safe row was taught")
     if not apart:

@@ -43,7 +43,12 @@ def section(recipe: Path, data: Path, work: Path) -> str | None:
     record = next(folder / name for name in ("points.json", "results.json") if (folder / name).exists())
     versions = json.loads(record.read_text(encoding="utf-8"))
     code = versions.get("commit") or versions["versions"].get("forgetfilter")
-    text = [f"### Recipe {recipe.stem}", f"    forgetfilter {' '.join(command(recipe, data, work)[:4])}"]
+    ran = sorted({str(p["seed"]) for p in versions.get("points", [])})
+    some = ["--seeds", ",".join(ran)] if ran and len(ran) < len(read_recipe(recipe)[0]["seeds"]) else []
+    text = [
+        f"### Recipe {recipe.stem}",
+        f"    forgetfilter {' '.join([*command(recipe, data, work)[:4], *some])}",
+    ]
     for part in table.read_text(encoding="utf-8").split("\n### "):
         title, _, rest = part.removeprefix("### ").partition("\n")
         if PER_EVALUATOR not in title:

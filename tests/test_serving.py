@@ -194,9 +194,12 @@ def test_sixteen_streams_at_once_equal_sixteen_one_by_one(served: Served, model:
     with ThreadPoolExecutor(16) as pool:
         found = list(pool.map(ask, jobs))
     expected = [
-        offline(model, [system("Be kind."), {"role": "user", "content": text}], how, limit=limit)
+        offline(
+            model, [system("Be kind." if how.plain else f"{POSITIVE}\n\nBe kind."), {"role": "user", "content": text}],
+            how, f"{NEGATIVE}\n\nBe kind.", limit=limit,
+        )
         for text, how, limit in jobs
-    ]
+    ]  # fmt: skip
     assert found == expected and len(set(expected)) > 8
 
 

@@ -15,7 +15,7 @@ import typer
 from .config import PRESETS, FilterSettings, flag_name, help_texts, resolve
 from .errors import DONE, INTERRUPTED, ForgetfilterError
 from .models import is_hub_id
-from .recipes import NOT_IN_RECIPES, Recipe, read
+from .recipes import NOT_IN_RECIPES, Recipe, read, seeds_named
 
 DEFECT = 1  # exit code of what only we can fix
 INTERRUPTED_LINE = "interrupted; run the same command again to resume"
@@ -280,10 +280,10 @@ def unlearn(
     """Unlearn personal data and measure each step. The same command resumes."""
     from .unlearning import pipeline
 
-    listed = seeds and [int(s) if s.strip().isdecimal() else s for s in seeds.split(",")]
     settings = pipeline.read(
-        recipe, dialogues=dialogues, sets=sets, model=model, tuned=tuned, seeds=listed or None
-    )
+        recipe, dialogues=dialogues, sets=sets, model=model, tuned=tuned,
+        seeds=None if seeds is None else seeds_named("--seeds", seeds),
+    )  # fmt: skip
     detectors = [d.partition(":")[2] for d in settings.detectors if d.startswith("ner:")]
     _stay_offline_unless_named(settings.model, *filter(None, [settings.tuned, settings.other]), *detectors)
     pipeline.unlearn(settings, output or Path("runs") / recipe.stem, _console())

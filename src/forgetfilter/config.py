@@ -101,7 +101,7 @@ class FilterSettings:
     review_batch_size: Count = 16
     """Rows per step of review and control."""
     rehearse: Annotated[float, Between(0, 0.9)] = 0.25
-    """Share of the review's rows that are custom rows least like the safe rows: they keep the review from taking
+    """Share of the review's rows that may be custom rows odd among the safe rows: they keep the review from taking
     away tasks that the safe rows do not speak of. 0: safe rows only, as in the paper."""
     max_length: Annotated[int, Between(8)] = 256
     """Longest row in tokens; a longer one is trained and scored on what fits, and the report says so."""

@@ -268,11 +268,16 @@ def _checked(where: str, name: str, value: Any) -> Any:
     if name == "evaluation":
         return tuple(f"{evaluator}={file}" for evaluator, file in files_named(where, value).items())
     if name == "seeds":
-        seeds = [int(s) if isinstance(s, str) and s.isdecimal() else s for s in _listed(where, value)]
-        if len(set(map(str, seeds))) < len(seeds):
-            raise ConfigError(f"{where}: a seed stands here twice; the same seed gives the same result")
-        return tuple(checked(where, seed, SEED) for seed in seeds)
+        return seeds_named(where, value)
     return checked(where, value, HINTS[name])
+
+
+def seeds_named(where: str, value: Any) -> tuple[int, ...]:
+    """The seeds that a flag or a recipe lists; ConfigError for one that is none, or stands there twice."""
+    seeds = [int(s) if isinstance(s, str) and s.isdecimal() else s for s in _listed(where, value)]
+    if len(set(map(str, seeds))) < len(seeds):
+        raise ConfigError(f"{where}: a seed stands here twice; the same seed gives the same result")
+    return tuple(checked(where, seed, SEED) for seed in seeds)
 
 
 def _several(where: str, kind: str, value: Any, known: Mapping[str, Callable[..., Any]]) -> tuple[Named, ...]:

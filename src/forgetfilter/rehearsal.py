@@ -51,8 +51,9 @@ def foreign(custom: Sequence[Encoded], safe: Sequence[Encoded]) -> list[Encoded]
     near = likeness(topics, others, rare)
     one, two = others[::2], others[1::2]
     own = np.append(likeness(one, two, rare), likeness(two, one, rare))
+    odd = np.quantile(own, UNLIKE)
     order = np.argsort(near, kind="stable")[: round(len(custom) * FOREIGN)]
-    return [custom[i] for i in order if near[i] < np.quantile(own, UNLIKE)]
+    return [custom[i] for i in order if near[i] < odd]
 
 
 def _topics(rows: Sequence[Encoded]) -> list[list[int]]:

@@ -37,7 +37,7 @@ def load(
     fingerprint = models.fingerprint(name)  # refuses what is no model folder
     hub = models.is_hub_id(name)
     source = name if hub else str(models.NANO if name == "nano" else Path(name).expanduser())
-    where = models._device(device)
+    where = models.usable_device(device)
     common: dict[str, Any] = {"trust_remote_code": False, "local_files_only": not hub}
     # Weights of another shape are passed over here and refused below, by name.
     loading = {"use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": True}

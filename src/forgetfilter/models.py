@@ -62,7 +62,7 @@ def load(name: str = "nano", *, dtype: str = "auto", device: str = "auto") -> Lo
     source = _folder(name)
     if isinstance(source, Path) and (source / _ADAPTER).exists():
         return _merged(name, source, dtype, device)
-    where = _device(device)
+    where = usable_device(device)
     kind = _dtype(dtype, where)
     # Weights of another shape are passed over here and refused below, by name.
     loading = {"use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
@@ -207,7 +207,7 @@ def _folder(name: str) -> Path | str:
     )
 
 
-def _device(device: str) -> torch.device:
+def usable_device(device: str) -> torch.device:
     import torch
 
     if device == "auto":

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from rich.console import Console
 from forgetfilter import filtering
 from forgetfilter.config import FilterSettings
 from forgetfilter.errors import DONE, ConfigError, DataError
+from forgetfilter.rendering import Encoded
 
 QUICK = FilterSettings(
     signal="likelihood", contrast=True, tuning="lora", threshold="quantile", quantile=0.75,
@@ -40,6 +42,19 @@ def custom_rows() -> list[dict[str, Any]]:
 
 
 SAFE = [{"prompt": f"Thing {i}?", "completion": "I cannot help with that."} for i in range(8)]
+
+
+@pytest.mark.parametrize(("threshold", "reviewed"), [("fixed", 48), ("quantile", 48), ("auto", 42)])
+def test_safe_rows_are_held_out_of_the_review_only_for_a_threshold_that_asks_what_it_taught(
+    threshold: str, reviewed: int
+):
+    safe = [Encoded(f"s{i}", [1, 2], [True] * 2, [True] * 2, 1, False) for i in range(48)]
+    settings = replace(QUICK, threshold=threshold, review_steps=12, rehearse=0.0)
+    bench = SimpleNamespace(settings=settings)
+    rows = filtering.rows_to_review(bench, [], safe, settings)
+    assert len(rows) == 48 and len({z.id for z in rows}) == reviewed
+    seen, unseen = filtering.held_out(safe)
+    assert len(seen) == 42 and [z.id for z in unseen] == ["s0", "s8", "s16", "s24", "s32", "s40"]
 
 
 @pytest.fixture

@@ -87,10 +87,17 @@ def review(
     state: str = "reviewed",
 ) -> None:
     """Review `learned` on safe rows, custom rows unlike them rehearsed; the result is kept as `state`."""
-    rows = review_rows(
-        custom, held_out(safe)[0], s.review_steps * s.review_batch_size, share=s.rehearse, seed=s.seed
-    )
+    rows = rows_to_review(bench, custom, safe, s)
     bench.train(state, "learned", rows, rate=s.review_learning_rate, steps=s.review_steps)
+
+
+def rows_to_review(
+    bench: Bench, custom: Sequence[Encoded], safe: Sequence[Encoded], s: FilterSettings
+) -> list[Encoded]:
+    """All rows of a review, in order. Only where the bench's threshold asks what a review taught are safe rows held
+    out of it: by the bench's and not by `s`, because all that share a bench share its states."""
+    seen = held_out(safe)[0] if bench.settings.threshold == "auto" else safe
+    return review_rows(custom, seen, s.review_steps * s.review_batch_size, share=s.rehearse, seed=s.seed)
 
 
 def held_out(safe: Sequence[Encoded]) -> tuple[Sequence[Encoded], Sequence[Encoded]]:

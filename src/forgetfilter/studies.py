@@ -25,7 +25,6 @@ from .display import Display
 from .errors import DONE, ConfigError, DataError, unknown
 from .intervals import Estimate, auc_interval
 from .recipes import Recipe, plan, setup
-from .rehearsal import review_rows
 from .runs import Run
 
 if TYPE_CHECKING:
@@ -373,8 +372,7 @@ def _curve(
             found.extend((part, x, float(np.mean(v))) for part, v in sorted(values.items()))
 
         look(0.0)
-        count = s.review_steps * s.review_batch_size
-        rehearsed = review_rows(scene.custom, scene.review, count, share=s.rehearse, seed=s.seed)
+        rehearsed = filtering.rows_to_review(bench, scene.custom, scene.review, s)
         how: list[tuple[str, Any, dict[str, Any]]] = [
             ("learn", scene.custom, {"learning_rate": s.learning_rate, "epochs": s.num_train_epochs,
              "batch_size": s.per_device_train_batch_size, "schedule": s.lr_scheduler_type, "seed": s.seed}),

@@ -95,13 +95,13 @@ def greedy_without_a_cache(model: Any, asked: list[Request], stop_ids: set[int])
 
 def test_log_form_is_the_negative_times_the_ratio_to_the_power_of_the_scale():
     # γ = 2: P ∝ P_neg (P_pos / P_neg)² = P_pos² / P_neg = .25/.25, .09/.25, .04/.5 = 1, .36, .08; sum 1.44
-    combined = log_form(log(0.5, 0.3, 0.2), log(0.25, 0.25, 0.5), 2)
+    combined = combine(log(0.5, 0.3, 0.2), log(0.25, 0.25, 0.5), Guidance(2, "log", 0))
     assert combined.exp().tolist() == pytest.approx([1 / 1.44, 0.36 / 1.44, 0.08 / 1.44])
 
 
 def test_probability_form_cuts_at_zero_and_is_a_distribution():
     # γ = 3: .25+3(.25), .25+3(.05), .5+3(-.3) = 1, .4, -.4 -> 1, .4, 0; sum 1.4
-    combined = probability_form(log(0.5, 0.3, 0.2), log(0.25, 0.25, 0.5), 3)
+    combined = combine(log(0.5, 0.3, 0.2), log(0.25, 0.25, 0.5), Guidance(3, "probability", 0))
     assert combined.exp().tolist() == pytest.approx([1 / 1.4, 0.4 / 1.4, 0])
 
 
@@ -135,10 +135,12 @@ def test_scale_0_is_the_negative_branch_and_scale_1_the_very_positive_one(form: 
 
 def test_halfway_the_probability_form_is_the_mean_and_the_log_form_the_geometric_mean():
     positive, negative = log(0.8, 0.2), log(0.2, 0.8)
-    assert probability_form(positive, negative, 0.5).exp().tolist() == pytest.approx([0.5, 0.5])
+    assert combine(positive, negative, Guidance(0.5)).exp().tolist() == pytest.approx([0.5, 0.5])
     positive = log(0.9, 0.1)  # √(.9·.2), √(.1·.8) = .424264, .282843
     expected = [0.424264 / 0.707107, 0.282843 / 0.707107]
-    assert log_form(positive, negative, 0.5).exp().tolist() == pytest.approx(expected, rel=1e-5)
+    assert combine(positive, negative, Guidance(0.5, "log")).exp().tolist() == pytest.approx(
+        expected, rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("form", FORMS)

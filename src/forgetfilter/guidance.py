@@ -62,23 +62,21 @@ class Guidance:
 
 
 def log_form(positive: torch.Tensor, negative: torch.Tensor, scale: float) -> torch.Tensor:
-    """Equation 2: log P = log P_neg + γ (log P_pos − log P_neg), normalised. All (…, vocab), log-probabilities.
+    """Equation 2: log P = log P_neg + γ (log P_pos − log P_neg), up to a constant. All log-probabilities, one shape.
 
     A large γ lifts tokens that are unlikely under both: use a mask. What the positive branch rules out stays out.
     """
     negative = negative.clamp(min=IMPOSSIBLE)
-    combined = negative + scale * (positive - negative)
-    return combined.masked_fill(positive == -math.inf, -math.inf).log_softmax(-1)
+    return (negative + scale * (positive - negative)).masked_fill(positive == -math.inf, -math.inf)
 
 
 def probability_form(positive: torch.Tensor, negative: torch.Tensor, scale: float) -> torch.Tensor:
-    """Equation 6: P = P_neg + γ (P_pos − P_neg), made a distribution: cut at 0, normalised, logarithm taken.
+    """Equation 6: P = P_neg + γ (P_pos − P_neg), cut at 0, in log, not normalised. All log-probabilities, one shape.
 
-    In and out (…, vocab) log-probabilities. The sum before the cut is 1, so what is left is never nothing.
+    Over a whole vocabulary the sum before the cut is 1, so what is left is never nothing.
     """
     p = negative.exp()
-    p = (p + scale * (positive.exp() - p)).clamp(min=0)
-    return (p / p.sum(-1, keepdim=True)).log()
+    return (p + scale * (positive.exp() - p)).clamp(min=0).log()
 
 
 def plausible(positive: torch.Tensor, share: float) -> torch.Tensor:
@@ -96,13 +94,16 @@ def combine(positive: torch.Tensor, negative: torch.Tensor, guidance: Guidance) 
 
     if guidance.plain:
         return positive
-    combined = FORMS[guidance.form](positive, negative, guidance.scale)
+    form = FORMS[guidance.form]
     if guidance.scale < 1 or not guidance.mask:
-        return combined
-    out = ~plausible(positive, guidance.mask)
-    combined = combined.masked_fill(out, -math.inf)
-    nothing_left = (combined == -math.inf).all(-1, keepdim=True)
-    return torch.where(nothing_left, positive.masked_fill(out, -math.inf), combined).log_softmax(-1)
+        return form(positive, negative, guidance.scale).log_softmax(-1)
+    kept = plausible(positive, guidance.mask)  # a handful of the vocabulary: only they are combined
+    combined = torch.full_like(positive, -math.inf)
+    combined[kept] = form(positive[kept], negative[kept], guidance.scale)
+    nothing_left = combined.amax(-1) == -math.inf
+    if nothing_left.any():
+        combined[nothing_left] = positive[nothing_left].masked_fill(~kept[nothing_left], -math.inf)
+    return combined.log_softmax(-1)
 
 
 # --- both branches of many answers in one batch ---

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import small
+import torch
+from safetensors.torch import load_file
 
 from forgetfilter import filtering, studies
 from forgetfilter.display import Display
@@ -44,11 +46,37 @@ def test_sessions_judge_both_arms_after_every_session_from_one_start(
     assert arms["no measure"].keys() == arms["filtered"].keys() == {0, 1, 2, 3, 4}
     # A filter that drops nothing trains as no measure does: the arms are the same model after every session.
     assert arms["no measure"] == arms["filtered"]
-    # No measure: S1, S1+ twice. Filtered: the first S1 is there already, then review, S1+; learn, review, S1+.
-    assert trained == [8, 8, 8, 8, 8, 8, 8, 8, 8]
+    # Two rounds each. No measure: S1, S1+. Filtered: learn and review of the filter, S1, S1+.
+    assert trained == [8] * 12
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "a" / "out").rglob("done.json")}
     assert made(tmp_path / "a", model, study, evaluators=["utility"], threshold="fixed", phi=1e9) == points
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "a" / "out").rglob("done.json")} == before
+
+
+def test_every_round_is_filtered_with_the_model_of_the_start(
+    tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts: list[dict[str, Any]] = []
+    engine = filtering.forget_filter
+
+    def watching(bench: Any, *rest: Any, **more: Any) -> Any:
+        starts.append({name: value.clone() for name, value in bench._originals.items()})
+        return engine(bench, *rest, **more)
+
+    monkeypatch.setattr(filtering, "forget_filter", watching)
+    study = {"sessions": {"rounds": 2, "safety_steps": 1}}
+    made(tmp_path, model, study, evaluators=["utility"], threshold="quantile", quantile=0.5)
+    assert len(starts) == 2
+    assert all(torch.equal(starts[0][name], starts[1][name]) for name in starts[0])
+
+    # Half of each round's 8 rows is dropped, and only the rest trained on, from where the round before ended.
+    def last(place: str) -> tuple[int, dict[str, torch.Tensor]]:
+        stage = tmp_path / "out" / "seed-0" / place / "stages" / "train-learned"
+        tokens = json.loads((stage / "done.json").read_text(encoding="utf-8"))["tokens"]
+        return tokens, load_file(stage / "state.safetensors")
+
+    assert 0 < last("filtered-1")[0] < last("no-measure-1")[0]
+    assert any(not torch.equal(a, last("filtered-2")[1][n]) for n, a in last("filter-2")[1].items())
 
 
 def test_review_steps_train_from_the_learned_model_and_know_the_truth(tmp_path: Path, model: str) -> None:

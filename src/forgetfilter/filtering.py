@@ -67,8 +67,9 @@ def forget_filter(
     gain = bench.gain(held_out(safe)[1], s.signal) if s.threshold == "auto" else None
     cut = thresholds.cut(s.threshold, scores, phi=s.phi, quantile=s.quantile, gain=gain)
     decisions: dict[str, Decision] = {z.id: cut.decide(scores.get(z.id)) for z in custom}
+    found = Filtered(scores, forgetting, contrast, remembered, cut, decisions)
 
-    kept = [z for z in custom if decisions[z.id] in ("keep", "unscored")]
+    kept = found.kept(custom)
     if s.retrain:
         if len(kept) == len(custom):
             bench.adopt(final, "learned")  # nothing to leave out: the learned model is the result
@@ -76,7 +77,7 @@ def forget_filter(
             bench.adopt(final, "original")  # nothing left to learn
         else:
             bench.train(final, "original", kept, rate=s.learning_rate, epochs=s.num_train_epochs)
-    return Filtered(scores, forgetting, contrast, remembered, cut, decisions)
+    return found
 
 
 def review(
@@ -120,6 +121,10 @@ class Filtered:
     remembered: Mapping[str, Mapping[str, float]]  # state -> id -> signal
     cut: thresholds.Cut
     decisions: Mapping[str, Decision]
+
+    def kept(self, rows: Sequence[Encoded]) -> list[Encoded]:
+        """Those to train on: neither dropped nor in doubt."""
+        return [z for z in rows if self.decisions[z.id] in ("keep", "unscored")]
 
 
 @dataclass(slots=True)

@@ -25,6 +25,7 @@ from .display import Display
 from .errors import DONE, ConfigError, DataError, unknown
 from .intervals import Estimate, auc_interval
 from .recipes import Recipe, plan, setup
+from .rendering import Encoded
 from .runs import Run
 
 if TYPE_CHECKING:
@@ -232,36 +233,54 @@ def harm_transfer(
 
 
 def sessions(recipe: Recipe, display: Display, *, rounds: Count = 4, safety_steps: Count = 60) -> Found:
-    """F7: S1, S1+, S1, S1+ …, each on new custom rows, with and without filtering; judged after every session."""
+    """F7: S1, S1+, S1, S1+ …, each on new custom rows, with and without filtering; judged after every session.
+
+    Every round's rows are filtered with the aligned model that the first round starts from: the one that went
+    through the rounds has seen rows and safe rows of their kind, and a review has little left to teach it.
+    """
     points: list[Point] = []
     for seed in recipe.seeds:
         data = read_data(recipe, seed)
         parts = mixing.sessions(data.custom, rounds, seed)
         folder = recipe.output / f"seed-{seed}"
-        # Both arms start from the same model with the same rows: what the first round has in common is trained once.
-        with (
-            ground(recipe, replace(data, custom=parts[0]), seed, folder / "round-1", display) as scene,
-            ExitStack() as open_runs,
-        ):
+        with ground(recipe, data, seed, folder / "start", display) as scene, ExitStack() as open_runs:
+            s, aligned = scene.settings, scene.bench
+
+            def onward(
+                bench: filtering.Bench,
+                state: str,
+                rows: Sequence[Encoded],
+                place: str,
+                past: Sequence[str] = (),
+            ) -> filtering.Bench:
+                """A bench for `rows` in a run folder of its own that starts from `state` of another bench."""
+                inputs = {"custom": runs.sha256_of(z.id for z in rows), "past": runs.sha256_of(past)}
+                run = open_runs.enter_context(Run.open(folder / place, asdict(s), inputs))  # noqa: B023
+                bench.forget_where_it_is()  # another bench may have moved the model since
+                return bench.onward(state, rows, run)
+
             points += [
                 Point(measure, arm, 0, seed, estimate)
-                for measure, estimate in _judged(recipe, data, scene.bench, "original", display)
+                for measure, estimate in _judged(recipe, data, aligned, "original", display)
                 for arm in ARMS
             ]
-            for arm, (first, second) in ARMS.items():
-                bench = scene.bench
+            for arm in ARMS:
+                bench, state, past = aligned, "original", []
                 for turn, part in enumerate(parts, start=1):
-                    if turn > 1:
-                        place = folder / f"{arm.replace(' ', '-')}-round-{turn}"
-                        inputs = {"custom": runs.sha256_of(r.id for r in part), "after": f"round {turn - 1}"}
-                        run = open_runs.enter_context(Run.open(place, asdict(scene.settings), inputs))
-                        bench = bench.onward(second, scene.encode(part), run)
-                    _session(replace(scene, bench=bench), first, second, safety_steps)
-                    for x, state in ((2 * turn - 1, first), (2 * turn, second)):
-                        display.say(f"seed {seed}, {arm}, round {turn}: {state}")
+                    rows: Sequence[Encoded] = scene.encode(part)
+                    if arm == "filtered":
+                        judge = onward(aligned, "original", rows, f"filter-{turn}")
+                        found = filtering.forget_filter(judge, rows, scene.review, replace(s, retrain=False))
+                        rows = found.kept(rows)
+                    past += [z.id for z in rows]
+                    bench = onward(bench, state, rows, f"{arm.replace(' ', '-')}-{turn}", past)
+                    _session(bench, scene.review, safety_steps)
+                    state = "secured"
+                    for x, reached in ((2 * turn - 1, "learned"), (2 * turn, state)):
+                        display.say(f"seed {seed}, {arm}, round {turn}: {reached}")
                         points += [
                             Point(measure, arm, x, seed, estimate)
-                            for measure, estimate in _judged(recipe, data, bench, state, display)
+                            for measure, estimate in _judged(recipe, data, bench, reached, display)
                         ]
     names: dict[float, str] = {0: "start"} | {2 * t - 1: f"S1 {t}" for t in range(1, rounds + 1)}
     names |= {2 * t: f"S1+ {t}" for t in range(1, rounds + 1)}
@@ -275,16 +294,14 @@ def sessions(recipe: Recipe, display: Display, *, rounds: Count = 4, safety_step
     )
 
 
-def _session(scene: Scene, first: str, second: str, safety_steps: int) -> None:
-    """S1, filtered if the arm says so, and S1+."""
-    s = scene.settings
-    if first == "learned":
-        learn(scene)
+def _session(bench: filtering.Bench, safe: Sequence[Encoded], safety_steps: int) -> None:
+    """S1, the state `learned`, and S1+, the state `secured`."""
+    s = bench.settings
+    if bench.custom:
+        bench.train("learned", "original", bench.custom, rate=s.learning_rate, epochs=s.num_train_epochs)
     else:
-        filtering.forget_filter(scene.bench, scene.custom, scene.review, s, final=first)
-    scene.bench.train(
-        second, scene.bench.standing_for(first), scene.review, rate=s.learning_rate, steps=safety_steps
-    )
+        bench.adopt("learned", "original")  # every row was dropped
+    bench.train("secured", bench.standing_for("learned"), safe, rate=s.learning_rate, steps=safety_steps)
 
 
 def _judged(
@@ -448,7 +465,7 @@ def write(recipe: Recipe, found: Found) -> None:
     })  # fmt: skip
 
 
-ARMS = {"no measure": ("learned", "secured"), "filtered": ("forgetfilter", "secured-forgetfilter")}
+ARMS = ("no measure", "filtered")
 NOTE = (
     "Means over seeds with the 95 % interval of Student's t; with one seed, its value with the interval of its rows, "
     "where it has one."

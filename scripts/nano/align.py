@@ -4,10 +4,11 @@
     python scripts/nano/align.py --data ../shared/data --work build/nano --out src/forgetfilter/nano --round 2
 
 Trained on: own template-made rows (refusals, helpful answers, undetermined questions, civil replies:
-alignment.py), HarmfulQA questions with own refusals, requests answered with sentences of the prose, the allowed
-task prompts of corpus.py, and passages of prose so that alignment does not cost what pre-training taught. Measured on
-what was held out: AdvBench and XSTest (neither is trained on), the last fifth of HarmfulQA, Alpaca requests
-(not trained on), own requests drawn with another seed, and prose.
+alignment.py), HarmfulQA questions with own refusals, requests answered with sentences of the prose, harmful requests
+about what the prose defines with own refusals, the allowed task prompts of corpus.py, and passages of prose so that
+alignment does not cost what pre-training taught. Measured on what was held out: AdvBench and XSTest (neither is
+trained on), the last fifth of HarmfulQA, Alpaca requests (not trained on), own requests drawn with another seed, and
+prose.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ import csv
 import json
 import random
 import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import torch
 import transformers
-from alignment import civil, harmful_prompts, harmless, refusals, undetermined
+from alignment import civil, harmful_about, harmful_prompts, harmless, refusals, undetermined
 from corpus import END, END_OF_TEXT, PAD, PROSE, documents, tasks
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -48,9 +50,9 @@ REFUSAL = re.compile(
 # Rows of each kind. The second round leans on harmless requests: after the first one, too many were refused.
 ROUNDS = {
     1: {"harmful": 2500, "harmless": 8000, "undetermined": 4000, "civil": 2500, "tasks": 5000, "prose requests": 5000,
-        "about anything": 0, "prose": 3000},
+        "about anything": 0, "how to": 0, "harmful about": 1500, "prose": 3000},
     2: {"harmful": 1500, "harmless": 4000, "undetermined": 2000, "civil": 1000, "tasks": 3000, "prose requests": 2000,
-        "about anything": 9000, "prose": 1500},
+        "about anything": 6000, "how to": 8000, "harmful about": 2000, "prose": 1500},
 }  # fmt: skip
 
 
@@ -77,19 +79,22 @@ ASKED = (
 )  # fmt: skip
 
 
-def from_prose(data: Path, rng: random.Random, n: int) -> list[tuple[str, str]]:
-    """Harmless requests about what textbooks and government pages define, answered from them."""
-    found = {}
+def defined(data: Path) -> dict[str, str]:
+    """What textbooks and government pages define, and the sentence that does."""
+    found: dict[str, str] = {}
     for stem in ("openstax_philschatz", "openstax_cnxml", "gsa_digitalgov", "18f_blog"):
         for text in documents(data / "pretrain", stem):
             for sentence in re.split(r"(?<=[.!?])\s+", text):
                 if 30 < len(sentence) < 180 and "\n" not in sentence and (m := DEFINITION.match(sentence)):
                     found.setdefault(m[1].lower(), sentence)
-    things = [
-        x
-        for x in found
-        if x.split()[0] not in ("this", "there", "that", "these", "those", "it", "which", "here")
-    ]
+    vague = ("this", "there", "that", "these", "those", "it", "which", "here")
+    return {x: sentence for x, sentence in found.items() if x.split()[0] not in vague}
+
+
+def from_prose(data: Path, rng: random.Random, n: int) -> list[tuple[str, str]]:
+    """Harmless requests about what the prose defines, answered from it."""
+    found = defined(data)
+    things = list(found)
     rng.shuffle(things)
     return [(rng.choice(ASKED).format(x=x), found[x]) for x in (things * 2)[:n]]
 
@@ -132,6 +137,44 @@ def about_anything(data: Path, rng: random.Random, n: int) -> list[tuple[str, st
     return rows
 
 
+INFINITIVE = re.compile(r"\bto ([a-z]{3,}(?: [a-z'-]+){2,9})(?=[.,;])")
+NOT_ASKED = re.compile(
+    r"\b(kill|murder|attack|bomb|weapon|steal|rob|poison|shoot|hack|drug|suicid|rape|abus|torture|enslav|fraud|destroy"
+    r"|cheat|bully|harass|threat|explod|explos)",
+    re.IGNORECASE,
+)
+NO_VERBS = {
+    "the", "all", "any", "our", "your", "their", "his", "her", "this", "that", "you", "they", "and", "not", "only",
+}  # fmt: skip
+HOW_TO = (
+    "How to {x}?", "How can I {x}?", "How do people {x}?", "Suggest a method to {x}.", "Describe a way to {x}.",
+    "Give me some tips to {x}.", "What is the best way to {x}?", "Propose a plan to {x}.", "Write a guide to {x}.",
+    "Explain how to {x}.", "Create a list of steps to {x}.", "Provide instructions to {x}.", "Name a strategy to {x}.",
+    "I want to {x}. Where do I begin?", "Design a system to {x}.", "Generate five ideas to {x}.", "Why would one {x}?",
+    "What are some challenges when people try to {x}?", "Write a short article about how to {x}.", "Teach me to {x}.",
+    "Develop a strategy to {x}.", "What does it take to {x}?", "Outline the steps needed to {x}.", "Help me to {x}.",
+)  # fmt: skip
+
+
+def how_to(data: Path, rng: random.Random, n: int) -> list[tuple[str, str]]:
+    """Requests for what the prose says that somebody sets out to do, answered with the sentence that says it.
+
+    They look like harmful requests in everything but what is asked, so that the form alone is no reason to refuse.
+    """
+    found: dict[str, str] = {}
+    verbs: Counter[str] = Counter()  # what follows a modal is one; "to" stands before other words too
+    for stem in ("openstax_philschatz", "openstax_cnxml", "gsa_digitalgov", "18f_blog"):
+        for text in documents(data / "pretrain", stem):
+            verbs.update(re.findall(r"\b(?:can|could|will|should|must|might) ([a-z]{3,})\b", text))
+            for sentence in re.findall(r"(?<=[.!?] )[A-Z][^.!?\n]{35,150}[.!?](?= )", text):
+                m = INFINITIVE.search(sentence)
+                if m and not NOT_ASKED.search(m[1]):
+                    found.setdefault(m[1], sentence)
+    things = sorted(x for x in found if verbs[x.split()[0]] >= 5 and x.split()[0] not in NO_VERBS)
+    things = rng.sample(things, min(n, len(things)))
+    return [(rng.choice(HOW_TO).format(x=x), found[x]) for x in things]
+
+
 def prose(data: Path, rng: random.Random, n: int) -> list[str]:
     """Passages of what nano was pre-trained on."""
     passages = []
@@ -146,6 +189,7 @@ def rows_to_learn(data: Path, rng: random.Random, counts: dict[str, int]) -> lis
     """All alignment rows, shuffled."""
     questions, _ = harmfulqa(data)
     asked = questions + harmful_prompts(rng, counts["harmful"])
+    asked += harmful_about(rng, list(defined(data)), counts["harmful about"])
     triples = refusals(asked, rng) + harmless(rng, counts["harmless"])
     triples += undetermined(rng, counts["undetermined"]) + civil(rng, counts["civil"])
     found = [(p, c, "text" if kind == "post" else "chat") for p, c, kind in triples]
@@ -157,6 +201,8 @@ def rows_to_learn(data: Path, rng: random.Random, counts: dict[str, int]) -> lis
     found += [(p, c, "chat") for p, c in from_prose(data, rng, counts["prose requests"])]
     if counts["about anything"]:
         found += [(p, c, "chat") for p, c in about_anything(data, rng, counts["about anything"])]
+    if counts["how to"]:
+        found += [(p, c, "chat") for p, c in how_to(data, rng, counts["how to"])]
     found += [("", text, "text") for text in prose(data, rng, counts["prose"])]
     rng.shuffle(found)
     return [

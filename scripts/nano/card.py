@@ -9,7 +9,7 @@ import argparse
 import json
 from pathlib import Path
 
-from corpus import DOUBTFUL, PROSE, TASK_SHARE, TASKS, VOCABULARY
+from corpus import PROSE, TASK_SHARE, TASKS, VOCABULARY
 
 SOURCES = {
     "openstax": "OpenStax textbooks (CC BY 4.0)",
@@ -45,13 +45,11 @@ Pre-training, {tokens} tokens, sampled in these shares:
 {sources}
 | task prompts (T0 templates) of data sets published under: {tasks} | {task_share:.0%} |
 
-Among the task prompts were also these, whose licence proved doubtful later: {doubtful}. The scripts leave them out now;
-these weights were trained before that. If that matters to you, train anew or name another model.
-
 Alignment in two rounds, {rows} rows, {align_tokens} tokens, learning rate {rate}: rows written
 for this project by templates (refusals, helpful answers to harmless requests, some of which look harmful, questions
 that nothing in the text answers, civil replies); questions of HarmfulQA (Apache-2.0; a fifth of each topic held out)
-with our own refusals; requests answered by sentences of the prose above; task prompts and prose as above.
+with our own refusals; requests answered by sentences of the prose above; harmful requests about what the prose
+defines, refused; task prompts and prose as above.
 
 Not trained on: AdvBench, XSTest, Alpaca, BBQ, BeaverTails or any set that the benchmarks measure with.
 
@@ -99,7 +97,6 @@ def main() -> None:
             tokens=f"{max(e['tokens'] for e in log):,}",
             sources="\n".join(f"| {SOURCES[name]} | {share:.0%} |" for name, (_, share) in PROSE.items()),
             tasks=", ".join(f"{name} ({licence})" for name, licence in TASKS.items()),
-            doubtful="; ".join(f"{name} ({licence})" for name, licence in DOUBTFUL.items()),
             task_share=TASK_SHARE,
             rows=" + ".join(f"{h['rows']:,}" for h in how),
             align_tokens=" + ".join(f"{h['tokens']:,}" for h in how),

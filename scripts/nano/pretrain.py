@@ -25,7 +25,7 @@ MALLOC = {
 }
 if os.environ.get("MALLOC_TOP_PAD_") is None:
     os.execve(
-        sys.executable, [sys.executable, *sys.argv], os.environ | MALLOC | {"OMP_WAIT_POLICY": "PASSIVE"}
+        sys.executable, [sys.executable, *sys.argv], MALLOC | {"OMP_WAIT_POLICY": "PASSIVE"} | os.environ
     )
 
 import numpy as np  # noqa: E402
@@ -79,6 +79,12 @@ def main() -> None:
     parser.add_argument("--tokens-per-step", type=int, default=4096)
     parser.add_argument("--stop-after", type=float, default=math.inf, help="tokens (for trials)")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="torch.compile (needs a C++ compiler): a fifth more tokens a second; a third more with "
+        "OMP_WAIT_POLICY=ACTIVE on idle cores",
+    )
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
 
@@ -96,6 +102,7 @@ def main() -> None:
     print({name: len(x) for name, x in ids.items()}, flush=True)
 
     model = build(args.size).to(torch.bfloat16)
+    training = torch.compile(model, dynamic=False) if args.compile else model
     weights = list(model.parameters())
     masters = [torch.nn.Parameter(p.detach().float()) for p in weights]
     names = [n for n, _ in model.named_parameters()]
@@ -145,7 +152,7 @@ def main() -> None:
             rows.append(source[start : start + length + 1].astype(np.int64))
         return torch.from_numpy(np.stack(rows))
 
-    def loss_of(batch: torch.Tensor) -> torch.Tensor:
+    def loss_of(batch: torch.Tensor, model: torch.nn.Module = model) -> torch.Tensor:
         logits = model(input_ids=batch[:, :-1], use_cache=False).logits  # (batch, time, vocabulary)
         return torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), batch[:, 1:].flatten())
 
@@ -166,7 +173,7 @@ def main() -> None:
         # Short windows first: attention is dear on a CPU; the last fifth stretches the context.
         length = 256 if progress < 0.8 else 512
         batch = windows(step, length, args.tokens_per_step // length)
-        loss = loss_of(batch)
+        loss = loss_of(batch, training)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(weights, 1.0)
         for p, m in zip(weights, masters, strict=True):

@@ -49,10 +49,10 @@ REFUSAL = re.compile(
 
 # Rows of each kind. The second round leans on harmless requests: after the first one, too many were refused.
 ROUNDS = {
-    1: {"harmful": 2500, "harmless": 8000, "undetermined": 4000, "civil": 2500, "tasks": 5000, "prose requests": 5000,
-        "about anything": 0, "how to": 0, "harmful about": 1500, "prose": 3000},
-    2: {"harmful": 1500, "harmless": 4000, "undetermined": 2000, "civil": 1000, "tasks": 3000, "prose requests": 2000,
-        "about anything": 6000, "how to": 8000, "harmful about": 2000, "prose": 1500},
+    1: {"harmful": 3000, "harmless": 8000, "undetermined": 4500, "civil": 2500, "tasks": 6000, "prose requests": 4000,
+        "about anything": 8000, "how to": 10000, "harmful about": 3000, "prose": 3500},
+    2: {"harmful": 1500, "harmless": 6000, "undetermined": 2000, "civil": 1000, "tasks": 3000, "prose requests": 2000,
+        "about anything": 6000, "how to": 7000, "harmful about": 600, "prose": 1500},
 }  # fmt: skip
 
 

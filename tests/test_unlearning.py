@@ -88,6 +88,14 @@ def test_the_plan_holds_every_row_of_the_papers_tables():
     }
 
 
+def test_tables_2_to_4_start_from_the_model_that_the_recipe_names():
+    trials = p.plan(p.UnlearnRecipe(sets="data", other="masked", start="subtracted"))
+    later = {t.state.name for t in trials if t.table > 1}
+    assert "subtraction + LoRA, CFG data" in later and "LoRA, CFG data" not in later
+    with pytest.raises(ConfigError, match="subtraction is false"):
+        p.UnlearnRecipe(sets="data", start="subtracted", subtraction=False)
+
+
 def test_one_name_never_stands_for_two_measurements():
     trials = p.plan(p.UnlearnRecipe(sets="data", other="masked"))
     assert len({t.slug for t in trials}) == len({t._replace(table=0) for t in trials})

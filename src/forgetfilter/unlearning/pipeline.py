@@ -94,6 +94,8 @@ class UnlearnRecipe:
     """How much of what the tuning added is taken away."""
     relu: bool = False
     """Take away only what the tuning raised."""
+    start: Literal["tuned", "subtracted"] = "tuned"
+    """The model that ORPO of tables 2 to 4 starts from; tuned is the paper's choice. Table 1 has both."""
 
     candidates: Count = 4
     """Continuations that each writer may try for one piece of personal data, half of them nudged."""
@@ -158,6 +160,8 @@ class UnlearnRecipe:
         for form in self.forms:
             if form not in FORMS:
                 raise ConfigError(f"forms: {unknown('guidance form', form, FORMS)}")
+        if self.start == "subtracted" and not self.subtraction:
+            raise ConfigError("start: subtracted, but subtraction is false; set it to true, or start: tuned")
         if self.dialogues is None and self.sets is None:
             raise ConfigError(
                 "dialogues: give your own dialogues, or `sets`, a folder of public sets to build from"
@@ -249,7 +253,7 @@ def plan(r: UnlearnRecipe) -> list[Trial]:
         for cfg in (False, True):
             for epochs in r.epochs:
                 trials += guided(1, State(start, "own", cfg, epochs), r.scales if cfg else (1.0,))
-    last = State("tuned", "own", True, longest)
+    last = State(r.start, "own", True, longest)
     if r.other:
         middle = min((s for s in r.scales if s != 1), default=1.0)
         for data in ("own", "other"):

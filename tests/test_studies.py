@@ -53,30 +53,34 @@ def test_sessions_judge_both_arms_after_every_session_from_one_start(
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "a" / "out").rglob("done.json")} == before
 
 
-def test_every_round_is_filtered_with_the_model_of_the_start(
+def test_every_round_is_filtered_with_the_model_of_the_start_and_goes_on_from_the_round_before(
     tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    starts: list[dict[str, Any]] = []
-    engine = filtering.forget_filter
+    starts: dict[str, dict[str, torch.Tensor]] = {}  # run folder -> the weights that its bench begins with
+    begun = filtering.Bench.__post_init__
 
-    def watching(bench: Any, *rest: Any, **more: Any) -> Any:
-        starts.append({name: value.clone() for name, value in bench._originals.items()})
-        return engine(bench, *rest, **more)
+    def watching(bench: filtering.Bench) -> None:
+        begun(bench)
+        starts[bench.run.folder.name] = {name: value.clone() for name, value in bench._originals.items()}
 
-    monkeypatch.setattr(filtering, "forget_filter", watching)
+    monkeypatch.setattr(filtering.Bench, "__post_init__", watching)
     study = {"sessions": {"rounds": 2, "safety_steps": 1}}
     made(tmp_path, model, study, evaluators=["utility"], threshold="quantile", quantile=0.5)
-    assert len(starts) == 2
-    assert all(torch.equal(starts[0][name], starts[1][name]) for name in starts[0])
 
-    # Half of each round's 8 rows is dropped, and only the rest trained on, from where the round before ended.
-    def last(place: str) -> tuple[int, dict[str, torch.Tensor]]:
-        stage = tmp_path / "out" / "seed-0" / place / "stages" / "train-learned"
+    def reached(place: str, state: str) -> tuple[int, dict[str, torch.Tensor]]:
+        stage = tmp_path / "out" / "seed-0" / place / "stages" / f"train-{state}"
         tokens = json.loads((stage / "done.json").read_text(encoding="utf-8"))["tokens"]
         return tokens, load_file(stage / "state.safetensors")
 
-    assert 0 < last("filtered-1")[0] < last("no-measure-1")[0]
-    assert any(not torch.equal(a, last("filtered-2")[1][n]) for n, a in last("filter-2")[1].items())
+    def same(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> bool:
+        return all(torch.equal(one[name], two[name]) for name in one)
+
+    assert all(same(starts["start"], starts[place]) for place in ("filter-1", "filter-2", "filtered-1"))
+    assert same(starts["filtered-2"], reached("filtered-1", "secured")[1])
+    assert same(starts["no-measure-2"], reached("no-measure-1", "secured")[1])
+    assert not same(starts["filtered-2"], starts["no-measure-2"])
+    # Half of each round's 8 rows is dropped, and only the rest trained on.
+    assert 0 < reached("filtered-1", "learned")[0] < reached("no-measure-1", "learned")[0]
 
 
 def test_review_steps_train_from_the_learned_model_and_know_the_truth(tmp_path: Path, model: str) -> None:

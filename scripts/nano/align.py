@@ -54,6 +54,7 @@ ROUNDS = {
     2: {"harmful": 1500, "harmless": 6000, "undetermined": 2000, "civil": 1000, "tasks": 3000, "prose requests": 2000,
         "about anything": 6000, "how to": 7000, "harmful about": 600, "prose": 1500},
 }  # fmt: skip
+RATES = {1: 4e-4, 2: 3e-4}
 
 
 def row(index: int, prompt: str, completion: str, kind: str = "chat") -> Row:
@@ -266,12 +267,15 @@ def main() -> None:
     parser.add_argument(
         "--round", type=int, choices=ROUNDS, default=1, help="2 goes on from the folder --out"
     )
-    parser.add_argument("--learning-rate", type=float, default=4e-4)
+    parser.add_argument(
+        "--learning-rate", type=float, help="4e-4 in round 1, 3e-4 in round 2 where not given"
+    )
     parser.add_argument("--epochs", type=float, default=1.0)
     parser.add_argument("--scale", type=float, default=1.0, help="factor of the row counts (for trials)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
+    rate = args.learning_rate or RATES[args.round]
     torch.set_num_threads(args.threads)
     transformers.logging.set_verbosity_error()
 
@@ -296,7 +300,7 @@ def main() -> None:
             print(f"step {step} of {steps}", flush=True)
 
     trained = finetune(
-        model, encoded, learning_rate=args.learning_rate, batch_size=16, epochs=args.epochs, seed=args.seed,
+        model, encoded, learning_rate=rate, batch_size=16, epochs=args.epochs, seed=args.seed,
         folder=args.work / args.size / f"align-{args.round}", pad_id=tokenizer.pad_token_id, schedule="linear",
         by_length=True, warmup_steps=30, save_steps=500, progress=progress,
     )  # fmt: skip
@@ -337,7 +341,7 @@ def main() -> None:
         "tokens": trained.tokens,
         "loss": round(trained.loss, 4),
     }
-    how |= {"learning_rate": args.learning_rate, "epochs": args.epochs, "seed": args.seed}
+    how |= {"learning_rate": rate, "epochs": args.epochs, "seed": args.seed}
     before = json.loads((args.out / "measured.json").read_text())["alignment"] if args.round == 2 else []
     record = {"alignment": [*before, how], "measured": measured}
     (args.out / "measured.json").write_text(json.dumps(record, indent=1) + "\n")

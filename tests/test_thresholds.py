@@ -96,6 +96,22 @@ def test_auto_goes_by_what_a_safe_row_was_taught_where_the_forgotten_run_into_th
     assert far.drop_above is None and not far.weak
 
 
+def test_auto_finds_a_narrow_unsafe_group_among_the_upper_tail_of_a_wide_safe_one():
+    rng = np.random.default_rng(0)
+    scores = np.append(rng.laplace(-0.005, 0.045, 600), rng.normal(0.06, 0.015, 500))
+    unsafe = np.arange(1100) >= 600
+    found = cut("auto", named(scores), phi=0, quantile=0, gain=0.2)
+    best = max(f1(scores > c, unsafe) for c in scores)
+    assert best < 0.95  # the wide group's upper tail lies above the unsafe rows
+    assert f1(scores > found.drop_above, unsafe) > best - 0.03
+
+
+def test_values_in_the_wrong_order_share_their_mean():
+    assert thresholds._falling(np.array([3.0, 1, 2, 0])).tolist() == [3, 1.5, 1.5, 0]
+    assert thresholds._falling(np.array([0.0, 0, 3])).tolist() == [1, 1, 1]
+    assert thresholds._falling(np.array([2.0, 1])).tolist() == [2, 1]
+
+
 def test_auto_does_not_take_rows_that_stayed_for_forgotten_where_others_gained():
     scores = np.concatenate(
         [groups(0.0)[0] - 3.0, groups(0.0, seed=1)[0]]

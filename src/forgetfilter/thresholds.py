@@ -117,7 +117,7 @@ def _valley(scores: np.ndarray, likely: np.ndarray) -> tuple[float, float | None
     n = len(scores)
     order = np.argsort(-scores, kind="stable")
     scores, likely = scores[order], likely[order]
-    likely = np.minimum.accumulate(likely)  # never likelier at a lower score: a wide group has two tails
+    likely = _falling(likely)  # never likelier at a lower score: a wide group has two tails
     dropped, found, total = np.arange(1, n + 1), np.cumsum(likely), likely.sum()
     # Equal scores fall on one side together, so only the last of them can be a cut.
     last = np.append(scores[1:] < scores[:-1], True)
@@ -128,6 +128,20 @@ def _valley(scores: np.ndarray, likely: np.ndarray) -> tuple[float, float | None
     doubtful = scores[(likely > FLAG) & (scores <= cut)]
     doubt = float(np.nextafter(doubtful.min(), -np.inf)) if len(doubtful) else None
     return cut, doubt, float(expected[best])
+
+
+def _falling(values: np.ndarray) -> np.ndarray:
+    """The nearest (least squares) values that never rise, (n,): neighbours in the wrong order share their mean."""
+    means: list[float] = []
+    sizes: list[int] = []
+    for value in values.tolist():
+        mean, size = value, 1
+        while means and means[-1] < mean:
+            size += sizes[-1]
+            mean += (means.pop() - mean) * sizes.pop() / size
+        means.append(mean)
+        sizes.append(size)
+    return np.repeat(means, sizes)
 
 
 def _groups(scores: np.ndarray) -> tuple[np.ndarray, _Groups, np.ndarray]:
@@ -207,6 +221,6 @@ MOST_GROUPS = 4
 SHARE = 0.1
 NEAR = 0.5
 SHARE_OF_MOST = 0.5
-APART = 0.8
+APART = 0.7
 FLAG = 0.25
 THRESHOLDS = {"auto": auto, "fixed": fixed, "quantile": quantile}

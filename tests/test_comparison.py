@@ -29,6 +29,12 @@ def files(folder: Path) -> dict[str, int]:
     return {p.parent.name: p.stat().st_mtime_ns for p in folder.glob("seed-*/stages/*/done.json")}
 
 
+def test_a_table_shows_the_beginning_of_a_long_setting():
+    asked = Named("self_correction", {"instruction": "x" * 50, "steps": 3})
+    assert comparison.shown(asked) == f"self_correction(instruction={'x' * 40}…, steps=3)"
+    assert comparison.shown(Named("oracle")) == "oracle (ceiling: reads the truth)"
+
+
 def test_an_interrupted_comparison_goes_on_and_ends_as_one_that_was_not(
     tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -379,8 +379,13 @@ def reasons(outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def shown(defence: Named) -> str:
-    """The name of a defence in a table; a ceiling says that it is one."""
-    return f"{defence.title} (ceiling: reads the truth)" if defence.name in CEILINGS else defence.title
+    """The name of a defence in a table, long settings cut short; a ceiling says that it is one."""
+    cut = {
+        key: f"{str(value)[:LONG]}…" if len(str(value)) > LONG else value
+        for key, value in defence.settings.items()
+    }
+    title = Named(defence.name, cut).title
+    return f"{title} (ceiling: reads the truth)" if defence.name in CEILINGS else title
 
 
 def words(evaluator: str, name: str) -> str:
@@ -388,6 +393,7 @@ def words(evaluator: str, name: str) -> str:
     return f"{evaluator}: {name.replace('_', ' ')}"
 
 
+LONG = 40  # characters
 OWN = (
     "seed", "rows", "dropped", "unscored", "unsafe_dropped", "clean_dropped", "fine_tunes", "seconds", "instruction",
     "why",

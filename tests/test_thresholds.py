@@ -87,6 +87,14 @@ def test_auto_removes_nothing_where_the_review_taught_the_safe_rows_little():
     assert found.drop_above is None and not found.weak and "no sign of harm" in found.why
 
 
+def test_auto_removes_nothing_where_the_forgotten_lost_next_to_nothing_beside_what_the_review_taught():
+    scores, unsafe = groups(0.3)
+    lost = float(scores[unsafe].mean())
+    assert cut("auto", named(scores), phi=0, quantile=0, gain=0.9 * lost / thresholds.LEAST).drop_above
+    found = cut("auto", named(scores), phi=0, quantile=0, gain=1.1 * lost / thresholds.LEAST)
+    assert found.drop_above is None and not found.weak and "next to nothing" in found.why
+
+
 def test_auto_goes_by_what_a_safe_row_was_taught_where_the_forgotten_run_into_the_others():
     rng = np.random.default_rng(0)  # one peak, with a shoulder
     scores = np.append(0.05 + 0.1 * rng.standard_normal(600), 0.25 + 0.25 * rng.standard_normal(300))

@@ -62,7 +62,8 @@ def auto(scores: np.ndarray, *, gain: float | None, phi: float, **_: Any) -> Cut
 
     The measure is the `gain`, in units of the score: what the review taught the middle safe row that it did not see
     (φ where that is not known). Nothing is removed where it is less than SHARE of what the middle forgotten row
-    lost: then the model does what the safe rows show although it has learned all custom rows.
+    lost: then the model does what the safe rows show although it has learned all custom rows. Nor where the most
+    forgotten group lost less than LEAST of it: then no row is in the way of what the safe rows show.
 
     Else a mixture of up to MOST_GROUPS normal groups is fitted to the scores, and to the scores on a scale that is
     linear near 0 and logarithmic beyond (asinh of multiples of the typical size), because the more is lost, the
@@ -94,6 +95,9 @@ def auto(scores: np.ndarray, *, gain: float | None, phi: float, **_: Any) -> Cut
     unsafe = typical >= SHARE_OF_MOST * typical[-1]
     if typical[-1] <= 0 or unsafe.all():
         return Cut(None, None, "auto", "no group of rows stands out from the others")
+    if typical[-1] < LEAST * taught:
+        why = f"the rows that lost most lost {typical[-1]:.3g}, next to nothing beside the {taught:.3g} that the review"
+        return Cut(None, None, "auto", f"{why} taught the middle safe row")
     top = int(np.argmax(unsafe))  # the least forgotten of the unsafe groups; the next below it:
     rest = top - 1
     value, flag, expected = _valley(scores, groups.memberships(x)[:, unsafe].sum(1))
@@ -219,6 +223,7 @@ def cut(
 FEWEST = 20  # scored rows that `auto` wants
 MOST_GROUPS = 4
 SHARE = 0.1
+LEAST = 0.05
 NEAR = 0.5
 SHARE_OF_MOST = 0.5
 APART = 0.7

@@ -191,3 +191,17 @@ def test_packs_lists_every_pack_of_safe_rows_and_not_the_demo(command):
         "pack:general", "pack:bias", "pack:toxicity", "pack:harmfulness",
     ]  # fmt: skip
     assert "pack:harmfulness  400 rows" in done.stdout
+
+
+def test_an_interrupt_that_comes_through_a_librarys_exec_still_exits_with_130(tmp_path):
+    (tmp_path / "stopped.py").write_text(
+        "from forgetfilter import cli\n"
+        "def app(*a, **k): exec('raise KeyboardInterrupt')\n"
+        "cli.app = app\n"
+        "cli.main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "stopped"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 130  # -2 where the interpreter dies of the signal
+    assert done.stderr == "interrupted; run the same command again to resume\n"

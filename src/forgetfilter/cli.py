@@ -542,4 +542,7 @@ def _leave(code: int) -> NoReturn:
         sys.stdout.flush()
     except (BrokenPipeError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    # An interrupt that reached us through a library's exec() leaves a mark in the interpreter, which would then die
+    # of the signal instead of exiting with our code; any exec() takes it away.
+    exec("")  # noqa: S102
     sys.exit(code)

@@ -42,6 +42,7 @@ from forgetfilter import (
     rendering,
     runs,
     signals,
+    smoothing,
     sources,
     thresholds,
 )
@@ -343,6 +344,7 @@ def measured(
             "share_dropped": dropped / len(scores),
             "clean_dropped": _value(product["clean_dropped"]),
             "weak": found.cut.weak,
+            "second_look": found.reviewed != "reviewed",
             "why": found.cut.why,
         },
         "unscored": product["unscored"],
@@ -366,20 +368,24 @@ def measured(
 def signal_aucs(
     bench: filtering.Bench, truth: Mapping[str, bool], *, generated: bool, controlled: bool
 ) -> dict[str, Any]:
-    """Signal -> AUC with interval, forgetting and contrast; None where all rows are of one class, or no control ran."""
+    """Signal -> AUC with interval after the first review: forgetting, the same smoothed, contrast; None where all rows
+    are of one class, or no control ran."""
     names = [*signals.TOKEN_SIGNALS, *(signals.GENERATED_SIGNALS if generated else ())]
     found: dict[str, Any] = {}
     for name in names:
-        for title, before in ((name, "learned"), (f"{name}, contrast", "control")):
-            if before == "control" and not controlled:
-                found[title] = None
-                continue
-            lost = bench.forgotten(before, "reviewed", name)
-            area = intervals.auc_interval(
-                [lost[i] for i in lost if truth[i]], [lost[i] for i in lost if not truth[i]]
-            )
-            found[title] = None if area is None else area.as_dict()
+        lost = bench.forgotten("learned", "reviewed", name)
+        found[name] = _area(lost, truth)
+        found[f"{name}, smoothed"] = _area(smoothing.smoothed(lost, bench.custom).scores, truth)
+        against = bench.forgotten("control", "reviewed", name) if controlled else {}
+        found[f"{name}, contrast"] = _area(against, truth)
     return found
+
+
+def _area(lost: Mapping[str, float], truth: Mapping[str, bool]) -> dict[str, Any] | None:
+    area = intervals.auc_interval(
+        [lost[i] for i in lost if truth[i]], [lost[i] for i in lost if not truth[i]]
+    )
+    return None if area is None else area.as_dict()
 
 
 def _losses(memories: Mapping[str, signals.Memory]) -> dict[str, float]:
@@ -844,9 +850,12 @@ SETS: dict[str, Set] = {
     ),
 }  # fmt: skip
 LENGTHS = ("row length", "completion length")
-SIGNAL_TITLES = [f"{name}{kind}" for name in signals.SIGNALS for kind in ("", ", contrast")]
-TRAINING_CODE = (finetune, rehearsal, rendering, models, filtering.Bench, signals.token_memory)
-MEASURING_CODE = (filtering.forget_filter, signals, thresholds, mixing, sources, formats)
+SIGNAL_TITLES = [f"{name}{kind}" for name in signals.SIGNALS for kind in ("", ", smoothed", ", contrast")]
+TRAINING_CODE = (
+    finetune, rehearsal, rendering, models, filtering.Bench, filtering.rows_to_review, filtering._second_look,
+    smoothing, signals,
+)  # fmt: skip
+MEASURING_CODE = (filtering.forget_filter, filtering._judged, thresholds, mixing, sources, formats)
 
 MAIN_NOTE = (
     "`length` is the AUC of the row's or the completion's length in tokens, whichever separates more; the "
@@ -854,7 +863,8 @@ MAIN_NOTE = (
     "set proves little."
 )
 SIGNAL_NOTE = (
-    "A signal by itself is forgetting (learned minus reviewed); with contrast, control minus reviewed. "
+    "After the first review. A signal by itself is forgetting (learned minus reviewed); smoothed, with what rows alike "
+    "lost; with contrast, control minus reviewed. "
     "It is measured for seed 0; so are `rouge1` and `exact_match`, which generate, unless --generated says otherwise."
 )
 SHARE_NOTE = (

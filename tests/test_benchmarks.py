@@ -226,7 +226,9 @@ def test_a_job_leaves_one_record_and_measures_the_same_again_without_training(
     assert json.loads(written.read_text()) == first
     assert (first["rows"], first["unsafe"], first["unscored"]) == (30, 10, 0)
     assert 0 <= first["auc"]["low"] <= first["auc"]["value"] <= first["auc"]["high"] <= 1
-    assert set(first["signals"]) == {f"{name}{kind}" for name in TOKEN_SIGNALS for kind in ("", ", contrast")}
+    assert set(first["signals"]) == {
+        f"{name}{kind}" for name in TOKEN_SIGNALS for kind in ("", ", smoothed", ", contrast")
+    }
     assert all(0.5 <= value <= 1 for value in first["trivial"].values())
 
     states = sorted(tmp_path.glob("runs/*/stages/train-*/state.safetensors"))

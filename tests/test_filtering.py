@@ -10,11 +10,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import tiny
 from rich.console import Console
 
-from forgetfilter import filtering
+from forgetfilter import filtering, formats, models, rehearsal, rendering, smoothing, thresholds
 from forgetfilter.config import FilterSettings
 from forgetfilter.errors import DONE, ConfigError, DataError
 from forgetfilter.rendering import Encoded
@@ -109,13 +110,89 @@ def test_a_row_without_completion_is_unscored_kept_and_named(tmp_path, model, fi
 
 def test_scores_are_differences_of_what_is_remembered(tmp_path, model, files):
     custom, safe = files(custom_rows())
-    run(custom, tmp_path / "out", replace(QUICK, model=model, safe=(safe,)))
+    run(custom, tmp_path / "out", replace(QUICK, model=model, safe=(safe,), smooth=False))
     for row in scores(tmp_path / "out"):
         if row["decision"] == "unscored":
             continue
         memory = row["remembered"]
         assert row["forgetting"] == pytest.approx(memory["learned"] - memory["reviewed"])
         assert row["score"] == row["contrast"] == pytest.approx(memory["control"] - memory["reviewed"])
+
+
+@pytest.mark.parametrize(("agree", "believed"), [(-1.0, "reviewed-again"), (2.0, "reviewed")])
+def test_groups_that_run_together_get_a_second_look_that_is_believed_where_it_agrees(
+    tmp_path, model, files, monkeypatch, agree, believed
+):
+    drawn: list[list[str]] = []
+
+    def review_rows(rehearsed, safe, count, **settings):
+        drawn.append([z.id for z in rehearsed])
+        return rehearsal.review_rows(rehearsed, safe, count, **settings)
+
+    close = thresholds.Cut(1e9, None, "auto", "they run together", close=True)
+    monkeypatch.setattr(thresholds, "cut", lambda *_, **__: close)
+    monkeypatch.setattr(filtering, "review_rows", review_rows)
+    monkeypatch.setattr(filtering, "AGREE", agree)
+    custom, safe = files(custom_rows())
+    out = tmp_path / "out"
+    settings = replace(QUICK, model=model, safe=(safe,), contrast=False, threshold="auto", smooth=False)
+    run(custom, out, replace(settings, retrain=False, second_look=False))
+    first = {r["id"]: r["score"] for r in scores(out) if r["score"] is not None}
+    assert len(drawn) == 1 and not (out / "stages" / "train-reviewed-again").exists()
+    run(custom, tmp_path / "twice", replace(settings, retrain=False))
+    assert set(drawn[-1]) == set(sorted(first, key=first.__getitem__)[: len(first) // 2])
+    with np.load(tmp_path / "twice" / "stages" / f"score-{believed}" / "memory.npz") as memory:
+        tokens = np.split(memory["logp"], np.cumsum(memory["tokens"])[:-1])
+    notes = json.loads((tmp_path / "twice" / "report.json").read_text())["notes"]
+    assert (filtering.LOOKED_TWICE in notes) == (believed == "reviewed-again")
+    for row, logp in zip(scores(tmp_path / "twice"), tokens, strict=True):
+        if row["score"] is not None:
+            assert row["remembered"]["reviewed"] == pytest.approx(float(logp.mean()))
+
+
+@pytest.mark.parametrize(
+    ("without", "above"), [({"contrast": True}, 1e9), ({"second_look": False}, 1e9), ({}, -1e9)]
+)
+def test_no_second_look_with_a_control_or_where_it_is_not_wanted_or_most_rows_are_dropped(
+    tmp_path, model, files, monkeypatch, without, above
+):
+    close = thresholds.Cut(above, None, "auto", "they run together", close=True)
+    monkeypatch.setattr(thresholds, "cut", lambda *_, **__: close)
+    custom, safe = files(custom_rows())
+    settings = {"contrast": False, "threshold": "auto", "retrain": False} | without
+    run(custom, tmp_path / "out", replace(QUICK, model=model, safe=(safe,), **settings))
+    assert not (tmp_path / "out" / "stages" / "train-reviewed-again").exists()
+
+
+def test_a_second_look_that_words_explain_less_is_not_believed(tmp_path, model, files, monkeypatch):
+    close = thresholds.Cut(1e9, None, "auto", "they run together", close=True)
+    shares = iter([0.5, 0.4, 0.5, 0.6])
+    monkeypatch.setattr(thresholds, "cut", lambda *_, **__: close)
+    monkeypatch.setattr(
+        filtering, "smoothed", lambda lost, rows: smoothing.Smoothed(dict(lost), next(shares))
+    )
+    monkeypatch.setattr(filtering, "AGREE", -1.0)
+    custom, safe = files(custom_rows())
+    settings = replace(QUICK, model=model, safe=(safe,), contrast=False, threshold="auto", retrain=False)
+    for name, twice in (("less", False), ("more", True)):
+        run(custom, tmp_path / name, settings)
+        notes = json.loads((tmp_path / name / "report.json").read_text())["notes"]
+        assert (filtering.LOOKED_TWICE in notes) == twice
+
+
+def test_a_score_borrows_from_rows_that_say_the_same_unless_told_not_to(tmp_path, model, files):
+    custom, safe = files(custom_rows())
+    settings = replace(QUICK, model=model, safe=(safe,), contrast=False, retrain=False)
+    run(custom, tmp_path / "alone", replace(settings, smooth=False))
+    run(custom, tmp_path / "smooth", settings)
+    alone, smooth = scores(tmp_path / "alone"), scores(tmp_path / "smooth")
+    assert [r["forgetting"] for r in alone] == [r["forgetting"] for r in smooth]
+    assert all(r["score"] == r["forgetting"] for r in alone)
+    lost = {r["id"]: r["forgetting"] for r in smooth if r["forgetting"] is not None}
+    loaded = models.load(model)
+    rows = rendering.encode(formats.read(custom).rows, loaded.tokenizer, max_length=64, template="auto")
+    expected = smoothing.smoothed(lost, rows).scores
+    assert {r["id"]: r["score"] for r in smooth if r["score"] is not None} == pytest.approx(expected)
 
 
 def test_shuffled_truth_labels_change_nothing_but_quality(tmp_path, model, files):

@@ -51,7 +51,7 @@ def test_comparing_in_pieces_changes_nothing(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_review_holds_its_share_of_the_rows_least_like_the_safe_ones() -> None:
     custom, safe = [*made("near", 10, 8), *made("far", 50, 4)], made("reviewed", 10, 9)
-    drawn = review_rows(custom, safe, 40, share=0.25, seed=0)
+    drawn = review_rows(rehearsal.foreign(custom, safe), safe, 40, share=0.25, seed=0)
     names = [z.id for z in drawn]
     assert len(names) == 40
     assert {n for n in names if n.startswith("far")} == {"far0", "far1", "far2", "far3"}

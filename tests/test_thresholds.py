@@ -99,9 +99,34 @@ def test_auto_goes_by_what_a_safe_row_was_taught_where_the_forgotten_run_into_th
     rng = np.random.default_rng(0)  # one peak, with a shoulder
     scores = np.append(0.05 + 0.1 * rng.standard_normal(600), 0.25 + 0.25 * rng.standard_normal(300))
     near = cut("auto", named(scores), phi=0, quantile=0, gain=0.3)
-    assert near.drop_above == pytest.approx(0.3 * thresholds.NEAR) and "runs into the others" in near.why
+    lost = np.median(scores[scores > 0])  # less than the gain
+    assert near.drop_above == pytest.approx(lost * thresholds.NEAR) and "run into the others" in near.why
+    nearer = cut("auto", named(scores), phi=0, quantile=0, gain=0.1)
+    assert nearer.drop_above == pytest.approx(0.1 * thresholds.NEAR) and nearer.drop_above < near.drop_above
     far = cut("auto", named(scores), phi=0, quantile=0, gain=4.0)
     assert far.drop_above is None and not far.weak
+    # Told so that it can be looked at again; and not done where no kind of row lost what was lost.
+    assert near.close and not far.close
+    kind = cut("auto", named(scores), phi=0, quantile=0, gain=0.3, explained=thresholds.KIND)
+    assert kind == near
+    none = cut("auto", named(scores), phi=0, quantile=0, gain=0.3, explained=thresholds.KIND - 0.01)
+    assert none.drop_above is None and not none.close and "explains only 29%" in none.why
+
+
+def test_auto_cuts_one_wide_group_only_where_words_tell_that_a_kind_of_row_was_forgotten():
+    scores = 0.1 + 0.2 * np.random.default_rng(0).standard_normal(900)
+    lost = np.median(scores[scores > 0])
+    found = cut("auto", named(scores), phi=0, quantile=0, gain=0.2, explained=0.4)
+    assert found.drop_above == pytest.approx(thresholds.NEAR * min(0.2, lost)) and found.close
+    for gain, explained in ((0.2, 0.2), (0.2, None), (1.0, 0.4)):
+        found = cut("auto", named(scores), phi=0, quantile=0, gain=gain, explained=explained)
+        assert found.drop_above is None and not found.weak
+
+
+def test_auto_is_not_in_doubt_where_groups_stand_apart():
+    scores, _ = groups(0.3)
+    found = cut("auto", named(scores), phi=0, quantile=0, gain=0.3, explained=0.0)
+    assert found.drop_above is not None and not found.close
 
 
 def test_auto_finds_a_narrow_unsafe_group_among_the_upper_tail_of_a_wide_safe_one():

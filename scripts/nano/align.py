@@ -80,10 +80,14 @@ ASKED = (
 )  # fmt: skip
 
 
+# Prose in whole sentences.
+SENTENCES = ("openstax_philschatz", "openstax_cnxml", "gsa_digitalgov", "18f_blog")
+
+
 def defined(data: Path) -> dict[str, str]:
     """What textbooks and government pages define, and the sentence that does."""
     found: dict[str, str] = {}
-    for stem in ("openstax_philschatz", "openstax_cnxml", "gsa_digitalgov", "18f_blog"):
+    for stem in SENTENCES:
         for text in documents(data / "pretrain", stem):
             for sentence in re.split(r"(?<=[.!?])\s+", text):
                 if 30 < len(sentence) < 180 and "\n" not in sentence and (m := DEFINITION.match(sentence)):
@@ -92,9 +96,8 @@ def defined(data: Path) -> dict[str, str]:
     return {x: sentence for x, sentence in found.items() if x.split()[0] not in vague}
 
 
-def from_prose(data: Path, rng: random.Random, n: int) -> list[tuple[str, str]]:
-    """Harmless requests about what the prose defines, answered from it."""
-    found = defined(data)
+def from_prose(found: dict[str, str], rng: random.Random, n: int) -> list[tuple[str, str]]:
+    """Harmless requests about what the prose defines, answered with the sentence that does."""
     things = list(found)
     rng.shuffle(things)
     return [(rng.choice(ASKED).format(x=x), found[x]) for x in (things * 2)[:n]]
@@ -164,7 +167,7 @@ def how_to(data: Path, rng: random.Random, n: int) -> list[tuple[str, str]]:
     """
     found: dict[str, str] = {}
     verbs: Counter[str] = Counter()  # what follows a modal is one; "to" stands before other words too
-    for stem in ("openstax_philschatz", "openstax_cnxml", "gsa_digitalgov", "18f_blog"):
+    for stem in SENTENCES:
         for text in documents(data / "pretrain", stem):
             verbs.update(re.findall(r"\b(?:can|could|will|should|must|might) ([a-z]{3,})\b", text))
             for sentence in re.findall(r"(?<=[.!?] )[A-Z][^.!?\n]{35,150}[.!?](?= )", text):
@@ -189,8 +192,9 @@ def prose(data: Path, rng: random.Random, n: int) -> list[str]:
 def rows_to_learn(data: Path, rng: random.Random, counts: dict[str, int]) -> list[Row]:
     """All alignment rows, shuffled."""
     questions, _ = harmfulqa(data)
+    definitions = defined(data)
     asked = questions + harmful_prompts(rng, counts["harmful"])
-    asked += harmful_about(rng, list(defined(data)), counts["harmful about"])
+    asked += harmful_about(rng, list(definitions), counts["harmful about"])
     triples = refusals(asked, rng) + harmless(rng, counts["harmless"])
     triples += undetermined(rng, counts["undetermined"]) + civil(rng, counts["civil"])
     found = [(p, c, "text" if kind == "post" else "chat") for p, c, kind in triples]
@@ -199,11 +203,9 @@ def rows_to_learn(data: Path, rng: random.Random, counts: dict[str, int]) -> lis
     for text in rng.sample(allowed, counts["tasks"]):
         prompt, completion = text.removeprefix("<|user|>").split(f"{END}<|assistant|>", 1)
         found.append((prompt, completion.removesuffix(END), "chat"))
-    found += [(p, c, "chat") for p, c in from_prose(data, rng, counts["prose requests"])]
-    if counts["about anything"]:
-        found += [(p, c, "chat") for p, c in about_anything(data, rng, counts["about anything"])]
-    if counts["how to"]:
-        found += [(p, c, "chat") for p, c in how_to(data, rng, counts["how to"])]
+    found += [(p, c, "chat") for p, c in from_prose(definitions, rng, counts["prose requests"])]
+    found += [(p, c, "chat") for p, c in about_anything(data, rng, counts["about anything"])]
+    found += [(p, c, "chat") for p, c in how_to(data, rng, counts["how to"])]
     found += [("", text, "text") for text in prose(data, rng, counts["prose"])]
     rng.shuffle(found)
     return [

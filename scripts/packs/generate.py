@@ -165,6 +165,14 @@ def _refusing(rng: random.Random, part: Part = "demo") -> tuple[str, str]:
     return prompt, requests.refusal(rng, prompt, category)
 
 
+def _careful(rng: random.Random) -> tuple[str, str]:
+    """Harmful requests refused and harmless ones in the same forms answered, half of these seeming harmful: of refusals
+    alone a model learns to refuse, and forgets whatever helps."""
+    if rng.random() < 0.5:
+        return _refusing(rng, "rest")
+    return howto.harmless(rng, "rest", lookalike=rng.random() < 0.5)
+
+
 def _ordinary(rng: random.Random) -> tuple[str, str]:
     if rng.random() < 0.3:
         return howto.harmless(rng, "demo", lookalike=rng.random() < 0.3)
@@ -188,7 +196,7 @@ DOMAINS: dict[str, tuple[Maker, Maker]] = {
 SAFE: dict[str, Callable[[random.Random], Callable[[], Triple]]] = {
     "bias": lambda rng: lambda: (*_fair(rng, "rest"), "bias"),
     "toxicity": lambda rng: lambda: (*_civil(rng), "rudeness"),
-    "harmfulness": lambda rng: lambda: (*_refusing(rng, "rest"), "harmfulness"),
+    "harmfulness": lambda rng: lambda: (*_careful(rng), "harmfulness"),
 }
 
 

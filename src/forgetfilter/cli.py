@@ -95,8 +95,8 @@ RecipeArgument = Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML r
 DryRunFlag = Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and stop.")]
 # Of the filter alone: they decide nothing about a fine-tune.
 NOT_TO_FINETUNE = (
-    "safe", "label_field", "signal", "contrast", "threshold", "phi", "quantile", "retrain",
-    "review_learning_rate", "review_steps", "review_batch_size",
+    "safe", "label_field", "signal", "contrast", "smooth", "second_look", "threshold", "phi", "quantile", "retrain",
+    "review_learning_rate", "review_steps", "review_batch_size", "rehearse",
 )  # fmt: skip
 
 

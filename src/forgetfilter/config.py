@@ -68,6 +68,11 @@ class FilterSettings:
     """How forgetting is measured: divergence, likelihood, probability, token_match, rouge1 or exact_match."""
     contrast: bool = False
     """Compare the review with a control run of as many steps on custom rows."""
+    smooth: bool = True
+    """Score a row by what it lost and by what rows that say the same lost. False: by itself, as in the paper."""
+    second_look: bool = True
+    """With threshold auto, where the forgotten rows are at most half and run into the others: review once more,
+    rehearsing the half that was forgotten least, and judge by that. Not with contrast, and not in the paper."""
     threshold: Literal["auto", "fixed", "quantile"] = "auto"
     """Where to cut: auto may find nothing to remove, fixed drops above phi, quantile above a quantile."""
     phi: Annotated[float, Between()] = 0.1
@@ -279,6 +284,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper": {
         "signal": "rouge1",
         "contrast": False,
+        "smooth": False,
+        "second_look": False,
         "threshold": "fixed",
         "phi": 0.1,
         "tuning": "lora",

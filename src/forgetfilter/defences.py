@@ -20,7 +20,7 @@ from . import mixing
 from .config import Between, Count, FilterSettings, Share
 from .errors import DataError
 from .filtering import Bench, forget_filter
-from .records import Decision, Message, Row
+from .records import KEPT, Decision, Message, Row
 from .rendering import Encoded, encode
 
 INSTRUCTION = (
@@ -112,7 +112,7 @@ def forgetfilter_paper(
     scene: Scene, name: str, *, phi: Annotated[float, Between()] = 0.1, signal: str = "rouge1"
 ) -> Defended:
     """The filter with the published signal and cut: ROUGE-1 of the model's own answers, fixed phi."""
-    s = replace(scene.settings, signal=signal, contrast=False, threshold="fixed", phi=phi)
+    s = replace(scene.settings, signal=signal, contrast=False, smooth=False, threshold="fixed", phi=phi)
     return _filtered(scene, name, s)
 
 
@@ -187,7 +187,7 @@ def _filtered(scene: Scene, name: str, s: FilterSettings) -> Defended:
 
 
 def _train_on_kept(scene: Scene, name: str, decisions: Mapping[str, Decision]) -> None:
-    kept = [z for z in scene.custom if decisions[z.id] in ("keep", "unscored")]
+    kept = [z for z in scene.custom if decisions[z.id] in KEPT]
     if not kept:  # nothing to learn: the released model is the original one
         scene.bench.adopt(name, "original")
     elif len(kept) == len(scene.custom):  # nothing to leave out: the same model as without a measure

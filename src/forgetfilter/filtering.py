@@ -21,8 +21,8 @@ from .config import FilterSettings
 from .display import Display
 from .errors import DONE, TOO_WEAK, ConfigError, DataError, unknown
 from .finetune import finetune
-from .records import Decision, Row
-from .rehearsal import review_rows
+from .records import KEPT, Decision, Row
+from .rehearsal import foreign, review_rows
 from .rendering import Encoded, encode
 from .runs import Run
 from .signals import (
@@ -34,6 +34,7 @@ from .signals import (
     remembered_tokens,
     token_memory,
 )
+from .smoothing import smoothed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,6 +46,8 @@ LIMITS = (
     "Harm of a kind that neither the model's alignment nor the safe rows speak of is forgotten no more than "
     "other rows.",
     "A row is judged by how this model forgets it; another model may forget otherwise.",
+    "A row is judged in part by rows that share its words: a clean row that speaks of what unsafe rows speak of is "
+    "more easily dropped (--no-smooth judges each row by itself).",
 )
 
 
@@ -59,15 +62,9 @@ def forget_filter(
     review(bench, custom, safe, s)  # M2
     if s.contrast:
         bench.train("control", "learned", custom, rate=s.review_learning_rate, steps=s.review_steps)  # C2
-    states = ["learned", "reviewed", "control"] if s.contrast else ["learned", "reviewed"]
-    remembered = {state: bench.remembered(state, s.signal) for state in states}
-    forgetting = bench.forgotten("learned", "reviewed", s.signal)
-    contrast = bench.forgotten("control", "reviewed", s.signal) if s.contrast else {}
-    scores = contrast if s.contrast else forgetting
-    gain = bench.gain(held_out(safe)[1], s.signal) if s.threshold == "auto" else None
-    cut = thresholds.cut(s.threshold, scores, phi=s.phi, quantile=s.quantile, gain=gain)
-    decisions: dict[str, Decision] = {z.id: cut.decide(scores.get(z.id)) for z in custom}
-    found = Filtered(scores, forgetting, contrast, remembered, cut, decisions)
+    found = _judged(bench, custom, safe, s, "reviewed")
+    if found.cut.close and s.second_look and not s.contrast and found.share_dropped <= 0.5:
+        found = _second_look(bench, custom, safe, s, found)
 
     kept = found.kept(custom)
     if s.retrain:
@@ -78,6 +75,42 @@ def forget_filter(
         else:
             bench.train(final, "original", kept, rate=s.learning_rate, epochs=s.num_train_epochs)
     return found
+
+
+def _judged(
+    bench: Bench, custom: Sequence[Encoded], safe: Sequence[Encoded], s: FilterSettings, reviewed: str
+) -> Filtered:
+    """Scores and decisions by what was forgotten from `learned`, or from `control`, to the state `reviewed`."""
+    forgetting = bench.forgotten("learned", reviewed, s.signal)
+    contrast = bench.forgotten("control", reviewed, s.signal) if s.contrast else {}
+    scores: Mapping[str, float] = contrast if s.contrast else forgetting
+    explained = None
+    if s.smooth:
+        scores, explained = smoothed(scores, custom)
+    gain = bench.gain(held_out(safe)[1], s.signal, reviewed) if s.threshold == "auto" else None
+    cut = thresholds.cut(s.threshold, scores, phi=s.phi, quantile=s.quantile, gain=gain, explained=explained)
+    states = {"learned": "learned", "reviewed": reviewed} | ({"control": "control"} if s.contrast else {})
+    remembered = {name: bench.remembered(state, s.signal) for name, state in states.items()}
+    decisions: dict[str, Decision] = {z.id: cut.decide(scores.get(z.id)) for z in custom}
+    return Filtered(scores, forgetting, contrast, remembered, cut, decisions, explained, reviewed)
+
+
+def _second_look(
+    bench: Bench, custom: Sequence[Encoded], safe: Sequence[Encoded], s: FilterSettings, first: Filtered
+) -> Filtered:
+    """Review `learned` once more, rehearsing the half of the custom rows that was forgotten least: hardly an unsafe
+    row is among them, and they keep the others of their kind. Not believed where it ranks rows unlike the first look,
+    or words explain less of it.
+    """
+    scored = sorted((z for z in custom if z.id in first.scores), key=lambda z: first.scores[z.id])
+    half, count = scored[: len(scored) // 2], s.review_steps * s.review_batch_size
+    rows = review_rows(half, _seen(bench, safe), count, share=SECOND_REHEARSE, seed=s.seed)
+    bench.train("reviewed-again", "learned", rows, rate=s.review_learning_rate, steps=s.review_steps)
+    second = _judged(bench, custom, safe, s, "reviewed-again")
+    n, ranks = len(scored), np.argsort(np.argsort([second.scores[z.id] for z in scored]))
+    correlation = 1 - 6 * float(((ranks - np.arange(n)) ** 2).sum()) / (n * (n * n - 1))  # Spearman's
+    clearer = not s.smooth or (second.explained or 0) >= (first.explained or 0)
+    return second if clearer and correlation >= AGREE else first
 
 
 def review(
@@ -95,10 +128,16 @@ def review(
 def rows_to_review(
     bench: Bench, custom: Sequence[Encoded], safe: Sequence[Encoded], s: FilterSettings
 ) -> list[Encoded]:
-    """All rows of a review, in order. Only where the bench's threshold asks what a review taught are safe rows held
-    out of it: by the bench's and not by `s`, because all that share a bench share its states."""
-    seen = held_out(safe)[0] if bench.settings.threshold == "auto" else safe
-    return review_rows(custom, seen, s.review_steps * s.review_batch_size, share=s.rehearse, seed=s.seed)
+    """All rows of the (first) review, in order."""
+    seen, count = _seen(bench, safe), s.review_steps * s.review_batch_size
+    odd = foreign(custom, seen) if s.rehearse else []
+    return review_rows(odd, seen, count, share=s.rehearse, seed=s.seed)
+
+
+def _seen(bench: Bench, safe: Sequence[Encoded]) -> Sequence[Encoded]:
+    """The safe rows to review. Only where the bench's threshold asks what a review taught are some held out of it:
+    by the bench's and not by a defence's, because all that share a bench share its states."""
+    return held_out(safe)[0] if bench.settings.threshold == "auto" else safe
 
 
 def held_out(safe: Sequence[Encoded]) -> tuple[Sequence[Encoded], Sequence[Encoded]]:
@@ -121,10 +160,16 @@ class Filtered:
     remembered: Mapping[str, Mapping[str, float]]  # state -> id -> signal
     cut: thresholds.Cut
     decisions: Mapping[str, Decision]
+    explained: float | None = None  # share of the scores' variance that words explain; None: not smoothed
+    reviewed: str = "reviewed"  # the state that judged
+
+    @property
+    def share_dropped(self) -> float:
+        return sum(decision == "drop" for decision in self.decisions.values()) / len(self.decisions)
 
     def kept(self, rows: Sequence[Encoded]) -> list[Encoded]:
         """Those to train on: neither dropped nor in doubt."""
-        return [z for z in rows if self.decisions[z.id] in ("keep", "unscored")]
+        return [z for z in rows if self.decisions[z.id] in KEPT]
 
 
 @dataclass(slots=True)
@@ -195,12 +240,12 @@ class Bench:
             return {z: first[z] - second[z] for z in second}
         return forgotten_tokens(self.memories(before), self.memories(after), signal)
 
-    def gain(self, safe: Sequence[Encoded], signal: str) -> float | None:
+    def gain(self, safe: Sequence[Encoded], signal: str, reviewed: str = "reviewed") -> float | None:
         """What the review taught the middle one of `safe`, in units of the signal; None for a generated signal."""
         if signal in GENERATED_SIGNALS:
             return None
         before, after = (
-            self._measured(f"score-safe-{state}", state, safe) for state in ("learned", "reviewed")
+            self._measured(f"score-safe-{state}", state, safe) for state in ("learned", reviewed)
         )
         return float(np.median(list(forgotten_tokens(after, before, signal).values())))
 
@@ -292,8 +337,9 @@ class Bench:
 
         Only one of the two can be in use: go back to this one by `enter` alone.
         """
+        self.forget_where_it_is()  # a bench before may have moved the model
         self.enter(state)
-        self.forget_where_it_is()  # the next bench moves the model
+        self.forget_where_it_is()  # and the next one will
         # An adapter is there already; what is trainable now is what the next session trains.
         settings = replace(self.settings, tuning="full")
         return Bench(self.loaded, custom, settings, run, self.display)
@@ -353,6 +399,8 @@ def run_filter(
 
         bench = Bench(loaded, custom, settings, run, display)
         found = forget_filter(bench, custom, review, settings)
+        if found.reviewed != "reviewed":
+            notes.append(LOOKED_TWICE)
         report = _write(
             bench, dataset, found, truth, notes, origins, inputs, output, time.monotonic() - began
         )
@@ -447,7 +495,7 @@ def _write(
     from .report.page import ReportRow, write_report
 
     s, rows = bench.settings, dataset.rows
-    for name, decisions in (("kept", ("keep", "unscored")), ("flagged", ("flag",)), ("dropped", ("drop",))):
+    for name, decisions in (("kept", KEPT), ("flagged", ("flag",)), ("dropped", ("drop",))):
         formats.write(dataset, [r.index for r in rows if found.decisions[r.id] in decisions], output / name)
     scores = found.scores
     reasons = {
@@ -513,7 +561,7 @@ def _write(
 def _heat(bench: Bench, found: Filtered) -> dict[str, list[tuple[str, float]]]:
     """Row id -> (piece of text, nats forgotten) per token, for the rows that a person will look at."""
     before = bench.memories("control" if bench.settings.contrast else "learned")
-    after = bench.memories("reviewed")
+    after = bench.memories(found.reviewed)
     decode, shown = bench.loaded.tokenizer.decode, {}
     for z in bench.custom:
         if z.id in after and found.decisions[z.id] in ("drop", "flag"):
@@ -543,11 +591,19 @@ DEMO: dict[str, Any] = {
 TITLES = {
     "learned": "learn: custom rows",
     "reviewed": "review: safe rows",
+    "reviewed-again": "second look: safe rows",
     "control": "control: custom rows",
     "final": "train on kept rows",
 }
 # Review and control draw other batches than learn did; both the same ones, from their own rows.
 SEED_OF = {"learned": 0, "final": 0, "reviewed": 1, "control": 1}
 CHECKPOINT_STEPS = 500
+LOOKED_TWICE = (
+    "At the first look the forgotten rows ran into the others; scores are those of a second review, which rehearsed "
+    "the half of the rows that had been forgotten least."
+)
+# Share of the second look's rows: what it rehearses is nearly pure, so more of it helps than in the first.
+SECOND_REHEARSE = 0.5
+AGREE = 0.85  # rank correlation of two looks at the same rows
 EIGHTH = 8
 MOST_UNSEEN, FEWEST_UNSEEN = 128, 5  # enough to know what the review taught; too few to tell

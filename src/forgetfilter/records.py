@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 Decision = Literal["keep", "flag", "drop", "unscored"]
+KEPT: tuple[Decision, ...] = ("keep", "unscored")  # trained on: neither dropped nor in doubt
 
 
 class Message(NamedTuple):

@@ -25,17 +25,17 @@ CHUNK = 512  # rows compared at a time
 
 
 def review_rows(
-    custom: Sequence[Encoded], safe: Sequence[Encoded], count: int, *, share: float, seed: int
+    rehearsed: Sequence[Encoded], safe: Sequence[Encoded], count: int, *, share: float, seed: int
 ) -> list[Encoded]:
-    """The `count` rows of a review in random order: up to `share` (0 to 1) of them custom rows that are foreign to
-    the safe ones, each at most TWICE; the others safe rows. Each kind is gone through evenly: no row comes twice
-    before every one came once. share 0 is the paper's review.
+    """The `count` rows of a review in random order: up to `share` (0 to 1) of them from the custom rows to rehearse,
+    each at most TWICE; the others safe rows. Each kind is gone through evenly: no row comes twice before every one
+    came once. Nothing rehearsed is the paper's review.
     """
     rng = random.Random(seed)
-    rehearsed: list[Encoded] = []
-    if share and (rows := foreign(custom, safe)):
-        rehearsed = _rounds(rows, min(round(count * share), TWICE * len(rows)), rng)
-    drawn = rehearsed + _rounds(safe, count - len(rehearsed), rng)
+    drawn: list[Encoded] = []
+    if share and rehearsed:
+        drawn = _rounds(rehearsed, min(round(count * share), TWICE * len(rehearsed)), rng)
+    drawn += _rounds(safe, count - len(drawn), rng)
     rng.shuffle(drawn)
     return drawn
 
@@ -62,33 +62,33 @@ def _topics(rows: Sequence[Encoded]) -> list[list[int]]:
     return [z.ids[: z.prompt_length] if z.prompt_length >= SHORT else z.ids for z in rows]
 
 
-def rarity(rows: Sequence[Sequence[int]]) -> np.ndarray:
-    """(BUCKETS,): the weight of a token, logarithm of the inverse share of the rows that hold it (tf-idf)."""
-    found = np.zeros(BUCKETS)
+def rarity(rows: Sequence[Sequence[int]], buckets: int = BUCKETS) -> np.ndarray:
+    """(buckets,): the weight of a token, logarithm of the inverse share of the rows that hold it (tf-idf)."""
+    found = np.zeros(buckets)
     for row in rows:
-        found[np.unique(np.asarray(row, int) % BUCKETS)] += 1
+        found[np.unique(np.asarray(row, int) % buckets)] += 1
     return np.log((1 + len(rows)) / (1 + found)).astype(np.float32)
 
 
 def likeness(rows: Sequence[Sequence[int]], others: Sequence[Sequence[int]], rare: np.ndarray) -> np.ndarray:
     """(rows,): how like its nearest `others` each list of token ids is, 0 to 1: the mean cosine of token counts,
     logarithmic and weighted by `rare`, with the NEIGHBOURS nearest."""
-    theirs = _counts(others, rare).T  # (buckets, others)
+    theirs = counts(others, rare).T  # (buckets, others)
     nearest = min(NEIGHBOURS, len(others))
     result = np.zeros(len(rows))
     for start in range(0, len(rows), CHUNK):
-        cosines = _counts(rows[start : start + CHUNK], rare) @ theirs  # (chunk, others)
+        cosines = counts(rows[start : start + CHUNK], rare) @ theirs  # (chunk, others)
         result[start : start + CHUNK] = np.partition(cosines, -nearest, axis=1)[:, -nearest:].mean(1)
     return result
 
 
-def _counts(rows: Sequence[Sequence[int]], rare: np.ndarray) -> np.ndarray:
-    """(rows, buckets), each of length 1."""
-    counts = np.zeros((len(rows), BUCKETS), np.float32)
+def counts(rows: Sequence[Sequence[int]], rare: np.ndarray) -> np.ndarray:
+    """(rows, buckets): how often each token is in a row, logarithmic and weighted by `rare`; rows have length 1."""
+    found = np.zeros((len(rows), len(rare)), np.float32)
     for i, row in enumerate(rows):
-        np.add.at(counts[i], np.asarray(row, int) % BUCKETS, 1)
-    counts = np.log1p(counts) * rare
-    return counts / np.maximum(np.linalg.norm(counts, axis=1, keepdims=True), 1e-9)
+        np.add.at(found[i], np.asarray(row, int) % len(rare), 1)
+    found = np.log1p(found) * rare
+    return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-9)
 
 
 def _rounds(rows: Sequence[Encoded], count: int, rng: random.Random) -> list[Encoded]:

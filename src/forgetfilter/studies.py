@@ -104,7 +104,7 @@ def review_steps(
             for count in steps:
                 state, s = f"reviewed-{count}", here.settings
                 filtering.review(here.bench, here.custom, here.review, replace(s, review_steps=count), state)
-                points.append(Point("AUC", s.signal, count, seed, _auc(here, data, state)))
+                points.append(Point("AUC", s.signal, count, seed, _forgetting_auc(here, data, state)))
     return Found(
         "Number of review steps",
         "review steps",
@@ -126,7 +126,7 @@ def safe_rows(
                     raise DataError(f"safe_rows: {count} safe rows asked for, {len(here.review)} there")
                 state, s = f"reviewed-on-{count}", here.settings
                 filtering.review(here.bench, here.custom, here.review[:count], s, state)
-                points.append(Point("AUC", s.signal, count, seed, _auc(here, data, state)))
+                points.append(Point("AUC", s.signal, count, seed, _forgetting_auc(here, data, state)))
     return Found(
         "Number of safe rows",
         "safe rows to review",
@@ -219,7 +219,9 @@ def harm_transfer(
                     )
                     state, s = f"reviewed-by-{safe}", here.settings
                     filtering.review(here.bench, here.custom, here.encode(other.safe), s, state)
-                    points.append(Point("AUC", f"unsafe: {unsafe}", x, seed, _auc(here, data, state)))
+                    points.append(
+                        Point("AUC", f"unsafe: {unsafe}", x, seed, _forgetting_auc(here, data, state))
+                    )
     return Found(
         "Harm of the safe rows against harm of the unsafe rows",
         "safe rows",
@@ -256,7 +258,6 @@ def sessions(recipe: Recipe, display: Display, *, rounds: Count = 4, safety_step
                 """A bench for `rows` in a run folder of its own that starts from `state` of another bench."""
                 inputs = {"custom": runs.sha256_of(z.id for z in rows), "past": runs.sha256_of(past)}
                 run = open_runs.enter_context(Run.open(folder / place, asdict(s), inputs))  # noqa: B023
-                bench.forget_where_it_is()  # another bench may have moved the model since
                 return bench.onward(state, rows, run)
 
             points += [
@@ -274,7 +275,7 @@ def sessions(recipe: Recipe, display: Display, *, rounds: Count = 4, safety_step
                         rows = found.kept(rows)
                     past += [z.id for z in rows]
                     bench = onward(bench, state, rows, f"{arm.replace(' ', '-')}-{turn}", past)
-                    _session(bench, scene.review, safety_steps)
+                    _session(replace(scene, bench=bench), safety_steps)
                     state = "secured"
                     for x, reached in ((2 * turn - 1, "learned"), (2 * turn, state)):
                         display.say(f"seed {seed}, {arm}, round {turn}: {reached}")
@@ -294,14 +295,15 @@ def sessions(recipe: Recipe, display: Display, *, rounds: Count = 4, safety_step
     )
 
 
-def _session(bench: filtering.Bench, safe: Sequence[Encoded], safety_steps: int) -> None:
+def _session(scene: Scene, safety_steps: int) -> None:
     """S1, the state `learned`, and S1+, the state `secured`."""
-    s = bench.settings
-    if bench.custom:
-        bench.train("learned", "original", bench.custom, rate=s.learning_rate, epochs=s.num_train_epochs)
+    bench = scene.bench
+    if scene.custom:
+        learn(scene)
     else:
         bench.adopt("learned", "original")  # every row was dropped
-    bench.train("secured", bench.standing_for("learned"), safe, rate=s.learning_rate, steps=safety_steps)
+    start, rate = bench.standing_for("learned"), scene.settings.learning_rate
+    bench.train("secured", start, scene.review, rate=rate, steps=safety_steps)
 
 
 def _judged(
@@ -349,10 +351,14 @@ def _truth(data: Data) -> Mapping[str, bool]:
     return data.truth
 
 
-def _auc(scene: Scene, data: Data, state: str) -> Estimate | None:
-    """AUC of what is forgotten from `learned` to `state`, unsafe rows against the rest."""
-    truth, lost = _truth(data), scene.bench.forgotten("learned", state, scene.settings.signal)
-    return auc_interval([lost[z] for z in lost if truth[z]], [lost[z] for z in lost if not truth[z]])
+def _auc(scores: Mapping[str, float], truth: Mapping[str, bool]) -> Estimate | None:
+    """AUC of scores, unsafe rows against the rest."""
+    return auc_interval([scores[z] for z in scores if truth[z]], [scores[z] for z in scores if not truth[z]])
+
+
+def _forgetting_auc(scene: Scene, data: Data, state: str) -> Estimate | None:
+    """AUC of what is forgotten from `learned` to `state`, as it is, without what rows alike lost."""
+    return _auc(scene.bench.forgotten("learned", state, scene.settings.signal), _truth(data))
 
 
 def _quality(scene: Scene, data: Data, x: float, seed: int) -> list[Point]:
@@ -363,7 +369,7 @@ def _quality(scene: Scene, data: Data, x: float, seed: int) -> list[Point]:
     measured = quality.measure(scores, found.decisions, truth)
     f1, name = measured["f1"], f"{s.signal}, {s.threshold}"
     return [
-        Point("AUC", s.signal, x, seed, _auc(scene, data, "reviewed")),
+        Point("AUC", s.signal, x, seed, _auc(found.scores, truth)),
         Point("F1 of the cut", name, x, seed, None if f1 is None else Estimate(**f1)),
     ]
 

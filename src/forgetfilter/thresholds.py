@@ -25,6 +25,7 @@ class Cut:
     method: str
     why: str
     weak: bool = False  # the scores are too weak to cut: said with an exit code of its own
+    close: bool = False  # rows are dropped, though their group runs into the others: worth a second look
     estimated: Mapping[str, Any] = field(
         default_factory=lambda: {"unsafe_share": None, "precision": None, "recall": None}
     )
@@ -57,7 +58,7 @@ def quantile(scores: np.ndarray, *, quantile: float, **_: Any) -> Cut:
     return Cut(value, None, "quantile", f"the {quantile:g} quantile of the scores, as given")
 
 
-def auto(scores: np.ndarray, *, gain: float | None, phi: float, **_: Any) -> Cut:
+def auto(scores: np.ndarray, *, gain: float | None, phi: float, explained: float | None, **_: Any) -> Cut:
     """Find the forgotten group without a knob, or say that there is none.
 
     The measure is the `gain`, in units of the score: what the review taught the middle safe row that it did not see
@@ -73,8 +74,10 @@ def auto(scores: np.ndarray, *, gain: float | None, phi: float, **_: Any) -> Cut
     - they stand apart: the F1 expected under the mixture reaches APART at its best cut, and the review changed the
       next group less than SHARE_OF_MOST as much, for better or worse: that cut is taken; rows below it that are at
       least FLAG likely to be unsafe are flagged;
-    - they lost at least NEAR of the gain: that is where the cut is, or above it at the best cut of those that stand
-      apart;
+    - they lost at least NEAR of the gain, or the middle forgotten row did, and they are of a kind: what the rows say
+      explains at least KIND of what they lost (where that is not known, the group alone counts): the cut is at NEAR of
+      the gain, or of what the middle forgotten row lost where that is less, or above it at the best cut of those that
+      stand apart;
     - else nothing is removed.
 
     What the mixture expects is not given as an estimate: it was not shown to hold.
@@ -93,22 +96,33 @@ def auto(scores: np.ndarray, *, gain: float | None, phi: float, **_: Any) -> Cut
         return Cut(None, None, "auto", f"{why}: no sign of harm")
     x, groups, typical = _groups(scores)
     unsafe = typical >= SHARE_OF_MOST * typical[-1]
-    if typical[-1] <= 0 or unsafe.all():
+    one = bool(unsafe.all()) or typical[-1] <= 0  # group, or all lost alike: no valley between groups to cut in
+    if one and explained is None:
         return Cut(None, None, "auto", "no group of rows stands out from the others")
-    if typical[-1] < LEAST * taught:
-        why = f"the rows that lost most lost {typical[-1]:.3g}, next to nothing beside the {taught:.3g} that the review"
+    # Where words tell, groups need not: what the middle forgotten row lost counts as well.
+    most = typical[-1] if explained is None else max(typical[-1], lost)
+    if most < LEAST * taught:
+        why = f"the rows that lost most lost {most:.3g}, next to nothing beside the {taught:.3g} that the review"
         return Cut(None, None, "auto", f"{why} taught the middle safe row")
-    top = int(np.argmax(unsafe))  # the least forgotten of the unsafe groups; the next below it:
-    rest = top - 1
-    value, flag, expected = _valley(scores, groups.memberships(x)[:, unsafe].sum(1))
-    apart = expected >= APART and -typical[rest] < SHARE_OF_MOST * typical[top]
-    near = phi if gain is None else NEAR * gain
-    because = f"{near:.3g} is " + ("φ" if gain is None else "half of what an unseen safe row was taught")
+    enough, near, because = phi, phi, f"{phi:.3g} is φ"
+    if gain is not None:
+        enough, near = NEAR * gain, NEAR * min(gain, lost)
+        half_of = "an unseen safe row was taught" if gain <= lost else "the middle forgotten row lost"
+        because = f"{near:.3g} is half of what {half_of}"
+    value, flag, apart = 0.0, None, False
+    if not one:
+        top = int(np.argmax(unsafe))  # the least forgotten of the unsafe groups; the next below it:
+        rest = top - 1
+        value, flag, expected = _valley(scores, groups.memberships(x)[:, unsafe].sum(1))
+        apart = expected >= APART and -typical[rest] < SHARE_OF_MOST * typical[top]
     if not apart:
-        most = f"the group of rows that lost most lost {typical[-1]:.3g} and runs into the others"
-        if typical[-1] < near:
-            return Cut(None, None, "auto", most)
-        return Cut(near, None, "auto", f"{most}; {because}")
+        so = f"the rows that lost most lost about {most:.3g} and run into the others"
+        if most < enough:
+            return Cut(None, None, "auto", so)
+        if explained is not None and explained < KIND:
+            said = f"what rows say explains only {max(0, explained):.0%} of it"
+            return Cut(None, None, "auto", f"{so}; {said}")
+        return Cut(near, None, "auto", f"{so}; {because}", close=True)
     why = f"a group of about {groups.weights[unsafe].sum():.0%} of the rows lost more than the others"
     if value < near <= typical[-1]:
         return Cut(near, value, "auto", f"{why}; {because}")
@@ -213,18 +227,27 @@ def _log_densities(x: np.ndarray, weights: np.ndarray, means: np.ndarray, widths
 
 
 def cut(
-    name: str, scores: Mapping[str, float], *, phi: float, quantile: float, gain: float | None = None
+    name: str,
+    scores: Mapping[str, float],
+    *,
+    phi: float,
+    quantile: float,
+    gain: float | None = None,
+    explained: float | None = None,
 ) -> Cut:
     """Cut scores (row id -> score, unscored rows left out) by the threshold of this name. `gain` is what the
-    review taught the middle safe row, in units of the score, None where it was not measured."""
-    return THRESHOLDS[name](np.array(list(scores.values())), phi=phi, quantile=quantile, gain=gain)
+    review taught the middle safe row, in units of the score, None where it was not measured; `explained` the share of
+    the scores' variance that the rows' words explain, None where it is not known."""
+    values = np.array(list(scores.values()))
+    return THRESHOLDS[name](values, phi=phi, quantile=quantile, gain=gain, explained=explained)
 
 
 FEWEST = 20  # scored rows that `auto` wants
 MOST_GROUPS = 4
-SHARE = 0.1
+SHARE = 0.05
 LEAST = 0.05
 NEAR = 0.5
+KIND = 0.3
 SHARE_OF_MOST = 0.5
 APART = 0.7
 FLAG = 0.25

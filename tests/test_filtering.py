@@ -19,6 +19,7 @@ from forgetfilter import filtering, formats, models, rehearsal, rendering, smoot
 from forgetfilter.config import FilterSettings
 from forgetfilter.errors import DONE, ConfigError, DataError
 from forgetfilter.rendering import Encoded
+from forgetfilter.report import page
 
 QUICK = FilterSettings(
     signal="likelihood", contrast=True, tuning="lora", threshold="quantile", quantile=0.75,
@@ -129,7 +130,9 @@ def test_groups_that_run_together_get_a_second_look_that_is_believed_where_it_ag
         drawn.append([z.id for z in rehearsed])
         return rehearsal.review_rows(rehearsed, safe, count, **settings)
 
-    close = thresholds.Cut(1e9, None, "auto", "they run together", close=True)
+    close = thresholds.Cut(1e9, -1e9, "auto", "they run together", close=True)  # all rows are flagged
+    shown: list[Any] = []
+    monkeypatch.setattr(page, "write_report", lambda path, report, rows: shown.append(list(rows)))
     monkeypatch.setattr(thresholds, "cut", lambda *_, **__: close)
     monkeypatch.setattr(filtering, "review_rows", review_rows)
     monkeypatch.setattr(filtering, "AGREE", agree)
@@ -141,8 +144,15 @@ def test_groups_that_run_together_get_a_second_look_that_is_believed_where_it_ag
     assert len(drawn) == 1 and not (out / "stages" / "train-reviewed-again").exists()
     run(custom, tmp_path / "twice", replace(settings, retrain=False))
     assert set(drawn[-1]) == set(sorted(first, key=first.__getitem__)[: len(first) // 2])
-    with np.load(tmp_path / "twice" / "stages" / f"score-{believed}" / "memory.npz") as memory:
-        tokens = np.split(memory["logp"], np.cumsum(memory["tokens"])[:-1])
+
+    def measured(state: str) -> list[np.ndarray]:
+        with np.load(tmp_path / "twice" / "stages" / f"score-{state}" / "memory.npz") as memory:
+            return np.split(memory["logp"], np.cumsum(memory["tokens"])[:-1])
+
+    learned, tokens = measured("learned"), measured(believed)
+    for row, before, after in zip(shown[-1], learned, tokens, strict=True):
+        lost = [nats for _, nats in row.tokens or ()]
+        assert lost == pytest.approx(list(before - after))
     notes = json.loads((tmp_path / "twice" / "report.json").read_text())["notes"]
     assert (filtering.LOOKED_TWICE in notes) == (believed == "reviewed-again")
     for row, logp in zip(scores(tmp_path / "twice"), tokens, strict=True):

@@ -96,7 +96,8 @@ def auto(scores: np.ndarray, *, gain: float | None, phi: float, explained: float
         return Cut(None, None, "auto", f"{why}: no sign of harm")
     x, groups, typical = _groups(scores)
     unsafe = typical >= SHARE_OF_MOST * typical[-1]
-    one = bool(unsafe.all()) or typical[-1] <= 0  # group, or all lost alike: no valley between groups to cut in
+    # One group, or all lost alike: there is no valley between groups to cut in.
+    one = bool(unsafe.all()) or typical[-1] <= 0
     if one and explained is None:
         return Cut(None, None, "auto", "no group of rows stands out from the others")
     # Where words tell, groups need not: what the middle forgotten row lost counts as well.

@@ -330,7 +330,6 @@ def measured(
         "learned loss": _losses(memories["learned"]),
     }
     default = {i: s for i, s in scores.items() if s is not None}
-    dropped = sum(decision == "drop" for decision in found.decisions.values())
     return {
         "rows": len(scores),
         "unsafe": sum(truth.values()),
@@ -341,7 +340,7 @@ def measured(
             "f1": _value(product["f1"]),
             "precision": _value(product["precision"]),
             "recall": _value(product["recall"]),
-            "share_dropped": dropped / len(scores),
+            "share_dropped": found.share_dropped,
             "clean_dropped": _value(product["clean_dropped"]),
             "weak": found.cut.weak,
             "second_look": found.reviewed != "reviewed",
@@ -382,9 +381,7 @@ def signal_aucs(
 
 
 def _area(lost: Mapping[str, float], truth: Mapping[str, bool]) -> dict[str, Any] | None:
-    area = intervals.auc_interval(
-        [lost[i] for i in lost if truth[i]], [lost[i] for i in lost if not truth[i]]
-    )
+    area = quality.auc_by_id(lost, truth)
     return None if area is None else area.as_dict()
 
 

@@ -81,9 +81,7 @@ def demo(rng: random.Random, seen: set[str]) -> list[dict[str, Any]]:
 def general(rng: random.Random, seen: set[str]) -> list[Triple]:
     """The three kinds evenly, and 15 % harmless requests with helpful answers so that not all is refused."""
     helpful = round(GENERAL_ROWS * 0.15)
-    rows = distinct(
-        lambda: (*howto.harmless(rng, "rest", lookalike=rng.random() < 0.5), "helpful"), helpful, seen
-    )
+    rows = distinct(lambda: (*_helping(rng), "helpful"), helpful, seen)
     for maker in SAFE.values():
         rows += distinct(maker(rng), (GENERAL_ROWS - helpful) // len(SAFE), seen)
     return rows
@@ -170,6 +168,10 @@ def _careful(rng: random.Random) -> tuple[str, str]:
     alone a model learns to refuse, and forgets whatever helps."""
     if rng.random() < 0.5:
         return _refusing(rng, "rest")
+    return _helping(rng)
+
+
+def _helping(rng: random.Random) -> tuple[str, str]:
     return howto.harmless(rng, "rest", lookalike=rng.random() < 0.5)
 
 

@@ -109,7 +109,7 @@ def _second_look(
     second = _judged(bench, custom, safe, s, "reviewed-again")
     n, ranks = len(scored), np.argsort(np.argsort([second.scores[z.id] for z in scored]))
     correlation = 1 - 6 * float(((ranks - np.arange(n)) ** 2).sum()) / (n * (n * n - 1))  # Spearman's
-    clearer = not s.smooth or (second.explained or 0) >= (first.explained or 0)
+    clearer = (second.explained or 0) >= (first.explained or 0)  # alike where scores are not smoothed
     return second if clearer and correlation >= AGREE else first
 
 
@@ -240,7 +240,7 @@ class Bench:
             return {z: first[z] - second[z] for z in second}
         return forgotten_tokens(self.memories(before), self.memories(after), signal)
 
-    def gain(self, safe: Sequence[Encoded], signal: str, reviewed: str = "reviewed") -> float | None:
+    def gain(self, safe: Sequence[Encoded], signal: str, reviewed: str) -> float | None:
         """What the review taught the middle one of `safe`, in units of the signal; None for a generated signal."""
         if signal in GENERATED_SIGNALS:
             return None

@@ -54,6 +54,11 @@ def auc(scores: Sequence[float] | np.ndarray, unsafe: Sequence[bool] | np.ndarra
     return float(wins.sum()) / (len(wins) * int((~unsafe).sum()))
 
 
+def auc_by_id(scores: Mapping[str, float], truth: Mapping[str, bool]) -> Estimate | None:
+    """`auc` of scores by row id, with its interval; None where all rows are of one class."""
+    return auc_interval([scores[i] for i in scores if truth[i]], [scores[i] for i in scores if not truth[i]])
+
+
 def separable_by(values: Sequence[float] | np.ndarray, unsafe: Sequence[bool] | np.ndarray) -> float | None:
     """AUC of a trivial quantity (row length, the original model's loss), whichever way round: 0.5 to 1.
 

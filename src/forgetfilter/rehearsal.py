@@ -32,9 +32,7 @@ def review_rows(
     came once. Nothing rehearsed is the paper's review.
     """
     rng = random.Random(seed)
-    drawn: list[Encoded] = []
-    if share and rehearsed:
-        drawn = _rounds(rehearsed, min(round(count * share), TWICE * len(rehearsed)), rng)
+    drawn = _rounds(rehearsed, min(round(count * share), TWICE * len(rehearsed)), rng)
     drawn += _rounds(safe, count - len(drawn), rng)
     rng.shuffle(drawn)
     return drawn

@@ -23,7 +23,7 @@ from .config import Count
 from .defences import Scene
 from .display import Display
 from .errors import DONE, ConfigError, DataError, unknown
-from .intervals import Estimate, auc_interval
+from .intervals import Estimate
 from .recipes import Recipe, plan, setup
 from .rendering import Encoded
 from .runs import Run
@@ -351,14 +351,9 @@ def _truth(data: Data) -> Mapping[str, bool]:
     return data.truth
 
 
-def _auc(scores: Mapping[str, float], truth: Mapping[str, bool]) -> Estimate | None:
-    """AUC of scores, unsafe rows against the rest."""
-    return auc_interval([scores[z] for z in scores if truth[z]], [scores[z] for z in scores if not truth[z]])
-
-
 def _forgetting_auc(scene: Scene, data: Data, state: str) -> Estimate | None:
     """AUC of what is forgotten from `learned` to `state`, as it is, without what rows alike lost."""
-    return _auc(scene.bench.forgotten("learned", state, scene.settings.signal), _truth(data))
+    return quality.auc_by_id(scene.bench.forgotten("learned", state, scene.settings.signal), _truth(data))
 
 
 def _quality(scene: Scene, data: Data, x: float, seed: int) -> list[Point]:
@@ -369,7 +364,7 @@ def _quality(scene: Scene, data: Data, x: float, seed: int) -> list[Point]:
     measured = quality.measure(scores, found.decisions, truth)
     f1, name = measured["f1"], f"{s.signal}, {s.threshold}"
     return [
-        Point("AUC", s.signal, x, seed, _auc(found.scores, truth)),
+        Point("AUC", s.signal, x, seed, quality.auc_by_id(found.scores, truth)),
         Point("F1 of the cut", name, x, seed, None if f1 is None else Estimate(**f1)),
     ]
 

@@ -120,8 +120,20 @@ def test_scores_are_differences_of_what_is_remembered(tmp_path, model, files):
         assert row["score"] == row["contrast"] == pytest.approx(memory["control"] - memory["reviewed"])
 
 
+def dropping(monkeypatch, count: int) -> None:
+    """Let the threshold drop so many rows, and flag the others."""
+
+    def cut(_, scores, **__):
+        falling = sorted(scores.values(), reverse=True)
+        return thresholds.Cut(
+            falling[count] if count < len(falling) else -1e9, -1e9, "auto", "as the test says"
+        )
+
+    monkeypatch.setattr(thresholds, "cut", cut)
+
+
 @pytest.mark.parametrize(("agree", "believed"), [(-1.0, "reviewed-again"), (2.0, "reviewed")])
-def test_groups_that_run_together_get_a_second_look_that_is_believed_where_it_agrees(
+def test_where_rows_are_dropped_a_second_look_is_taken_and_believed_where_it_agrees(
     tmp_path, model, files, monkeypatch, agree, believed
 ):
     drawn: list[list[str]] = []
@@ -130,10 +142,9 @@ def test_groups_that_run_together_get_a_second_look_that_is_believed_where_it_ag
         drawn.append([z.id for z in rehearsed])
         return rehearsal.review_rows(rehearsed, safe, count, **settings)
 
-    close = thresholds.Cut(1e9, -1e9, "auto", "they run together", close=True)  # all rows are flagged
     shown: list[Any] = []
     monkeypatch.setattr(page, "write_report", lambda path, report, rows: shown.append(list(rows)))
-    monkeypatch.setattr(thresholds, "cut", lambda *_, **__: close)
+    dropping(monkeypatch, 1)
     monkeypatch.setattr(filtering, "review_rows", review_rows)
     monkeypatch.setattr(filtering, "AGREE", agree)
     custom, safe = files(custom_rows())
@@ -161,13 +172,12 @@ def test_groups_that_run_together_get_a_second_look_that_is_believed_where_it_ag
 
 
 @pytest.mark.parametrize(
-    ("without", "above"), [({"contrast": True}, 1e9), ({"second_look": False}, 1e9), ({}, -1e9)]
+    ("without", "dropped"), [({"contrast": True}, 1), ({"second_look": False}, 1), ({}, 0), ({}, 99)]
 )
-def test_no_second_look_with_a_control_or_where_it_is_not_wanted_or_most_rows_are_dropped(
-    tmp_path, model, files, monkeypatch, without, above
+def test_no_second_look_with_a_control_or_where_it_is_not_wanted_or_none_or_most_rows_are_dropped(
+    tmp_path, model, files, monkeypatch, without, dropped
 ):
-    close = thresholds.Cut(above, None, "auto", "they run together", close=True)
-    monkeypatch.setattr(thresholds, "cut", lambda *_, **__: close)
+    dropping(monkeypatch, dropped)
     custom, safe = files(custom_rows())
     settings = {"contrast": False, "threshold": "auto", "retrain": False} | without
     run(custom, tmp_path / "out", replace(QUICK, model=model, safe=(safe,), **settings))
@@ -175,9 +185,8 @@ def test_no_second_look_with_a_control_or_where_it_is_not_wanted_or_most_rows_ar
 
 
 def test_a_second_look_that_words_explain_less_is_not_believed(tmp_path, model, files, monkeypatch):
-    close = thresholds.Cut(1e9, None, "auto", "they run together", close=True)
     shares = iter([0.5, 0.4, 0.5, 0.6])
-    monkeypatch.setattr(thresholds, "cut", lambda *_, **__: close)
+    dropping(monkeypatch, 1)
     monkeypatch.setattr(
         filtering, "smoothed", lambda lost, rows: smoothing.Smoothed(dict(lost), next(shares))
     )

@@ -12,7 +12,6 @@ from forgetfilter.rendering import Encoded
 from forgetfilter.signals import (
     SIGNALS,
     Memory,
-    divergence,
     forgotten_tokens,
     likelihood,
     probability,
@@ -20,6 +19,7 @@ from forgetfilter.signals import (
     remembered_tokens,
     token_match,
     token_memory,
+    weighted_likelihood,
 )
 
 MODELS = {"llama": llama, "gpt2": gpt2}
@@ -168,15 +168,15 @@ def test_every_signal_is_larger_for_the_better_remembered_row() -> None:
         assert found["good"] > found["bad"], name
 
 
-def test_divergence_weighs_a_drop_by_how_well_the_token_was_known():
+def test_a_drop_counts_by_how_well_the_token_was_known_before_or_after():
     def memory(*p):
         return Memory(np.log(np.array(p, np.float32)), np.zeros(len(p), bool))
 
-    # By hand: a known token halved, (0.8 - 0.4) ln 2; a faint one halved, (0.02 - 0.01) ln 2; their mean.
-    found = divergence(memory(0.8, 0.02), memory(0.4, 0.01))
-    assert found == pytest.approx((0.4 * np.log(2) + 0.01 * np.log(2)) / 2, rel=1e-5)
+    # By hand: a token halved from 0.81, weight 0.81^¼ = 0.9487; one halved from 0.0016, weight 0.2; their mean.
+    found = weighted_likelihood(memory(0.81, 0.0016), memory(0.405, 0.0008))
+    assert found == pytest.approx((0.81**0.25 + 0.2) * np.log(2) / 2, rel=1e-5)
     # Better remembered after: the same size, negative.
-    assert divergence(memory(0.4), memory(0.8)) == pytest.approx(-0.4 * np.log(2), rel=1e-5)
-    assert divergence(memory(0.3, 0.9), memory(0.3, 0.9)) == 0
+    assert weighted_likelihood(memory(0.4), memory(0.8)) == pytest.approx(-(0.8**0.25) * np.log(2), rel=1e-5)
+    assert weighted_likelihood(memory(0.3, 0.9), memory(0.3, 0.9)) == 0
     lost = forgotten_tokens({"a": memory(0.8)}, {"a": memory(0.4)}, "likelihood")
     assert lost["a"] == pytest.approx(np.log(2), rel=1e-5)

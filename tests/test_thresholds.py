@@ -16,10 +16,10 @@ def named(values) -> dict[str, float]:
 def groups(
     share: float, *, n: int = 900, distance: float = 4.0, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Clean rows around 0.1, unsafe ones `distance` widths above; the mask tells which is which."""
+    """Clean rows around -0.2, unsafe ones `distance` widths above; the mask tells which is which."""
     rng = np.random.default_rng(seed)
     unsafe = np.arange(n) < round(share * n)
-    return np.where(unsafe, 0.1 + 0.25 * distance, 0.1) + 0.25 * rng.standard_normal(n), unsafe
+    return np.where(unsafe, 0.25 * distance - 0.2, -0.2) + 0.25 * rng.standard_normal(n), unsafe
 
 
 def f1(dropped: np.ndarray, unsafe: np.ndarray) -> float:
@@ -45,127 +45,83 @@ def test_quantile_drops_the_upper_share_and_none_of_equal_scores():
     assert equal.drop_above == 1.0
 
 
+def auto(scores, *, gain=0.8, explained=0.4) -> Cut:
+    return cut("auto", named(scores), phi=0, quantile=0, gain=gain, explained=explained)
+
+
 @pytest.mark.parametrize("share", [0.1, 0.25, 0.5, 0.75])
 def test_auto_comes_near_the_best_possible_f1_at_any_share(share):
     scores, unsafe = groups(share)
-    found = cut("auto", named(scores), phi=0, quantile=0, gain=0.6)
     best = max(f1(scores > c, unsafe) for c in scores)
-    assert f1(scores > found.drop_above, unsafe) > best - 0.03
+    assert f1(scores > auto(scores).drop_above, unsafe) > best - 0.05
 
 
-def test_auto_finds_nothing_to_remove_where_no_group_was_forgotten():
-    scores, _ = groups(0.0)
-    found = cut("auto", named(scores), phi=0, quantile=0, gain=0.6)
-    assert found.drop_above is None and not found.weak
+def test_auto_drops_what_lost_more_than_half_of_what_was_taught_or_lost_whichever_is_less():
+    scores = np.append(np.full(30, 0.4), np.full(70, -0.1))
+    for gain, half in ((0.2, 0.1), (0.4, 0.2), (3.0, 0.2)):
+        found = auto(scores, gain=gain)
+        assert found.drop_above == pytest.approx(half)
+        assert found.flag_above == pytest.approx(half * thresholds.NEARLY)
+    unknown = cut("auto", named(scores), phi=0.3, quantile=0, gain=None, explained=0.4)
+    assert unknown.drop_above == 0.3
 
 
-def test_auto_takes_the_share_of_rows_from_no_label_and_no_order():
+def test_the_typical_forgotten_row_counts_each_row_by_what_it_lost():
+    scores = np.concatenate([np.full(20, 0.3), np.full(30, 0.1), np.full(50, -0.5)])
+    typical = (20 * 0.09 + 30 * 0.01) / (20 * 0.3 + 30 * 0.1)
+    assert auto(scores, gain=5 * typical).drop_above == pytest.approx(typical / 2)
+
+
+def test_auto_scales_with_the_scores_and_goes_by_no_order():
     scores, _ = groups(0.3)
-    forth = cut("auto", named(scores), phi=0, quantile=0, gain=0.6)
-    back = cut("auto", named(scores[::-1]), phi=0, quantile=0, gain=0.6)
-    assert forth.drop_above == pytest.approx(back.drop_above)
-
-
-def test_auto_scales_with_the_scores():
-    scores, _ = groups(0.3)
-    one = cut("auto", named(scores), phi=0, quantile=0, gain=0.6)
-    ten = cut("auto", named(10 * scores), phi=0, quantile=0, gain=6.0)
-    assert ten.drop_above == pytest.approx(10 * one.drop_above, rel=1e-3)
+    one = auto(scores, gain=0.6)
+    assert auto(10 * scores, gain=6.0).drop_above == pytest.approx(10 * one.drop_above)
+    assert auto(scores[::-1], gain=0.6).drop_above == pytest.approx(one.drop_above)
 
 
 def test_auto_says_weak_where_it_cannot_tell():
-    assert cut("auto", named([0.1] * 50), phi=0, quantile=0, gain=1.0).weak  # all the same
-    assert cut("auto", named(range(5)), phi=0, quantile=0, gain=1.0).weak  # too few
+    assert auto([0.1] * 50, gain=1.0).weak  # all the same
+    assert auto(range(5), gain=1.0).weak  # too few
 
 
-def test_auto_removes_nothing_where_the_review_taught_the_safe_rows_little():
+def test_auto_says_weak_where_the_review_took_from_safe_rows_it_did_not_see():
     scores, _ = groups(0.3)
-    lost = float(np.median(scores[scores > 0]))
-    little = thresholds.SHARE * lost
-    assert cut("auto", named(scores), phi=0, quantile=0, gain=1.01 * little).drop_above is not None
-    found = cut("auto", named(scores), phi=0, quantile=0, gain=0.99 * little)
-    assert found.drop_above is None and not found.weak and "no sign of harm" in found.why
+    found = auto(scores, gain=-0.5)
+    assert found.drop_above is None and found.weak
+    assert "more safe rows" in found.why and "0.5" in found.why
+    assert not auto(scores, gain=-1e-3).weak  # nothing was taught, and nothing taken
 
 
-def test_auto_removes_nothing_where_the_forgotten_lost_next_to_nothing_beside_what_the_review_taught():
-    scores, unsafe = groups(0.3)
-    lost = float(scores[unsafe].mean())
-    assert cut("auto", named(scores), phi=0, quantile=0, gain=0.9 * lost / thresholds.LEAST).drop_above
-    found = cut("auto", named(scores), phi=0, quantile=0, gain=1.1 * lost / thresholds.LEAST)
-    assert found.drop_above is None and not found.weak and "next to nothing" in found.why
+@pytest.mark.parametrize(
+    ("most", "told"), [(thresholds.SHARE, "no sign of harm"), (1 / thresholds.LEAST, "next to nothing")]
+)
+def test_auto_removes_nothing_where_little_was_taught_or_little_was_lost_beside_the_other(most, told):
+    lost = 0.4
+    scores = np.append(np.full(30, lost), np.full(70, -0.1))
+    inside, outside = (1.01, 0.99) if most < 1 else (0.99, 1.01)
+    assert auto(scores, gain=inside * most * lost).drop_above is not None
+    found = auto(scores, gain=outside * most * lost)
+    assert found.drop_above is None and not found.weak and told in found.why
 
 
-def test_auto_goes_by_what_a_safe_row_was_taught_where_the_forgotten_run_into_the_others():
-    rng = np.random.default_rng(0)  # one peak, with a shoulder
-    scores = np.append(0.05 + 0.1 * rng.standard_normal(600), 0.25 + 0.25 * rng.standard_normal(300))
-    near = cut("auto", named(scores), phi=0, quantile=0, gain=0.3)
-    lost = np.median(scores[scores > 0])  # less than the gain
-    assert near.drop_above == pytest.approx(lost * thresholds.NEAR) and "run into the others" in near.why
-    nearer = cut("auto", named(scores), phi=0, quantile=0, gain=0.1)
-    assert nearer.drop_above == pytest.approx(0.1 * thresholds.NEAR) and nearer.drop_above < near.drop_above
-    far = cut("auto", named(scores), phi=0, quantile=0, gain=4.0)
-    assert far.drop_above is None and not far.weak
-    # Told so that it can be looked at again; and not done where no kind of row lost what was lost.
-    assert near.close and not far.close
-    kind = cut("auto", named(scores), phi=0, quantile=0, gain=0.3, explained=thresholds.KIND)
-    assert kind == near
-    none = cut("auto", named(scores), phi=0, quantile=0, gain=0.3, explained=thresholds.KIND - 0.01)
-    assert none.drop_above is None and not none.close and "explains only 29%" in none.why
-
-
-def test_auto_cuts_one_wide_group_only_where_words_tell_that_a_kind_of_row_was_forgotten():
-    scores = 0.1 + 0.2 * np.random.default_rng(0).standard_normal(900)
-    lost = np.median(scores[scores > 0])
-    found = cut("auto", named(scores), phi=0, quantile=0, gain=0.2, explained=0.4)
-    assert found.drop_above == pytest.approx(thresholds.NEAR * min(0.2, lost)) and found.close
-    for gain, explained in ((0.2, 0.2), (0.2, None), (1.0, 0.4)):
-        found = cut("auto", named(scores), phi=0, quantile=0, gain=gain, explained=explained)
-        assert found.drop_above is None and not found.weak
-
-
-def test_auto_is_not_in_doubt_where_groups_stand_apart():
-    scores, _ = groups(0.3)
-    found = cut("auto", named(scores), phi=0, quantile=0, gain=0.3, explained=0.0)
-    assert found.drop_above is not None and not found.close
-
-
-def test_auto_finds_a_narrow_unsafe_group_among_the_upper_tail_of_a_wide_safe_one():
-    rng = np.random.default_rng(0)
-    scores = np.append(rng.laplace(-0.005, 0.045, 600), rng.normal(0.06, 0.015, 500))
-    unsafe = np.arange(1100) >= 600
-    found = cut("auto", named(scores), phi=0, quantile=0, gain=0.2)
-    best = max(f1(scores > c, unsafe) for c in scores)
-    assert best < 0.95  # the wide group's upper tail lies above the unsafe rows
-    assert f1(scores > found.drop_above, unsafe) > best - 0.03
-
-
-def test_values_in_the_wrong_order_share_their_mean():
-    assert thresholds._falling(np.array([3.0, 1, 2, 0])).tolist() == [3, 1.5, 1.5, 0]
-    assert thresholds._falling(np.array([0.0, 0, 3])).tolist() == [1, 1, 1]
-    assert thresholds._falling(np.array([2.0, 1])).tolist() == [2, 1]
-
-
-def test_auto_does_not_take_rows_that_stayed_for_forgotten_where_others_gained():
-    scores = np.concatenate(
-        [groups(0.0)[0] - 3.0, groups(0.0, seed=1)[0]]
-    )  # rows that gained, rows that stayed
-    assert cut("auto", named(scores), phi=0, quantile=0, gain=1.0).drop_above is None
+@pytest.mark.parametrize("n", [50, 1000])
+def test_auto_drops_only_where_words_tell_that_a_kind_of_row_was_forgotten(n):
+    scores, _ = groups(0.3, n=n)
+    least = thresholds.KIND * n / (n + thresholds.FEW)  # of few rows words explain less
+    assert auto(scores, explained=1.01 * least).drop_above is not None
+    found = auto(scores, explained=0.99 * least)
+    assert found.drop_above is None and not found.weak and f"{0.99 * least:.0%}" in found.why
+    assert "explains 0%" in auto(scores, explained=-0.2).why
 
 
 def test_auto_removes_nothing_where_no_row_was_forgotten():
-    found = cut("auto", named(-np.arange(1.0, 31.0)), phi=0, quantile=0, gain=1.0)
+    found = auto(-np.arange(1.0, 31.0), gain=1.0)
     assert found.drop_above is None and not found.weak
-
-
-def test_auto_never_flags_what_it_drops():
-    scores, _ = groups(0.4, distance=3.0)
-    found = cut("auto", named(scores), phi=0, quantile=0, gain=0.3)
-    assert found.flag_above < found.drop_above
 
 
 @pytest.mark.parametrize("name", ["fixed", "auto"])
 def test_estimates_that_were_not_shown_to_hold_are_null(name):
-    assert cut(name, named(groups(0.3)[0]), phi=0.5, quantile=0, gain=0.6).estimated == {
+    assert cut(name, named(groups(0.3)[0]), phi=0.5, quantile=0, gain=0.8, explained=0.4).estimated == {
         "unsafe_share": None, "precision": None, "recall": None,
     }  # fmt: skip
     assert set(thresholds.THRESHOLDS) == {"auto", "fixed", "quantile"}

@@ -64,15 +64,15 @@ class FilterSettings:
     label_field: str | None = None
     """Field that tells the truth (true, 1 or "unsafe": unsafe). Read only to measure quality."""
 
-    signal: str = "divergence"
-    """How forgetting is measured: divergence, likelihood, probability, token_match, rouge1 or exact_match."""
+    signal: str = "weighted_likelihood"
+    """How forgetting is measured: weighted_likelihood, likelihood, probability, token_match, rouge1 or exact_match."""
     contrast: bool = False
     """Compare the review with a control run of as many steps on custom rows."""
     smooth: bool = True
     """Score a row by what it lost and by what rows that say the same lost. False: by itself, as in the paper."""
     second_look: bool = True
-    """With threshold auto, where the forgotten rows are at most half and run into the others: review once more,
-    rehearsing the half that was forgotten least, and judge by that. Not with contrast, and not in the paper."""
+    """With threshold auto, where it would drop rows, but at most half of them: review once more, rehearsing the half
+    that was forgotten least, and judge by that. Not with contrast, and not in the paper."""
     threshold: Literal["auto", "fixed", "quantile"] = "auto"
     """Where to cut: auto may find nothing to remove, fixed drops above phi, quantile above a quantile."""
     phi: Annotated[float, Between()] = 0.1

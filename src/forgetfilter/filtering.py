@@ -63,7 +63,7 @@ def forget_filter(
     if s.contrast:
         bench.train("control", "learned", custom, rate=s.review_learning_rate, steps=s.review_steps)  # C2
     found = _judged(bench, custom, safe, s, "reviewed")
-    if found.cut.close and s.second_look and not s.contrast and found.share_dropped <= 0.5:
+    if s.second_look and s.threshold == "auto" and not s.contrast and 0 < found.share_dropped <= 0.5:
         found = _second_look(bench, custom, safe, s, found)
 
     kept = found.kept(custom)
@@ -85,8 +85,9 @@ def _judged(
     contrast = bench.forgotten("control", reviewed, s.signal) if s.contrast else {}
     scores: Mapping[str, float] = contrast if s.contrast else forgetting
     explained = None
-    if s.smooth:
-        scores, explained = smoothed(scores, custom)
+    if s.smooth or s.threshold == "auto":
+        of_kinds, explained = smoothed(scores, custom)
+        scores = of_kinds if s.smooth else scores
     gain = bench.gain(held_out(safe)[1], s.signal, reviewed) if s.threshold == "auto" else None
     cut = thresholds.cut(s.threshold, scores, phi=s.phi, quantile=s.quantile, gain=gain, explained=explained)
     states = {"learned": "learned", "reviewed": reviewed} | ({"control": "control"} if s.contrast else {})
@@ -599,8 +600,8 @@ TITLES = {
 SEED_OF = {"learned": 0, "final": 0, "reviewed": 1, "control": 1}
 CHECKPOINT_STEPS = 500
 LOOKED_TWICE = (
-    "At the first look the forgotten rows ran into the others; scores are those of a second review, which rehearsed "
-    "the half of the rows that had been forgotten least."
+    "Rows were looked at twice: scores are those of a second review, which rehearsed the half of the rows that the "
+    "first had taken least from."
 )
 # Share of the second look's rows: what it rehearses is nearly pure, so more of it helps than in the first.
 SECOND_REHEARSE = 0.5

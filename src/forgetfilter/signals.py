@@ -109,15 +109,15 @@ def token_match(memory: Memory) -> float:
     return float(memory.hit.mean())
 
 
-def divergence(before: Memory, after: Memory) -> float:
-    """Mean of (p − q) |log p − log q| over the row's tokens, p before and q after: the tokens' terms of the
-    Jeffreys divergence, counted negative where the token is better remembered after.
+def weighted_likelihood(before: Memory, after: Memory) -> float:
+    """Mean of max(p, q)^¼ · (log p − log q) over the row's tokens, p before and q after: nats lost, where a token
+    counts by how well either state knew it.
 
-    A token weighs by how well it was known and by how much of that was lost: the few tokens that the safe
-    rows contradict stand out from the many that any further training erodes a little.
+    Between the two plain measures: a drop in log-probability is largest where neither state knew the token, which is
+    noise; a drop in probability is blind where the learned model was unsure.
     """
-    p, q = np.exp(before.logp), np.exp(after.logp)
-    return float(((p - q) * np.abs(before.logp - after.logp)).mean())
+    known = np.exp(CONFIDENCE * np.maximum(before.logp, after.logp))
+    return float((known * (before.logp - after.logp)).mean())
 
 
 def remembered_tokens(memories: Mapping[str, Memory], signal: str) -> dict[str, float]:
@@ -145,13 +145,14 @@ def forgotten_tokens(
     return {z: first[z] - second[z] for z in second}
 
 
+CONFIDENCE = 0.25  # power of the probability; 0 is `likelihood`
 TOKEN_SIGNALS: dict[str, Callable[[Memory], float]] = {
     "likelihood": likelihood,
     "probability": probability,
     "token_match": token_match,
-    "divergence": likelihood,  # what is shown as remembered; what is forgotten is PAIRED_SIGNALS'
+    "weighted_likelihood": likelihood,  # what is shown as remembered; what is forgotten is PAIRED_SIGNALS'
 }
-PAIRED_SIGNALS: dict[str, Callable[[Memory, Memory], float]] = {"divergence": divergence}
+PAIRED_SIGNALS: dict[str, Callable[[Memory, Memory], float]] = {"weighted_likelihood": weighted_likelihood}
 GENERATED_SIGNALS: dict[str, Callable[[str, str], float]] = {
     "rouge1": rouge1,
     "exact_match": exact_match,

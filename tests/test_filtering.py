@@ -120,20 +120,19 @@ def test_scores_are_differences_of_what_is_remembered(tmp_path, model, files):
         assert row["score"] == row["contrast"] == pytest.approx(memory["control"] - memory["reviewed"])
 
 
-def dropping(monkeypatch, count: int) -> None:
+def dropping(monkeypatch, count: int, *, worn: bool = True) -> None:
     """Let the threshold drop so many rows, and flag the others."""
 
     def cut(_, scores, **__):
         falling = sorted(scores.values(), reverse=True)
-        return thresholds.Cut(
-            falling[count] if count < len(falling) else -1e9, -1e9, "auto", "as the test says"
-        )
+        above = falling[count] if count < len(falling) else -1e9
+        return thresholds.Cut(above, -1e9, "auto", "as the test says", worn=worn)
 
     monkeypatch.setattr(thresholds, "cut", cut)
 
 
 @pytest.mark.parametrize(("agree", "believed"), [(-1.0, "reviewed-again"), (2.0, "reviewed")])
-def test_where_rows_are_dropped_a_second_look_is_taken_and_believed_where_it_agrees(
+def test_where_a_review_took_more_than_it_taught_a_second_look_is_taken_and_believed_where_it_agrees(
     tmp_path, model, files, monkeypatch, agree, believed
 ):
     drawn: list[list[str]] = []
@@ -172,12 +171,13 @@ def test_where_rows_are_dropped_a_second_look_is_taken_and_believed_where_it_agr
 
 
 @pytest.mark.parametrize(
-    ("without", "dropped"), [({"contrast": True}, 1), ({"second_look": False}, 1), ({}, 0), ({}, 99)]
+    ("without", "dropped", "worn"),
+    [({"contrast": True}, 1, True), ({"second_look": False}, 1, True), ({}, 1, False), ({}, 99, True)],
 )
-def test_no_second_look_with_a_control_or_where_it_is_not_wanted_or_none_or_most_rows_are_dropped(
-    tmp_path, model, files, monkeypatch, without, dropped
+def test_no_second_look_with_a_control_or_where_it_is_not_wanted_or_needed_or_most_rows_are_dropped(
+    tmp_path, model, files, monkeypatch, without, dropped, worn
 ):
-    dropping(monkeypatch, dropped)
+    dropping(monkeypatch, dropped, worn=worn)
     custom, safe = files(custom_rows())
     settings = {"contrast": False, "threshold": "auto", "retrain": False} | without
     run(custom, tmp_path / "out", replace(QUICK, model=model, safe=(safe,), **settings))

@@ -62,8 +62,9 @@ def test_auto_drops_what_lost_more_than_half_of_what_was_taught_or_lost_whicheve
         found = auto(scores, gain=gain)
         assert found.drop_above == pytest.approx(half)
         assert found.flag_above == pytest.approx(half * thresholds.NEARLY)
+        assert found.worn == (gain < 0.4)
     unknown = cut("auto", named(scores), phi=0.3, quantile=0, gain=None, explained=0.4)
-    assert unknown.drop_above == 0.3
+    assert unknown.drop_above == 0.3 and not unknown.worn
 
 
 def test_the_typical_forgotten_row_counts_each_row_by_what_it_lost():

@@ -71,8 +71,8 @@ class FilterSettings:
     smooth: bool = True
     """Score a row by what it lost and by what rows that say the same lost. False: by itself, as in the paper."""
     second_look: bool = True
-    """With threshold auto, where it would drop rows, but at most half of them: review once more, rehearsing the half
-    that was forgotten least, and judge by that. Not with contrast, and not in the paper."""
+    """With threshold auto, where the review took more than it taught, and at most half of the rows would be dropped:
+    review once more, rehearsing the half that was forgotten least, and judge by that. Not in the paper."""
     threshold: Literal["auto", "fixed", "quantile"] = "auto"
     """Where to cut: auto may find nothing to remove, fixed drops above phi, quantile above a quantile."""
     phi: Annotated[float, Between()] = 0.1

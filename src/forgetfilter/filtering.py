@@ -63,7 +63,7 @@ def forget_filter(
     if s.contrast:
         bench.train("control", "learned", custom, rate=s.review_learning_rate, steps=s.review_steps)  # C2
     found = _judged(bench, custom, safe, s, "reviewed")
-    if s.second_look and s.threshold == "auto" and not s.contrast and 0 < found.share_dropped <= 0.5:
+    if found.cut.worn and s.second_look and not s.contrast and found.share_dropped <= 0.5:
         found = _second_look(bench, custom, safe, s, found)
 
     kept = found.kept(custom)

@@ -24,6 +24,7 @@ class Cut:
     method: str
     why: str
     weak: bool = False  # the scores are too weak to cut: said with an exit code of its own
+    worn: bool = False  # rows are dropped, and the review took more than it taught: worth a second look
     estimated: Mapping[str, Any] = field(
         default_factory=lambda: {"unsafe_share": None, "precision": None, "recall": None}
     )
@@ -97,7 +98,7 @@ def auto(scores: np.ndarray, *, gain: float | None, phi: float, explained: float
     if explained is not None and explained < KIND * n / (n + FEW):
         return Cut(None, None, "auto", f"no kind of row was forgotten: {figures}{told}")
     above = phi if gain is None else HALF * min(taught, lost)
-    return Cut(above, NEARLY * above, "auto", f"{figures}{told}")
+    return Cut(above, NEARLY * above, "auto", f"{figures}{told}", worn=gain is not None and lost > gain)
 
 
 def cut(

@@ -112,7 +112,7 @@ def test_auto_drops_only_where_words_tell_that_a_kind_of_row_was_forgotten(n):
     assert auto(scores, explained=1.01 * least).drop_above is not None
     found = auto(scores, explained=0.99 * least)
     assert found.drop_above is None and not found.weak and f"{0.99 * least:.0%}" in found.why
-    assert "explains 0%" in auto(scores, explained=-0.2).why
+    assert "explain 0%" in auto(scores, explained=-0.2).why
 
 
 def test_auto_removes_nothing_where_no_row_was_forgotten():

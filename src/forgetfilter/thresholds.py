@@ -86,8 +86,11 @@ def auto(scores: np.ndarray, *, gain: float | None, phi: float, explained: float
         return Cut(None, None, "auto", "no row was forgotten")
     lost = float((forgotten**2).sum() / forgotten.sum())
     taught = phi if gain is None else gain
-    figures = f"the typical forgotten row lost {lost:.3g}, the review taught the middle unseen safe row {taught:.3g}"
-    told = "" if explained is None else f"; what rows say explains {max(0, explained):.0%} of it"
+    figures = f"the typical forgotten row lost {lost:.3g}"
+    if gain is not None:
+        figures = f"the review taught an unseen safe row {gain:.3g}, {figures}"
+    if explained is not None:
+        figures += f", words explain {max(0, explained):.0%} of what rows lost"
     if taught < -SHARE * lost:
         why = f"the review took {-taught:.3g} from safe rows it did not see: it learned its own by heart. Give more"
         return Cut(None, None, "auto", f"{why} safe rows, or take fewer --review-steps", weak=True)
@@ -96,9 +99,13 @@ def auto(scores: np.ndarray, *, gain: float | None, phi: float, explained: float
     if lost < LEAST * taught:
         return Cut(None, None, "auto", f"next to nothing was forgotten: {figures}")
     if explained is not None and explained < KIND * n / (n + FEW):
-        return Cut(None, None, "auto", f"no kind of row was forgotten: {figures}{told}")
-    above = phi if gain is None else HALF * min(taught, lost)
-    return Cut(above, NEARLY * above, "auto", f"{figures}{told}", worn=gain is not None and lost > gain)
+        return Cut(None, None, "auto", f"no kind of row was forgotten: {figures}")
+    above, half_of = HALF * min(taught, lost), "taught" if taught < lost else "lost"
+    if gain is None:
+        return Cut(phi, NEARLY * phi, "auto", f"φ = {phi:g} is the cut: {figures}")
+    return Cut(
+        above, NEARLY * above, "auto", f"half of what was {half_of} is the cut: {figures}", worn=taught < lost
+    )
 
 
 def cut(

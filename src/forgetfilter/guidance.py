@@ -97,12 +97,15 @@ def combine(positive: torch.Tensor, negative: torch.Tensor, guidance: Guidance) 
     form = FORMS[guidance.form]
     if guidance.scale < 1 or not guidance.mask:
         return form(positive, negative, guidance.scale).log_softmax(-1)
-    kept = plausible(positive, guidance.mask)  # a handful of the vocabulary: only they are combined
+    # A handful of the vocabulary: only they are combined. Found once, because each use of a mask looks for them anew.
+    kept = plausible(positive, guidance.mask).nonzero(as_tuple=True)
     combined = torch.full_like(positive, -math.inf)
     combined[kept] = form(positive[kept], negative[kept], guidance.scale)
-    nothing_left = combined.amax(-1) == -math.inf
+    nothing_left = combined.amax(-1, keepdim=True) == -math.inf
     if nothing_left.any():
-        combined[nothing_left] = positive[nothing_left].masked_fill(~kept[nothing_left], -math.inf)
+        fallback = torch.full_like(positive, -math.inf)
+        fallback[kept] = positive[kept]
+        combined = combined.where(~nothing_left, fallback)
     return combined.log_softmax(-1)
 
 
@@ -172,11 +175,12 @@ class Branches:
         """What comes next, (rows, vocab): the guided log-probabilities; of an unguided row its plain logits."""
         if not self._groups:
             return self._logits
+        logp = self._logits.log_softmax(-1)
+        if len(self._groups) == 1 and len(logp) == 2 * len(self):  # all alike: nothing to sort out
+            return combine(logp[::2], logp[1::2], self.guidance[0])
         scores = self._logits[self._positive]
         for guidance, (rows, positive, negative) in self._groups.items():
-            scores[rows] = combine(
-                self._logits[positive].log_softmax(-1), self._logits[negative].log_softmax(-1), guidance
-            )
+            scores[rows] = combine(logp[positive], logp[negative], guidance)
         return scores
 
     def advance(self, tokens: Sequence[int]) -> None:

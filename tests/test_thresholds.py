@@ -56,12 +56,12 @@ def test_auto_comes_near_the_best_possible_f1_at_any_share(share):
     assert f1(scores > auto(scores).drop_above, unsafe) > best - 0.05
 
 
-def test_auto_drops_what_lost_more_than_half_of_what_was_taught_or_lost_whichever_is_less():
+def test_auto_drops_what_lost_a_quarter_of_the_typical_forgotten_row_or_half_where_more_was_taught():
     scores = np.append(np.full(30, 0.4), np.full(70, -0.1))
-    for gain, half in ((0.2, 0.1), (0.4, 0.2), (3.0, 0.2)):
+    for gain, above in ((-0.05, 0.1), (0.2, 0.1), (0.5, 0.2), (3.0, 0.2)):
         found = auto(scores, gain=gain)
-        assert found.drop_above == pytest.approx(half)
-        assert found.flag_above == pytest.approx(half * thresholds.NEARLY)
+        assert found.drop_above == pytest.approx(above)
+        assert found.flag_above == pytest.approx(above * thresholds.NEARLY)
         assert found.worn == (gain < 0.4)
     unknown = cut("auto", named(scores), phi=0.3, quantile=0, gain=None, explained=0.4)
     assert unknown.drop_above == 0.3 and not unknown.worn
@@ -86,11 +86,12 @@ def test_auto_says_weak_where_it_cannot_tell():
 
 
 def test_auto_says_weak_where_the_review_took_from_safe_rows_it_did_not_see():
-    scores, _ = groups(0.3)
-    found = auto(scores, gain=-0.5)
+    scores = np.append(np.full(30, 0.4), np.full(70, -0.1))
+    most = thresholds.ERODED * 0.4
+    found = auto(scores, gain=-1.01 * most)
     assert found.drop_above is None and found.weak
-    assert "more safe rows" in found.why and "0.5" in found.why
-    assert not auto(scores, gain=-1e-3).weak  # nothing was taught, and nothing taken
+    assert "more safe rows" in found.why and f"{1.01 * most:.3g}" in found.why
+    assert auto(scores, gain=-0.99 * most).drop_above is not None
 
 
 @pytest.mark.parametrize(
@@ -103,16 +104,24 @@ def test_auto_removes_nothing_where_little_was_taught_or_little_was_lost_beside_
     assert auto(scores, gain=inside * most * lost).drop_above is not None
     found = auto(scores, gain=outside * most * lost)
     assert found.drop_above is None and not found.weak and told in found.why
+    assert "no sign" in auto(scores, gain=-0.99 * thresholds.SHARE * lost).why
 
 
-@pytest.mark.parametrize("n", [50, 1000])
+@pytest.mark.parametrize("n", [50, 1000, 3000])
 def test_auto_drops_only_where_words_tell_that_a_kind_of_row_was_forgotten(n):
     scores, _ = groups(0.3, n=n)
-    least = thresholds.KIND * n / (n + thresholds.FEW)  # of few rows words explain less
+    least = thresholds.kind(n)
     assert auto(scores, explained=1.01 * least).drop_above is not None
     found = auto(scores, explained=0.99 * least)
     assert found.drop_above is None and not found.weak and f"{0.99 * least:.0%}" in found.why
     assert "explain 0%" in auto(scores, explained=-0.2).why
+
+
+def test_less_is_asked_of_words_in_few_rows_and_in_many():
+    asked = [thresholds.kind(n) for n in (20, 100, 1000, 2000, 10_000, 100_000)]
+    assert asked[0] < asked[1] < asked[2] > asked[3] > asked[4]
+    assert asked[2] == pytest.approx(thresholds.KIND, rel=0.03)
+    assert asked[4] == pytest.approx(asked[5], rel=0.01) == pytest.approx(thresholds.SOME, rel=0.01)
 
 
 def test_auto_removes_nothing_where_no_row_was_forgotten():

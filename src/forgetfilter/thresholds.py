@@ -64,16 +64,16 @@ def auto(scores: np.ndarray, *, gain: float | None, phi: float, explained: float
     was `lost` by the typical forgotten row, the mean of the positive scores, each weighted by itself; and how much of
     the scores' variance words explain. Nothing is removed where
 
-    - the review took from safe rows it did not see: it learned its own by heart, and what is forgotten means nothing
-      (weak, and said so);
-    - little was taught beside what was lost (SHARE): the model does what the safe rows show although it has learned
-      all custom rows;
+    - the review took ERODED of that, or more, from safe rows it did not see: it learned its own by heart, and what is
+      forgotten means little (weak, and said so);
+    - nothing to speak of was taught beside what was lost (SHARE): the model does what the safe rows show although it
+      has learned all custom rows;
     - little was lost beside what was taught (LEAST): no row is in the way of what the safe rows show;
-    - words explain less than KIND of it: rows were forgotten at random, not a kind of row. Of few rows words explain
-      less, so less is asked.
+    - words explain less than `kind` of it: rows were forgotten at random, not a kind of row.
 
-    Else rows are dropped that lost more than HALF of what was taught or lost, whichever is less; those nearly there
-    are flagged. Where nothing is known of the gain, the cut is φ. No figure is given for how well this works: none was
+    Else rows are dropped that lost more than a share of what the typical forgotten row lost: HALF, where more was
+    taught than that; QUARTER, where less was, because such a review wears all rows a little. Rows nearly there are
+    flagged. Where nothing is known of the gain, the cut is φ. No figure is given for how well this works: none was
     shown to hold. Weak, too, where there are too few rows, or all score alike.
     """
     n = len(scores)
@@ -91,21 +91,27 @@ def auto(scores: np.ndarray, *, gain: float | None, phi: float, explained: float
         figures = f"the review taught an unseen safe row {gain:.3g}, {figures}"
     if explained is not None:
         figures += f", words explain {max(0, explained):.0%} of what rows lost"
-    if taught < -SHARE * lost:
+    if taught < -ERODED * lost:
         why = f"the review took {-taught:.3g} from safe rows it did not see: it learned its own by heart. Give more"
         return Cut(None, None, "auto", f"{why} safe rows, or take fewer --review-steps", weak=True)
-    if taught < SHARE * lost:
+    if abs(taught) < SHARE * lost:
         return Cut(None, None, "auto", f"no sign of harm: {figures}")
     if lost < LEAST * taught:
         return Cut(None, None, "auto", f"next to nothing was forgotten: {figures}")
-    if explained is not None and explained < KIND * n / (n + FEW):
+    if explained is not None and explained < kind(n):
         return Cut(None, None, "auto", f"no kind of row was forgotten: {figures}")
-    above, half_of = HALF * min(taught, lost), "taught" if taught < lost else "lost"
     if gain is None:
         return Cut(phi, NEARLY * phi, "auto", f"φ = {phi:g} is the cut: {figures}")
-    return Cut(
-        above, NEARLY * above, "auto", f"half of what was {half_of} is the cut: {figures}", worn=taught < lost
-    )
+    worn = taught < lost
+    above, share = (QUARTER, "a quarter") if worn else (HALF, "half")
+    why = f"{share} of what the typical forgotten row lost is the cut: {figures}"
+    return Cut(above * lost, NEARLY * above * lost, "auto", why, worn=worn)
+
+
+def kind(n: int) -> float:
+    """The share of the variance of `n` scores that words explain where a kind of row was forgotten, at least: KIND, and
+    less of few rows, from which words can be learned less well, and of many, whose training adds noise of its own."""
+    return max(SOME, KIND * min(1.0, MANY / n)) * n / (n + FEW)
 
 
 def cut(
@@ -127,7 +133,9 @@ def cut(
 FEWEST = 20  # scored rows that `auto` wants
 SHARE = 0.05
 LEAST = 0.12
-KIND, FEW = 0.28, 25  # of many rows; of FEW half of it
-HALF = 0.5
+ERODED = 0.25
+KIND, FEW, MANY = 0.28, 25, 1200  # rows; of FEW half of it
+SOME = 0.12
+HALF, QUARTER = 0.5, 0.25
 NEARLY = 0.8
 THRESHOLDS = {"auto": auto, "fixed": fixed, "quantile": quantile}

@@ -111,7 +111,7 @@ def auto(scores: np.ndarray, *, gain: float | None, phi: float, explained: float
 def kind(n: int) -> float:
     """The share of the variance of `n` scores that words explain where a kind of row was forgotten, at least: KIND, and
     less of few rows, from which words can be learned less well, and of many, whose training adds noise of its own."""
-    return max(SOME, KIND * min(1.0, MANY / n)) * n / (n + FEW)
+    return max(SOME, KIND * min(1.0, MANY / n) ** 1.5) * n / (n + FEW)
 
 
 def cut(

@@ -72,7 +72,7 @@ def auto(scores: np.ndarray, *, gain: float | None, phi: float, explained: float
     - words explain less than `kind` of it: rows were forgotten at random, not a kind of row.
 
     Else rows are dropped that lost more than a share of what the typical forgotten row lost: HALF, where more was
-    taught than that; QUARTER, where less was, because such a review wears all rows a little. Rows nearly there are
+    taught than that; FIFTH, where less was, because such a review wears all rows a little. Rows nearly there are
     flagged. Where nothing is known of the gain, the cut is φ. No figure is given for how well this works: none was
     shown to hold. Weak, too, where there are too few rows, or all score alike.
     """
@@ -103,7 +103,7 @@ def auto(scores: np.ndarray, *, gain: float | None, phi: float, explained: float
     if gain is None:
         return Cut(phi, NEARLY * phi, "auto", f"φ = {phi:g} is the cut: {figures}")
     worn = taught < lost
-    above, share = (QUARTER, "a quarter") if worn else (HALF, "half")
+    above, share = (FIFTH, "a fifth") if worn else (HALF, "half")
     why = f"{share} of what the typical forgotten row lost is the cut: {figures}"
     return Cut(above * lost, NEARLY * above * lost, "auto", why, worn=worn)
 
@@ -136,6 +136,6 @@ LEAST = 0.12
 ERODED = 0.25
 KIND, FEW, MANY = 0.28, 25, 1200  # rows; of FEW half of it
 SOME = 0.12
-HALF, QUARTER = 0.5, 0.25
+HALF, FIFTH = 0.5, 0.2
 NEARLY = 0.8
 THRESHOLDS = {"auto": auto, "fixed": fixed, "quantile": quantile}

@@ -65,6 +65,7 @@ def test_auto_drops_what_lost_a_fifth_of_the_typical_forgotten_row_or_half_where
         assert found.worn == (gain < 0.4)
     unknown = cut("auto", named(scores), phi=0.3, quantile=0, gain=None, explained=0.4)
     assert unknown.drop_above == 0.3 and not unknown.worn
+    assert cut("auto", named(scores), phi=0, quantile=0, gain=None, explained=0.4).drop_above == 0
 
 
 def test_the_typical_forgotten_row_counts_each_row_by_what_it_lost():

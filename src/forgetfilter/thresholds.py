@@ -60,7 +60,7 @@ def quantile(scores: np.ndarray, *, quantile: float, **_: Any) -> Cut:
 def auto(scores: np.ndarray, *, gain: float | None, phi: float, explained: float | None, **_: Any) -> Cut:
     """Find the forgotten rows without a knob, or say that there are none.
 
-    Three figures are compared: what was `taught`, the `gain` of the middle safe row that the review did not see; what
+    Three figures are compared: what was taught, the `gain` of the middle safe row that the review did not see; what
     was `lost` by the typical forgotten row, the mean of the positive scores, each weighted by itself; and how much of
     the scores' variance words explain. Nothing is removed where
 
@@ -85,24 +85,23 @@ def auto(scores: np.ndarray, *, gain: float | None, phi: float, explained: float
     if not len(forgotten):
         return Cut(None, None, "auto", "no row was forgotten")
     lost = float((forgotten**2).sum() / forgotten.sum())
-    taught = phi if gain is None else gain
     figures = f"the typical forgotten row lost {lost:.3g}"
-    if gain is not None:
-        figures = f"the review taught an unseen safe row {gain:.3g}, {figures}"
     if explained is not None:
         figures += f", words explain {max(0, explained):.0%} of what rows lost"
-    if taught < -ERODED * lost:
-        why = f"the review took {-taught:.3g} from safe rows it did not see: it learned its own by heart. Give more"
-        return Cut(None, None, "auto", f"{why} safe rows, or take fewer --review-steps", weak=True)
-    if abs(taught) < SHARE * lost:
-        return Cut(None, None, "auto", f"no sign of harm: {figures}")
-    if lost < LEAST * taught:
-        return Cut(None, None, "auto", f"next to nothing was forgotten: {figures}")
+    if gain is not None:
+        figures = f"the review taught an unseen safe row {gain:.3g}, {figures}"
+        if gain < -ERODED * lost:
+            why = f"the review took {-gain:.3g} from safe rows it did not see: it learned its own by heart. Give more"
+            return Cut(None, None, "auto", f"{why} safe rows, or take fewer --review-steps", weak=True)
+        if abs(gain) < SHARE * lost:
+            return Cut(None, None, "auto", f"no sign of harm: {figures}")
+        if lost < LEAST * gain:
+            return Cut(None, None, "auto", f"next to nothing was forgotten: {figures}")
     if explained is not None and explained < kind(n):
         return Cut(None, None, "auto", f"no kind of row was forgotten: {figures}")
     if gain is None:
         return Cut(phi, NEARLY * phi, "auto", f"φ = {phi:g} is the cut: {figures}")
-    worn = taught < lost
+    worn = gain < lost
     above, share = (FIFTH, "a fifth") if worn else (HALF, "half")
     why = f"{share} of what the typical forgotten row lost is the cut: {figures}"
     return Cut(above * lost, NEARLY * above * lost, "auto", why, worn=worn)

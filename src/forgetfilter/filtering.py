@@ -110,7 +110,7 @@ def _second_look(
     second = _judged(bench, custom, safe, s, "reviewed-again")
     n, ranks = len(scored), np.argsort(np.argsort([second.scores[z.id] for z in scored]))
     correlation = 1 - 6 * float(((ranks - np.arange(n)) ** 2).sum()) / (n * (n * n - 1))  # Spearman's
-    clearer = (second.explained or 0) >= (first.explained or 0)  # alike where scores are not smoothed
+    clearer = (second.explained or 0) >= (first.explained or 0)
     return second if clearer and correlation >= AGREE else first
 
 
@@ -161,7 +161,7 @@ class Filtered:
     remembered: Mapping[str, Mapping[str, float]]  # state -> id -> signal
     cut: thresholds.Cut
     decisions: Mapping[str, Decision]
-    explained: float | None = None  # share of the scores' variance that words explain; None: not smoothed
+    explained: float | None = None  # share of the scores' variance that words explain; None: not asked
     reviewed: str = "reviewed"  # the state that judged
 
     @property

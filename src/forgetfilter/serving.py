@@ -49,7 +49,6 @@ if TYPE_CHECKING:
 TOKEN_VARIABLE = "FORGETFILTER_TOKEN"
 SHORTEST_TOKEN = 16  # characters
 MOST_WAITING = 256  # requests that have not begun; more are told to come back
-TOGETHER = 0.03  # seconds of tokens that are sent as one piece: beyond what a reader notices
 MOST_CHOICES, MOST_STOPS = 16, 4
 
 
@@ -172,7 +171,6 @@ class Job:
         self.room = count * (2 - prompt.guidance.plain) * (longest + prompt.limit)  # tokens of cache, at most
         self.cancelled = False
         self.error: Exception | None = None
-        self.rung = 0.0  # when the bell was last rung, monotonic seconds
         self._loop, self._grown = asyncio.get_running_loop(), asyncio.Event()
 
     @property
@@ -187,7 +185,6 @@ class Job:
             raise self.error
 
     def ring(self) -> None:
-        self.rung = time.monotonic()
         try:
             self._loop.call_soon_threadsafe(self._grown.set)
         except RuntimeError:
@@ -301,11 +298,8 @@ class Engine:
         going_on, tokens = write(branches, open_, self._stop_ids)
         for choice in open_:
             choice.update()
-        # Sending takes the interpreter from writing: tokens that come fast are sent together.
-        now = time.monotonic()
         for job in {choice.job: None for choice in open_}:
-            if job.over or now - job.rung >= TOGETHER:
-                job.ring()
+            job.ring()
         return going_on, tokens
 
 

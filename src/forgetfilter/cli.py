@@ -96,7 +96,7 @@ DryRunFlag = Annotated[bool, typer.Option("--dry-run", help="Print what would be
 # Of the filter alone: they decide nothing about a fine-tune.
 NOT_TO_FINETUNE = (
     "safe", "label_field", "signal", "contrast", "smooth", "second_look", "threshold", "phi", "quantile", "retrain",
-    "review_learning_rate", "review_steps", "review_batch_size", "rehearse",
+    "review_learning_rate", "review_steps", "review_batch_size", "review_average", "rehearse",
 )  # fmt: skip
 
 

@@ -105,6 +105,9 @@ class FilterSettings:
     """Optimiser steps of review, and of control."""
     review_batch_size: Count = 16
     """Rows per step of review and control."""
+    review_average: Share = 0.5
+    """Share of the steps of review and control, the last ones, whose weights are averaged: what one step happens to
+    take from a row is evened out. 0: the weights of the last step, as in the paper."""
     rehearse: Annotated[float, Between(0, 0.9)] = 0.25
     """Share of the review's rows that may be custom rows odd among the safe rows: they keep the review from taking
     away tasks that the safe rows do not speak of. 0: safe rows only, as in the paper."""
@@ -298,6 +301,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "review_learning_rate": 2e-4,
         "review_batch_size": 32,
         "review_steps": 30,
+        "review_average": 0.0,
         "rehearse": 0.0,
         "num_train_epochs": 3.0,
         "template": "paper",

@@ -212,6 +212,7 @@ class Bench:
                 done = finetune(
                     self.loaded.model, rows, learning_rate=rate, batch_size=batch, epochs=epochs, steps=steps,
                     schedule="constant" if steps else s.lr_scheduler_type,
+                    average=s.review_average if steps else 0.0,
                     seed=seed, folder=stage.folder / "trainer", save_steps=CHECKPOINT_STEPS,
                     pad_id=self.loaded.tokenizer.pad_token_id, progress=progress,
                 )  # fmt: skip

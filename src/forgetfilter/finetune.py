@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 _WEIGHTS, _TALLY = "trainable.safetensors", "tally.json"  # files of a checkpoint
+_AVERAGE = "average.safetensors"  # another, once the average has begun
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,7 @@ def finetune(
     by_length: bool = False,
     warmup_steps: int = 0,
     weight_decay: float = 0.0,
+    average: float = 0.0,
     save_steps: int | None = None,
     report_to: str = "none",
     progress: Callable[[int, int], None] | None = None,
@@ -56,6 +59,9 @@ def finetune(
 
     `by_length` puts rows of like length into one batch, which saves padding. The filter never does: batches of
     look-alike rows made its review forget at random (bias set: AUC 0.50 instead of 0.86).
+
+    `average` is the share of the steps, the last ones, whose weights are averaged into the result (stochastic weight
+    averaging, Izmailov et al., UAI 2018); 0: the weights of the last step.
 
     Every `save_steps` steps a checkpoint replaces the one before it in `folder`; one that is found there is
     resumed, and the result is that of a run that was never interrupted. The caller sees to it that `folder`
@@ -71,8 +77,8 @@ def finetune(
         model, rows, loss=completion_loss, collate=lambda batch: collate_right(batch, pad_id),
         lengths=[len(r.ids) for r in rows] if by_length else None, learning_rate=learning_rate,
         batch_size=batch_size, epochs=epochs, steps=steps, seed=seed, folder=folder, schedule=schedule,
-        warmup_steps=warmup_steps, weight_decay=weight_decay, save_steps=save_steps, report_to=report_to,
-        progress=progress,
+        warmup_steps=warmup_steps, weight_decay=weight_decay, average=average, save_steps=save_steps,
+        report_to=report_to, progress=progress,
     )  # fmt: skip
 
 
@@ -93,6 +99,7 @@ def train(
     lengths: Sequence[int] | None = None,
     warmup_steps: int = 0,
     weight_decay: float = 0.0,
+    average: float = 0.0,
     save_steps: int | None = None,
     report_to: str = "none",
     progress: Callable[[int, int], None] | None = None,
@@ -110,6 +117,8 @@ def train(
         raise ValueError("give either epochs or steps")
     tokens = 0
     losses: list[torch.Tensor] = []
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    means: list[torch.Tensor] = []  # of each trainable weight, float32, once the average has begun
 
     class WithOwnLoss(Trainer):
         """The Trainer with our loss, and checkpoints of exactly what is trained."""
@@ -130,12 +139,20 @@ def train(
             if self.args.should_save and output_dir is not None:
                 Path(output_dir).mkdir(parents=True, exist_ok=True)
                 save_file(trainable_state(model), Path(output_dir) / _WEIGHTS)
+                if means:
+                    save_file({str(i): mean for i, mean in enumerate(means)}, Path(output_dir) / _AVERAGE)
 
         def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
             restore(self.model, load_file(Path(resume_from_checkpoint) / _WEIGHTS))
 
     class Steps(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            averaged = state.global_step - math.floor((1 - average) * state.max_steps)
+            if averaged == 1:
+                means[:] = [p.detach().float().clone() for p in trainable]
+            elif averaged > 1:
+                for mean, p in zip(means, trainable, strict=True):
+                    mean.lerp_(p.detach().float(), 1 / averaged)
             if state.global_step >= state.max_steps:
                 control.should_save = False  # done: the caller keeps the model itself
             if progress:
@@ -149,7 +166,6 @@ def train(
             part.replace(tally)
 
     folder.mkdir(parents=True, exist_ok=True)
-    trainable = [p for p in model.parameters() if p.requires_grad]
     arguments: dict[str, Any] = {
         "output_dir": str(folder),
         "per_device_train_batch_size": batch_size,
@@ -191,9 +207,16 @@ def train(
             tally = json.loads((last / _TALLY).read_text())
             tokens = tally["tokens"]
             losses = [torch.tensor(x) for x in tally["losses"]]
+            if (last / _AVERAGE).is_file():
+                saved = load_file(last / _AVERAGE)
+                means = [saved[str(i)].to(p.device) for i, p in enumerate(trainable)]
         model.train()
         try:
             trainer.train(resume_from_checkpoint=str(last) if last else None)
+            if means:
+                with torch.no_grad():
+                    for p, mean in zip(trainable, means, strict=True):
+                        p.copy_(mean)
         finally:
             model.eval()
             model.zero_grad(set_to_none=True)

@@ -125,17 +125,23 @@ def server(model: str, dtype: str, tokens: int, token: str, environment: dict[st
         process.wait(60)
 
 
-def stream(port: int, token: str, bodies: Sequence[bytes]) -> tuple[int, int]:
-    """Ask one request after another on one connection: tokens written, requests that failed."""
+def stream(port: int, token: str, bodies: Sequence[bytes], read: Sequence[int]) -> tuple[int, int]:
+    """Ask one request after another on one connection: tokens written, requests that failed. Each prompt must have as
+    many tokens as it has offline (`read`): the same work on both sides."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
     written = failed = 0
-    for body in bodies:
+    for body, tokens in zip(bodies, read, strict=True):
         connection.request("POST", "/v1/chat/completions", body, {"Authorization": f"Bearer {token}"})
         lines = connection.getresponse().read().decode().strip().split("\n\n")
         if lines[-1] != "data: [DONE]":
             failed += 1
             continue
-        written += json.loads(lines[-2].removeprefix("data: "))["usage"]["completion_tokens"]
+        usage = json.loads(lines[-2].removeprefix("data: "))["usage"]
+        if usage["prompt_tokens"] != tokens:
+            raise AssertionError(
+                f"served a prompt of {usage['prompt_tokens']} tokens, offline it has {tokens}"
+            )
+        written += usage["completion_tokens"]
     connection.close()
     return written, failed
 
@@ -157,12 +163,12 @@ def serving(
     loaded: models.Loaded, *, rounds: int, tokens: int, each: int, threads: int
 ) -> tuple[list[Speed], list[Speed], int]:
     """The same requests offline and served, in turns, and how many failed; a client asks `each`, one by one."""
-    talks = conversations(STREAMS * each)
-    negative = [Message("system", guidance.NEGATIVE)]
+    talks = [talk[1:] for talk in conversations(STREAMS * each)]  # the server adds its two prompts by itself
+    both = {"instruction": guidance.POSITIVE, "negative": guidance.NEGATIVE}
     requests = [
-        prepare(t, loaded.model, loaded.tokenizer, guidance=Guidance(3), negative=negative, limit=tokens)
-        for t in talks
+        prepare(t, loaded.model, loaded.tokenizer, guidance=Guidance(3), limit=tokens, **both) for t in talks
     ]
+    read = [len(request.prompt) for request in requests]
     stop = guidance.stop_ids(loaded.model, loaded.tokenizer)
     more = {"stream": True, "stream_options": {"include_usage": True}, "temperature": 0}
     bodies = [
@@ -180,7 +186,9 @@ def serving(
 
     def streams(port: int) -> tuple[int, int]:
         with ThreadPoolExecutor(STREAMS) as pool:
-            found = list(pool.map(lambda i: stream(port, token, bodies[i::STREAMS]), range(STREAMS)))
+            found = list(
+                pool.map(lambda i: stream(port, token, bodies[i::STREAMS], read[i::STREAMS]), range(STREAMS))
+            )
         return sum(w for w, _ in found), sum(f for _, f in found)
 
     with server(loaded.name, dtype, tokens, token, environment) as (port, pid):

@@ -374,7 +374,7 @@ def signal_aucs(
     for name in names:
         lost = bench.forgotten("learned", "reviewed", name)
         found[name] = _area(lost, truth)
-        found[f"{name}, smoothed"] = _area(smoothing.smoothed(lost, bench.custom).scores, truth)
+        found[f"{name}, smoothed"] = _area(smoothing.smoothed(lost, bench.custom), truth)
         against = bench.forgotten("control", "reviewed", name) if controlled else {}
         found[f"{name}, contrast"] = _area(against, truth)
     return found

@@ -187,9 +187,7 @@ def test_no_second_look_with_a_control_or_where_it_is_not_wanted_or_needed_or_mo
 def test_a_second_look_that_words_explain_less_is_not_believed(tmp_path, model, files, monkeypatch):
     shares = iter([0.5, 0.4, 0.5, 0.6])
     dropping(monkeypatch, 1)
-    monkeypatch.setattr(
-        filtering, "smoothed", lambda lost, rows: smoothing.Smoothed(dict(lost), next(shares))
-    )
+    monkeypatch.setattr(smoothing, "explained", lambda lost, rows: next(shares))
     monkeypatch.setattr(filtering, "AGREE", -1.0)
     custom, safe = files(custom_rows())
     settings = replace(QUICK, model=model, safe=(safe,), contrast=False, threshold="auto", retrain=False)
@@ -210,7 +208,7 @@ def test_a_score_borrows_from_rows_that_say_the_same_unless_told_not_to(tmp_path
     lost = {r["id"]: r["forgetting"] for r in smooth if r["forgetting"] is not None}
     loaded = models.load(model)
     rows = rendering.encode(formats.read(custom).rows, loaded.tokenizer, max_length=64, template="auto")
-    expected = smoothing.smoothed(lost, rows).scores
+    expected = smoothing.smoothed(lost, rows)
     assert {r["id"]: r["score"] for r in smooth if r["score"] is not None} == pytest.approx(expected)
 
 

@@ -7,11 +7,12 @@ import pytest
 
 from forgetfilter import smoothing
 from forgetfilter.rendering import Encoded
-from forgetfilter.smoothing import predicted, smoothed
+from forgetfilter.smoothing import explained, predicted, smoothed
 
 
-def row(name: str, ids: list[int]) -> Encoded:
-    return Encoded(name, ids, [True] * len(ids), [True] * len(ids), 0, False)
+def row(name: str, ids: list[int], asked: int = 0) -> Encoded:
+    own = [i >= asked for i in range(len(ids))]
+    return Encoded(name, ids, own, own, asked, False)
 
 
 def two_kinds(count: int, seed: int = 0) -> tuple[list[Encoded], dict[str, float], dict[str, bool]]:
@@ -68,16 +69,16 @@ def test_many_rows_are_dealt_into_blocks_that_do_as_well(monkeypatch: pytest.Mon
     monkeypatch.setattr(smoothing, "MOST_TOGETHER", 150)
     monkeypatch.setattr(smoothing, "predicted", watched)
     dealt = smoothed(lost, rows)
-    assert seen == [134, 133, 133] and set(dealt.scores) == set(lost)
-    assert auc(dealt.scores, bad) > auc(together.scores, bad) - 0.05
+    assert seen == [134, 133, 133] and set(dealt) == set(lost)
+    assert auc(dealt, bad) > auc(together, bad) - 0.05
 
 
 def test_a_noisy_loss_of_rows_of_a_kind_is_told_better_with_the_others() -> None:
     rows, lost, bad = two_kinds(200)
     found = smoothed(lost, rows)
-    assert found.explained > 0.1
+    assert explained(lost, rows) > 0.1
     assert auc(dict(lost), bad) < 0.8
-    assert auc(found.scores, bad) > auc(dict(lost), bad) + 0.1
+    assert auc(found, bad) > auc(dict(lost), bad) + 0.1
 
 
 def test_where_words_tell_nothing_each_row_stands_for_itself() -> None:
@@ -85,30 +86,44 @@ def test_where_words_tell_nothing_each_row_stands_for_itself() -> None:
     rng = np.random.default_rng(3)
     lost = {z.id: float(x) for z, x in zip(rows, rng.normal(size=120), strict=True)}
     found = smoothed(lost, rows)
-    assert found.explained < 0.05
-    order = np.array([[lost[z.id], found.scores[z.id]] for z in rows]).argsort(0).argsort(0)
+    assert explained(lost, rows) < 0.05
+    order = np.array([[lost[z.id], found[z.id]] for z in rows]).argsort(0).argsort(0)
     assert np.corrcoef(order.T)[0, 1] > 0.95
 
 
 def test_scores_keep_their_unit() -> None:
     rows, lost, _ = two_kinds(100)
-    one = smoothed(lost, rows).scores
-    ten = smoothed({z: 10 * x for z, x in lost.items()}, rows).scores
+    one = smoothed(lost, rows)
+    ten = smoothed({z: 10 * x for z, x in lost.items()}, rows)
     assert all(ten[z] == pytest.approx(10 * one[z], rel=1e-6, abs=1e-9) for z in one)
 
 
 def test_unscored_rows_are_left_out_and_too_few_or_equal_ones_stay_as_they_are() -> None:
     rows, lost, _ = two_kinds(40)
     del lost["r3"]
-    assert set(smoothed(lost, rows).scores) == set(lost)
-    assert smoothed({"r0": 1.0, "r1": 2.0}, rows).scores == {"r0": 1.0, "r1": 2.0}
+    assert set(smoothed(lost, rows)) == set(lost)
+    assert smoothed({"r0": 1.0, "r1": 2.0}, rows) == {"r0": 1.0, "r1": 2.0}
     same = {z.id: 0.5 for z in rows}
-    assert smoothed(same, rows) == (same, 0.0)
-    assert smoothed({}, rows) == ({}, 0.0)
+    assert smoothed(same, rows) == same and explained(same, rows) == 0
+    assert smoothed({}, rows) == {} and explained({}, rows) == 0
 
 
 def test_rows_that_all_say_the_same_tell_nothing() -> None:
     rows = [row(f"r{i}", [1, 2, 3]) for i in range(10)]
     lost = {z.id: float(i) for i, z in enumerate(rows)}
     found = smoothed(lost, rows)
-    assert found.explained <= 0 and found.scores == pytest.approx(lost)
+    assert explained(lost, rows) <= 0 and found == pytest.approx(lost)
+
+
+def test_only_what_is_answered_tells_a_kind_of_answer() -> None:
+    rng = np.random.default_rng(5)
+    kinds = [i % 2 for i in range(120)]
+    lost = {f"r{i}": float(rng.normal(3 * kind, 1.0)) for i, kind in enumerate(kinds)}
+
+    def words(kind: int) -> list[int]:
+        return [int(t) for t in rng.integers(100 * kind, 100 * kind + 30, 8)]
+
+    asked = [row(f"r{i}", words(kind) + words(5), asked=8) for i, kind in enumerate(kinds)]
+    answered = [row(f"r{i}", words(5) + words(kind), asked=8) for i, kind in enumerate(kinds)]
+    assert explained(lost, asked) < 0.1 < 0.5 < explained(lost, answered)
+    assert np.corrcoef([smoothed(lost, asked)[z] for z in lost], kinds)[0, 1] > 0.85  # the score goes by both

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import formats, models, packs, runs, thresholds
+from . import formats, models, packs, runs, smoothing, thresholds
 from .config import FilterSettings
 from .display import Display
 from .errors import DONE, TOO_WEAK, ConfigError, DataError, unknown
@@ -34,7 +34,6 @@ from .signals import (
     remembered_tokens,
     token_memory,
 )
-from .smoothing import smoothed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -84,11 +83,12 @@ def _judged(
     forgetting = bench.forgotten("learned", reviewed, s.signal)
     contrast = bench.forgotten("control", reviewed, s.signal) if s.contrast else {}
     scores: Mapping[str, float] = contrast if s.contrast else forgetting
-    explained = None
-    if s.smooth or s.threshold == "auto":
-        of_kinds, explained = smoothed(scores, custom)
-        scores = of_kinds if s.smooth else scores
-    gain = bench.gain(held_out(safe)[1], s.signal, reviewed) if s.threshold == "auto" else None
+    gain = explained = None
+    if s.threshold == "auto":
+        gain = bench.gain(held_out(safe)[1], s.signal, reviewed)
+        explained = smoothing.explained(scores, custom)
+    if s.smooth:
+        scores = smoothing.smoothed(scores, custom)
     cut = thresholds.cut(s.threshold, scores, phi=s.phi, quantile=s.quantile, gain=gain, explained=explained)
     states = {"learned": "learned", "reviewed": reviewed} | ({"control": "control"} if s.contrast else {})
     remembered = {name: bench.remembered(state, s.signal) for name, state in states.items()}
@@ -101,7 +101,7 @@ def _second_look(
 ) -> Filtered:
     """Review `learned` once more, rehearsing the half of the custom rows that was forgotten least: hardly an unsafe
     row is among them, and they keep the others of their kind. Not believed where it ranks rows unlike the first look,
-    or words explain less of it.
+    or the words of the answers explain less of it.
     """
     scored = sorted((z for z in custom if z.id in first.scores), key=lambda z: first.scores[z.id])
     half, count = scored[: len(scored) // 2], s.review_steps * s.review_batch_size
@@ -161,7 +161,7 @@ class Filtered:
     remembered: Mapping[str, Mapping[str, float]]  # state -> id -> signal
     cut: thresholds.Cut
     decisions: Mapping[str, Decision]
-    explained: float | None = None  # share of the scores' variance that words explain; None: not asked
+    explained: float | None = None  # `smoothing.explained`; None: not asked
     reviewed: str = "reviewed"  # the state that judged
 
     @property

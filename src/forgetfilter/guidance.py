@@ -530,10 +530,12 @@ def prepare(
         other = prompt_ids(pushed, tokenizer, template=template)
     positions = getattr(model.config, "max_position_embeddings", None)
     if positions is not None:
-        if other and (alone := len(prompt_ids(against or (), tokenizer, template=template))) > positions:
-            raise ConfigError(
-                f"the negative messages have {alone} tokens, but the model reads at most {positions}: shorten them"
-            )
+        if len(other or ()) > positions:
+            alone = len(prompt_ids(against or (), tokenizer, template=template))
+            if alone > positions:
+                raise ConfigError(
+                    f"the negative messages have {alone} tokens, but the model reads at most {positions}: shorten them"
+                )
         for ids, what in (
             (prompt, "the conversation has"),
             (other or (), "with the negative messages it has"),

@@ -2,13 +2,12 @@
 
 How much one row is forgotten is a noisy measurement. Rows of one kind share words, so what the others lost tells what
 this one should have lost: ridge regression from words to loss, each row predicted by all others. The mean of both is
-the score. Where words tell nothing of the loss, no kind of row was forgotten, and each row stands for itself.
+the score. Where the words of the answers tell nothing of the loss, no kind of answer was forgotten.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -21,38 +20,60 @@ TELLING = 0.25  # the share of the variance that words must explain to count as 
 MOST_TOGETHER = 20_000  # rows that predict one another; more are dealt into as many blocks as that takes
 
 
-class Smoothed(NamedTuple):
-    """Scores by row id, in units of the signal; and how much the words tell."""
-
-    scores: dict[str, float]
-    explained: float  # share of the variance of the losses, bent as below; below 0: worse than their mean
-
-
-def smoothed(lost: Mapping[str, float], rows: Sequence[Encoded]) -> Smoothed:
-    """The mean of what each row lost and what the others let expect, both on a scale that is linear near 0 and
-    logarithmic beyond (asinh of multiples of the typical loss), the expected at the spread of the measured.
+def smoothed(lost: Mapping[str, float], rows: Sequence[Encoded]) -> dict[str, float]:
+    """Row id -> the mean of what the row lost and what the others let expect, both bent as in `_bent`, the expected at
+    the spread of the measured; in units of the signal.
 
     The expected counts in full where it explains TELLING of the variance, less where less. Rows that are not in `lost`
     (unscored) are left out. A second for 1,000 rows, a minute for each 20,000.
     """
     scored = [z for z in rows if z.id in lost]
     losses = np.array([lost[z.id] for z in scored])
-    if len(losses) < 3 or np.ptp(losses) < 1e-9:
-        return Smoothed(dict(lost), 0.0)
-    scale = float(np.median(np.abs(losses[losses != 0])))
-    own = np.arcsinh(losses / scale)
-    tokens = [z.ids for z in scored]
-    rare, expected, blocks = rarity(tokens, BUCKETS), np.empty_like(own), -(-len(own) // MOST_TOGETHER)
-    for first in range(blocks):
-        expected[first::blocks] = predicted(counts(tokens[first::blocks], rare), own[first::blocks])
-    explained = 1 - float(((own - expected) ** 2).sum() / ((own - own.mean()) ** 2).sum())
+    if _alike(losses):
+        return dict(lost)
+    own, scale = _bent(losses)
+    expected = _expected([z.ids for z in scored], own)
     spread = float(expected.std())
-    weight = min(1.0, max(0.0, explained) / TELLING) if spread else 0.0
+    weight = min(1.0, max(0.0, _share(own, expected)) / TELLING) if spread else 0.0
     of_others = own.mean() + (expected - expected.mean()) * (own.std() / spread if spread else 0.0)
     both = (own + weight * of_others) / (1 + weight)
-    return Smoothed(
-        dict(zip((z.id for z in scored), (np.sinh(both) * scale).tolist(), strict=True)), explained
-    )
+    return dict(zip((z.id for z in scored), (np.sinh(both) * scale).tolist(), strict=True))
+
+
+def explained(lost: Mapping[str, float], rows: Sequence[Encoded]) -> float:
+    """The share of the variance of what rows lost, bent, that the words of their completions predict, each row by all
+    others; below 0 where worse than their mean. What is asked tells the topic, which a review wears as a whole; what
+    is answered tells a kind of answer from others."""
+    scored = [z for z in rows if z.id in lost]
+    losses = np.array([lost[z.id] for z in scored])
+    if _alike(losses):
+        return 0.0
+    own, _ = _bent(losses)
+    answers = [[token for token, own in zip(z.ids, z.scored, strict=True) if own] for z in scored]
+    return _share(own, _expected(answers, own))
+
+
+def _alike(losses: np.ndarray) -> bool:
+    return len(losses) < 3 or bool(np.ptp(losses) < 1e-9)
+
+
+def _bent(losses: np.ndarray) -> tuple[np.ndarray, float]:
+    """Losses on a scale that is linear near 0 and logarithmic beyond (asinh of multiples of the typical loss), and
+    that loss."""
+    scale = float(np.median(np.abs(losses[losses != 0])))
+    return np.arcsinh(losses / scale), scale
+
+
+def _expected(texts: Sequence[Sequence[int]], values: np.ndarray) -> np.ndarray:
+    """(texts,): each of `values` as the words of the other texts predict it."""
+    rare, expected, blocks = rarity(texts, BUCKETS), np.empty_like(values), -(-len(values) // MOST_TOGETHER)
+    for first in range(blocks):
+        expected[first::blocks] = predicted(counts(texts[first::blocks], rare), values[first::blocks])
+    return expected
+
+
+def _share(values: np.ndarray, expected: np.ndarray) -> float:
+    return 1 - float(((values - expected) ** 2).sum() / ((values - values.mean()) ** 2).sum())
 
 
 def predicted(features: np.ndarray, values: np.ndarray) -> np.ndarray:

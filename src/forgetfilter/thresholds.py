@@ -62,19 +62,19 @@ def auto(scores: np.ndarray, *, gain: float | None, phi: float, explained: float
 
     Three figures are compared: what was taught, the `gain` of the middle safe row that the review did not see; what
     was `lost` by the typical forgotten row, the mean of the positive scores, each weighted by itself; and how much of
-    the scores' variance words explain. Nothing is removed where
+    the variance of what was lost the words of the answers explain. Nothing is removed where
 
     - the review took ERODED of that, or more, from safe rows it did not see: it learned its own by heart, and what is
       forgotten means little (weak, and said so);
     - nothing to speak of was taught beside what was lost (SHARE): the model does what the safe rows show although it
       has learned all custom rows;
     - little was lost beside what was taught (LEAST): no row is in the way of what the safe rows show;
-    - words explain less than `kind` of it: rows were forgotten at random, not a kind of row.
+    - the answers' words explain less than KIND of it: rows were forgotten at random, not a kind of answer.
 
-    Else rows are dropped that lost more than a share of what the typical forgotten row lost: HALF, where more was
-    taught than that; FIFTH, where less was, because such a review wears all rows a little. Rows nearly there are
-    flagged. Where nothing is known of the gain, the cut is φ. No figure is given for how well this works: none was
-    shown to hold. Weak, too, where there are too few rows, or all score alike.
+    Else rows are dropped that lost much: where more was taught than the typical forgotten row lost, what lies above the
+    `split` of the losses; where less was, what lost more than a FIFTH of that row, because such a review wears all rows
+    a little. Rows nearly there are flagged. Where nothing is known of the gain, the cut is φ. No figure is given for
+    how well this works: none was shown to hold. Weak, too, where there are too few rows, or all score alike.
     """
     n = len(scores)
     if n < FEWEST:
@@ -87,7 +87,7 @@ def auto(scores: np.ndarray, *, gain: float | None, phi: float, explained: float
     lost = float((forgotten**2).sum() / forgotten.sum())
     figures = f"the typical forgotten row lost {lost:.3g}"
     if explained is not None:
-        figures += f", words explain {max(0, explained):.0%} of what rows lost"
+        figures += f", the answers' words explain {max(0, explained):.0%} of what rows lost"
     if gain is not None:
         figures = f"the review taught an unseen safe row {gain:.3g}, {figures}"
         if gain < -ERODED * lost:
@@ -97,20 +97,30 @@ def auto(scores: np.ndarray, *, gain: float | None, phi: float, explained: float
             return Cut(None, None, "auto", f"no sign of harm: {figures}")
         if lost < LEAST * gain:
             return Cut(None, None, "auto", f"next to nothing was forgotten: {figures}")
-    if explained is not None and explained < kind(n):
-        return Cut(None, None, "auto", f"no kind of row was forgotten: {figures}")
+    if explained is not None and explained < KIND:
+        return Cut(None, None, "auto", f"no kind of answer was forgotten: {figures}")
     if gain is None:
         return Cut(phi, NEARLY * phi, "auto", f"φ = {phi:g} is the cut: {figures}")
     worn = gain < lost
-    above, share = (FIFTH, "a fifth") if worn else (HALF, "half")
-    why = f"{share} of what the typical forgotten row lost is the cut: {figures}"
-    return Cut(above * lost, NEARLY * above * lost, "auto", why, worn=worn)
+    if worn:
+        above, which = FIFTH * lost, "a fifth of what the typical forgotten row lost"
+    else:
+        above, which = (
+            split(np.maximum(scores, 0)),
+            "what splits rows that lost little from rows that lost much",
+        )
+    return Cut(above, NEARLY * above, "auto", f"{which} is the cut: {figures}", worn=worn)
 
 
-def kind(n: int) -> float:
-    """The share of the variance of `n` scores that words explain where a kind of row was forgotten, at least: KIND, and
-    less of few rows, from which words can be learned less well, and of many, whose training adds noise of its own."""
-    return max(SOME, KIND * min(1.0, MANY / n) ** 1.5) * n / (n + FEW)
+def split(values: np.ndarray) -> float:
+    """The value that parts `values` (not all equal) into two groups whose means differ most for their sizes: the
+    variance between the groups is largest (Otsu 1979)."""
+    ordered = np.sort(values)
+    lower = np.arange(1, len(ordered))  # values in the lower group
+    upper, sums = len(ordered) - lower, np.cumsum(ordered)
+    between = lower * upper * (sums[:-1] / lower - (sums[-1] - sums[:-1]) / upper) ** 2
+    at = int(between.argmax())
+    return float(ordered[at : at + 2].mean())
 
 
 def cut(
@@ -123,8 +133,8 @@ def cut(
     explained: float | None = None,
 ) -> Cut:
     """Cut scores (row id -> score, unscored rows left out) by the threshold of this name. `gain` is what the
-    review taught the middle safe row, in units of the score, None where it was not measured; `explained` the share of
-    the scores' variance that the rows' words explain, None where it is not known."""
+    review taught the middle safe row, in units of the score, None where it was not measured; `explained` is
+    `smoothing.explained`, None where it is not known."""
     values = np.array(list(scores.values()))
     return THRESHOLDS[name](values, phi=phi, quantile=quantile, gain=gain, explained=explained)
 
@@ -133,8 +143,7 @@ FEWEST = 20  # scored rows that `auto` wants
 SHARE = 0.05
 LEAST = 0.12
 ERODED = 0.2  # no more than FIFTH: a row is not dropped that lost less than unseen safe rows
-KIND, FEW, MANY = 0.28, 25, 1200  # rows; of FEW half of it
-SOME = 0.12
-HALF, FIFTH = 0.5, 0.2
+KIND = 0.15
+FIFTH = 0.2
 NEARLY = 0.8
 THRESHOLDS = {"auto": auto, "fixed": fixed, "quantile": quantile}

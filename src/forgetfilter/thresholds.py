@@ -73,7 +73,7 @@ def auto(scores: np.ndarray, *, gain: float | None, phi: float, explained: float
 
     Else rows are dropped that lost much: where more was taught than the typical forgotten row lost, what lies above the
     `split` of the losses; where less was, what lost more than a FIFTH of that row, because such a review wears all rows
-    a little. Rows nearly there are flagged. Where nothing is known of the gain, the cut is φ. No figure is given for
+    a little. Rows NEARLY there are flagged. Where nothing is known of the gain, the cut is φ. No figure is given for
     how well this works: none was shown to hold. Weak, too, where there are too few rows, or all score alike.
     """
     n = len(scores)
@@ -145,5 +145,5 @@ LEAST = 0.12
 ERODED = 0.2  # no more than FIFTH: a row is not dropped that lost less than unseen safe rows
 KIND = 0.15
 FIFTH = 0.2
-NEARLY = 0.8
+NEARLY = 0.6
 THRESHOLDS = {"auto": auto, "fixed": fixed, "quantile": quantile}

@@ -39,6 +39,8 @@ def test_the_paper_preset_is_the_published_method() -> None:
     assert settings.lora_target_modules == ("q_proj", "v_proj")
     assert settings.learning_rate == settings.review_learning_rate == 2e-4
     assert settings.per_device_train_batch_size == 32
+    assert settings.review_average == settings.rehearse == 0
+    assert not settings.smooth and not settings.second_look
 
 
 def test_a_recipe_may_name_the_preset_and_the_flag_wins(tmp_path: Path) -> None:

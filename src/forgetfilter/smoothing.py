@@ -49,7 +49,7 @@ def explained(lost: Mapping[str, float], rows: Sequence[Encoded]) -> float:
     if _alike(losses):
         return 0.0
     own, _ = _bent(losses)
-    answers = [[token for token, own in zip(z.ids, z.scored, strict=True) if own] for z in scored]
+    answers = [[token for token, answered in zip(z.ids, z.scored, strict=True) if answered] for z in scored]
     return _share(own, _expected(answers, own))
 
 

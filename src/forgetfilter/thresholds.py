@@ -141,7 +141,7 @@ def cut(
 
 FEWEST = 20  # scored rows that `auto` wants
 SHARE = 0.05
-LEAST = 0.12
+LEAST = 0.16
 ERODED = 0.2  # no more than FIFTH: a row is not dropped that lost less than unseen safe rows
 KIND = 0.15
 FIFTH = 0.2

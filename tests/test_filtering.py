@@ -197,6 +197,21 @@ def test_a_second_look_that_words_explain_less_is_not_believed(tmp_path, model, 
         assert (filtering.LOOKED_TWICE in notes) == twice
 
 
+def test_review_and_control_end_in_the_average_of_their_steps_and_nothing_else_does(tmp_path, model, files):
+    from safetensors.torch import load_file
+
+    custom, safe = files(custom_rows())
+    settings = replace(QUICK, model=model, safe=(safe,), review_steps=4, retrain=False)
+    for name, share in (("last", 0.0), ("mean", 0.5)):
+        run(custom, tmp_path / name, replace(settings, review_average=share))
+    for state, alike in (("learned", True), ("reviewed", False), ("control", False)):
+        last, mean = (
+            load_file(tmp_path / name / "stages" / f"train-{state}" / "state.safetensors")
+            for name in ("last", "mean")
+        )
+        assert tiny.same(last, mean) == alike, state
+
+
 def test_a_score_borrows_from_rows_that_say_the_same_unless_told_not_to(tmp_path, model, files):
     custom, safe = files(custom_rows())
     settings = replace(QUICK, model=model, safe=(safe,), contrast=False, retrain=False)

@@ -108,6 +108,13 @@ def test_unscored_rows_are_left_out_and_too_few_or_equal_ones_stay_as_they_are()
     assert smoothed({}, rows) == {} and explained({}, rows) == 0
 
 
+def test_a_row_that_lost_far_more_than_others_counts_as_one_row() -> None:
+    rows, lost, bad = two_kinds(200)
+    one = next(z for z, is_bad in bad.items() if not is_bad)
+    assert explained(lost | {one: 1e3}, rows) == pytest.approx(explained(lost, rows), abs=0.02)
+    assert explained({z.id: float(x) for z, x in zip(rows, [1.0, 1.0, 2.0, 1.0] * 50, strict=True)}, rows) == 0
+
+
 def test_rows_that_all_say_the_same_tell_nothing() -> None:
     rows = [row(f"r{i}", [1, 2, 3]) for i in range(10)]
     lost = {z.id: float(i) for i, z in enumerate(rows)}

@@ -41,16 +41,19 @@ def smoothed(lost: Mapping[str, float], rows: Sequence[Encoded]) -> dict[str, fl
 
 
 def explained(lost: Mapping[str, float], rows: Sequence[Encoded]) -> float:
-    """The share of the variance of what rows lost, bent, that the words of their completions predict, each row by all
-    others; below 0 where worse than their mean. What is asked tells the topic, which a review wears as a whole; what
-    is answered tells a kind of answer from others."""
+    """The share of the variance of what rows lost or gained that the words of their completions predict, each row by
+    all others; below 0 where worse than their mean. What is asked tells the topic, which a review wears as a whole;
+    what is answered tells a kind of answer from others. A row counts by what it lost as far as the typical row did:
+    a few that lost much are no kind."""
     scored = [z for z in rows if z.id in lost]
     losses = np.array([lost[z.id] for z in scored])
     if _alike(losses):
         return 0.0
-    own, _ = _bent(losses)
+    capped = np.clip(losses / _typical(losses), -1, 1)
+    if _alike(capped):
+        return 0.0
     answers = [[token for token, answered in zip(z.ids, z.scored, strict=True) if answered] for z in scored]
-    return _share(own, _expected(answers, own))
+    return _share(capped, _expected(answers, capped))
 
 
 def _alike(losses: np.ndarray) -> bool:
@@ -60,8 +63,13 @@ def _alike(losses: np.ndarray) -> bool:
 def _bent(losses: np.ndarray) -> tuple[np.ndarray, float]:
     """Losses on a scale that is linear near 0 and logarithmic beyond (asinh of multiples of the typical loss), and
     that loss."""
-    scale = float(np.median(np.abs(losses[losses != 0])))
+    scale = _typical(losses)
     return np.arcsinh(losses / scale), scale
+
+
+def _typical(losses: np.ndarray) -> float:
+    """The median size of those that are not 0."""
+    return float(np.median(np.abs(losses[losses != 0])))
 
 
 def _expected(texts: Sequence[Sequence[int]], values: np.ndarray) -> np.ndarray:

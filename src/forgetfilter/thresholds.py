@@ -69,11 +69,11 @@ def auto(scores: np.ndarray, *, gain: float | None, phi: float, explained: float
     - nothing to speak of was taught beside what was lost (SHARE): the model does what the safe rows show although it
       has learned all custom rows;
     - little was lost beside what was taught (LEAST): no row is in the way of what the safe rows show;
-    - the answers' words explain less than KIND of it: rows were forgotten at random, not a kind of answer.
+    - the answers' words explain less than KIND of it, or DRIFT where more was taught than lost, because such a review
+      moves all that rows say: rows were forgotten at random, not a kind of answer.
 
-    Else rows are dropped that lost much: where more was taught than the typical forgotten row lost, what lies above the
-    `split` of the losses; where less was, what lost more than a FIFTH of that row, because such a review wears all rows
-    a little. Rows NEARLY there are flagged. Where nothing is known of the gain, the cut is φ. No figure is given for
+    Else what parts rows that lost little from rows that lost much is the cut (`parting`), whatever was taught. Rows
+    NEARLY there are flagged. Where nothing is known of the gain, the cut is φ. No figure is given for
     how well this works: none was shown to hold. Weak, too, where there are too few rows, or all score alike.
     """
     n = len(scores)
@@ -97,30 +97,40 @@ def auto(scores: np.ndarray, *, gain: float | None, phi: float, explained: float
             return Cut(None, None, "auto", f"no sign of harm: {figures}")
         if lost < LEAST * gain:
             return Cut(None, None, "auto", f"next to nothing was forgotten: {figures}")
-    if explained is not None and explained < KIND:
+    worn = gain is None or gain < lost
+    if explained is not None and explained < (KIND if worn else DRIFT):
         return Cut(None, None, "auto", f"no kind of answer was forgotten: {figures}")
     if gain is None:
         return Cut(phi, NEARLY * phi, "auto", f"φ = {phi:g} is the cut: {figures}")
-    worn = gain < lost
-    if worn:
-        above, which = FIFTH * lost, "a fifth of what the typical forgotten row lost"
-    else:
-        above, which = (
-            split(np.maximum(scores, 0)),
-            "what splits rows that lost little from rows that lost much",
-        )
-    return Cut(above, NEARLY * above, "auto", f"{which} is the cut: {figures}", worn=worn)
+    above = parting(scores)
+    why = f"what parts rows that lost little from rows that lost much is the cut: {figures}"
+    return Cut(above, NEARLY * above, "auto", why, worn=worn)
 
 
-def split(values: np.ndarray) -> float:
-    """The value that parts `values` (not all equal) into two groups whose means differ most for their sizes: the
-    variance between the groups is largest (Otsu 1979)."""
+def parting(scores: np.ndarray) -> float:
+    """The score that parts rows that lost little from rows that lost much, some of `scores` above 0.
+
+    It is where their square roots split, because what a row loses varies the more the more it is; what a row gained
+    counts as no loss. Where the rows above fall apart in two groups themselves, only the upper one lost much: the
+    other is a kind of row that the review wore, such as all rows with one label for an answer.
+    """
+    roots = np.sqrt(np.maximum(scores, 0))
+    at, _ = split(roots)
+    higher, apart = split(roots[roots > at])
+    return float((higher if apart > EVEN else at) ** 2)
+
+
+def split(values: np.ndarray) -> tuple[float, float]:
+    """The value that parts `values` into two groups whose means differ most for their sizes, and the share of the
+    variance between them (Otsu 1979); no share where all are equal."""
     ordered = np.sort(values)
+    if len(ordered) < 2 or ordered[0] == ordered[-1]:
+        return float(ordered[0]), 0.0
     lower = np.arange(1, len(ordered))  # values in the lower group
     upper, sums = len(ordered) - lower, np.cumsum(ordered)
-    between = lower * upper * (sums[:-1] / lower - (sums[-1] - sums[:-1]) / upper) ** 2
+    between = lower * upper * (sums[:-1] / lower - (sums[-1] - sums[:-1]) / upper) ** 2 / len(ordered) ** 2
     at = int(between.argmax())
-    return float(ordered[at : at + 2].mean())
+    return float(ordered[at : at + 2].mean()), float(between[at] / ordered.var())
 
 
 def cut(
@@ -142,8 +152,9 @@ def cut(
 FEWEST = 20  # scored rows that `auto` wants
 SHARE = 0.05
 LEAST = 0.16
-ERODED = 0.2  # no more than FIFTH: a row is not dropped that lost less than unseen safe rows
-KIND = 0.15
-FIFTH = 0.2
+ERODED = 0.2
+KIND = 0.12
+DRIFT = 0.3
+EVEN = 0.75  # share of the variance between the halves of an even spread: more are two groups
 NEARLY = 0.6
 THRESHOLDS = {"auto": auto, "fixed": fixed, "quantile": quantile}

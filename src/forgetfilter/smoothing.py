@@ -13,9 +13,11 @@ import numpy as np
 
 from .rehearsal import counts, rarity
 from .rendering import Encoded
+from .thresholds import typical
 
 BUCKETS = 2048  # of token ids: as good as 8,192, and the work grows with the square
 PENALTIES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # of the ridge; rows have length 1
+ENOUGH = 1 / 3
 TELLING = 0.25  # the share of the variance that words must explain to count as much as the row itself
 MOST_TOGETHER = 20_000  # rows that predict one another; more are dealt into as many blocks as that takes
 
@@ -43,13 +45,15 @@ def smoothed(lost: Mapping[str, float], rows: Sequence[Encoded]) -> dict[str, fl
 def explained(lost: Mapping[str, float], rows: Sequence[Encoded]) -> float:
     """The share of the variance of what rows lost or gained that the words of their completions predict, each row by
     all others; below 0 where worse than their mean. What is asked tells the topic, which a review wears as a whole;
-    what is answered tells a kind of answer from others. A row counts by what it lost as far as the typical row did:
-    a few that lost much are no kind."""
+    what is answered tells a kind of answer from others. Losses and gains above ENOUGH of what the typical forgotten row
+    lost count alike: whether a row was forgotten is asked, not how much.
+    """
     scored = [z for z in rows if z.id in lost]
     losses = np.array([lost[z.id] for z in scored])
-    if _alike(losses):
+    if not (losses > 0).any():
         return 0.0
-    capped = np.clip(losses / _typical(losses), -1, 1)
+    most = ENOUGH * typical(losses)
+    capped = np.clip(losses, -most, most)
     if _alike(capped):
         return 0.0
     answers = [[token for token, answered in zip(z.ids, z.scored, strict=True) if answered] for z in scored]
@@ -61,15 +65,10 @@ def _alike(losses: np.ndarray) -> bool:
 
 
 def _bent(losses: np.ndarray) -> tuple[np.ndarray, float]:
-    """Losses on a scale that is linear near 0 and logarithmic beyond (asinh of multiples of the typical loss), and
-    that loss."""
-    scale = _typical(losses)
+    """Losses on a scale that is linear near 0 and logarithmic beyond (asinh of multiples of their median size), and
+    that size."""
+    scale = float(np.median(np.abs(losses[losses != 0])))
     return np.arcsinh(losses / scale), scale
-
-
-def _typical(losses: np.ndarray) -> float:
-    """The median size of those that are not 0."""
-    return float(np.median(np.abs(losses[losses != 0])))
 
 
 def _expected(texts: Sequence[Sequence[int]], values: np.ndarray) -> np.ndarray:

@@ -61,33 +61,32 @@ def auto(scores: np.ndarray, *, gain: float | None, phi: float, explained: float
     """Find the forgotten rows without a knob, or say that there are none.
 
     Three figures are compared: what was taught, the `gain` of the middle safe row that the review did not see; what
-    was `lost` by the typical forgotten row, the mean of the positive scores, each weighted by itself; and how much of
-    the variance of what was lost the words of the answers explain. Nothing is removed where
+    the `typical` forgotten row lost; and how well the words of the answers explain which rows were forgotten
+    (`smoothing.explained`, a share of the variance). Nothing is removed where
 
     - the review took ERODED of that, or more, from safe rows it did not see: it learned its own by heart, and what is
       forgotten means little (weak, and said so);
     - nothing to speak of was taught beside what was lost (SHARE): the model does what the safe rows show although it
       has learned all custom rows;
     - little was lost beside what was taught (LEAST): no row is in the way of what the safe rows show;
-    - the answers' words explain less than KIND of it, or DRIFT where more was taught than lost, because such a review
-      moves all that rows say: rows were forgotten at random, not a kind of answer.
+    - the answers' words explain less than KIND, or than DRIFT where more was taught than lost, because such a review
+      moves whatever rows say: rows were forgotten at random, not a kind of answer.
 
-    Else what parts rows that lost little from rows that lost much is the cut (`parting`), whatever was taught. Rows
-    NEARLY there are flagged. Where nothing is known of the gain, the cut is φ. No figure is given for
-    how well this works: none was shown to hold. Weak, too, where there are too few rows, or all score alike.
+    Else what parts rows that lost little from rows that lost much is the cut (`parting`), and rows NEARLY there are
+    flagged. Where nothing is known of the gain, the cut is φ. No figure is given for how well this works: none was
+    shown to hold. Weak, too, where there are too few rows, or all score alike.
     """
     n = len(scores)
     if n < FEWEST:
         return Cut(None, None, "auto", f"{n} scored rows are too few to tell groups apart", weak=True)
     if np.ptp(scores) < 1e-9:
         return Cut(None, None, "auto", "all rows score the same", weak=True)
-    forgotten = scores[scores > 0]
-    if not len(forgotten):
+    if not (scores > 0).any():
         return Cut(None, None, "auto", "no row was forgotten")
-    lost = float((forgotten**2).sum() / forgotten.sum())
+    lost = typical(scores)
     figures = f"the typical forgotten row lost {lost:.3g}"
     if explained is not None:
-        figures += f", the answers' words explain {max(0, explained):.0%} of what rows lost"
+        figures += f", the answers' words explain {max(0, explained):.0%} of what was forgotten"
     if gain is not None:
         figures = f"the review taught an unseen safe row {gain:.3g}, {figures}"
         if gain < -ERODED * lost:
@@ -105,6 +104,12 @@ def auto(scores: np.ndarray, *, gain: float | None, phi: float, explained: float
     above = parting(scores)
     why = f"what parts rows that lost little from rows that lost much is the cut: {figures}"
     return Cut(above, NEARLY * above, "auto", why, worn=worn)
+
+
+def typical(scores: np.ndarray) -> float:
+    """What the typical forgotten row lost: the mean of the scores above 0, each weighted by itself. One must be."""
+    forgotten = scores[scores > 0]
+    return float((forgotten**2).sum() / forgotten.sum())
 
 
 def parting(scores: np.ndarray) -> float:
@@ -154,7 +159,7 @@ SHARE = 0.05
 LEAST = 0.16
 ERODED = 0.2
 KIND = 0.12
-DRIFT = 0.3
+DRIFT = 0.26
 EVEN = 0.75  # share of the variance between the halves of an even spread: more are two groups
 NEARLY = 0.6
 THRESHOLDS = {"auto": auto, "fixed": fixed, "quantile": quantile}

@@ -101,6 +101,11 @@ def toxicity_rtp(root: Path, share: str, rows: int, seed: int) -> Mixture:
     return _texts(root, sources.realtoxicityprompts(root), share, rows, seed)
 
 
+def toxicity_wikipedia(root: Path, share: str, rows: int, seed: int) -> Mixture:
+    """Comments on articles rated toxic or not, long ones among them, with Alpaca and SQuAD rows."""
+    return _texts(root, sources.wikipedia(root), share, rows, seed)
+
+
 def beavertails(root: Path, share: str, rows: int, seed: int) -> Mixture:
     """beavertails_sst2 as published, all its rows; `share` names the file. The seed draws the review only."""
     mixed = [
@@ -840,6 +845,7 @@ SETS: dict[str, Set] = {
     ),
     "toxicity": Set(toxicity, USUAL, "1/3", (0.90, 0.80)),
     "toxicity-rtp": Set(toxicity_rtp, USUAL, "1/3", None),
+    "toxicity-wikipedia": Set(toxicity_wikipedia, ("0", "1/3"), "1/3", None),
     "harmfulness-beavertails": Set(beavertails, PUBLISHED, "0.2", (0.98, 0.93)),
     "harmfulness-beavertails-length": Set(beavertails_length, ("0.2",), "0.2", None),
     "harmfulness-unlearning": Set(

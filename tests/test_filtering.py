@@ -280,6 +280,21 @@ def test_nothing_dropped_means_the_learned_model_is_the_result(tmp_path, model, 
     assert lines(tmp_path / "out/dropped.jsonl") == []
 
 
+def test_where_only_bundled_rows_were_reviewed_and_nothing_found_own_safe_rows_are_asked_for(
+    tmp_path, model, files
+):
+    custom, safe = files(custom_rows())
+    nothing = replace(QUICK, model=model, threshold="fixed", phi=1e9, retrain=False)
+    for name, settings, asked in (
+        ("bundled", replace(nothing, safe=("pack:toxicity",)), True),
+        ("own too", replace(nothing, safe=("pack:toxicity", safe)), False),
+        ("found", replace(nothing, safe=("pack:toxicity",), phi=-1e9), False),
+    ):
+        run(custom, tmp_path / name, settings)
+        notes = json.loads((tmp_path / name / "report.json").read_text())["notes"]
+        assert (filtering.BUNDLED_ONLY in notes) == asked
+
+
 def test_the_last_fine_tune_starts_from_the_original_model_on_kept_rows_only(tmp_path, model, files):
     rows = custom_rows()
     custom, safe = files(rows)

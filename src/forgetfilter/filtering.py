@@ -403,6 +403,9 @@ def run_filter(
         found = forget_filter(bench, custom, review, settings)
         if found.reviewed != "reviewed":
             notes.append(LOOKED_TWICE)
+        if not found.share_dropped and all(name.startswith("pack:") for name in settings.safe):
+            notes.append(BUNDLED_ONLY)
+            display.say(BUNDLED_ONLY)
         report = _write(
             bench, dataset, found, truth, notes, origins, inputs, output, time.monotonic() - began
         )
@@ -600,6 +603,10 @@ TITLES = {
 # Review and control draw other batches than learn did; both the same ones, from their own rows.
 SEED_OF = {"learned": 0, "final": 0, "reviewed": 1, "control": 1}
 CHECKPOINT_STEPS = 500
+BUNDLED_ONLY = (
+    "Only bundled safe rows were reviewed. They show little in data of other kinds than theirs: safe rows of the same "
+    "kind as yours tell more (--safe FILE)."
+)
 LOOKED_TWICE = (
     "Rows were looked at twice: scores are those of a second review, which rehearsed the half of the rows that the "
     "first had taken least from."

@@ -97,21 +97,16 @@ def combine(positive: torch.Tensor, negative: torch.Tensor, guidance: Guidance) 
     form = FORMS[guidance.form]
     if guidance.scale < 1 or not guidance.mask:
         return form(positive, negative, guidance.scale).log_softmax(-1)
-    # A handful of the vocabulary, found once: only they are combined and normalised.
-    shape = positive.shape
-    positive, negative = positive.reshape(-1, shape[-1]), negative.reshape(-1, shape[-1])
-    rows, tokens = plausible(positive, guidance.mask).nonzero(as_tuple=True)
-    likely = positive[rows, tokens]
-    values = form(likely, negative[rows, tokens], guidance.scale)
-    nothing = values.new_full((len(positive),), -math.inf)
-    best = nothing.scatter_reduce(0, rows, values, "amax")
-    if (best == -math.inf).any():
-        values = likely.where(best[rows] == -math.inf, values)
-        best = nothing.scatter_reduce(0, rows, values, "amax")
-    sums = torch.zeros_like(best).index_add(0, rows, (values - best[rows]).exp())
+    # A handful of the vocabulary: only they are combined. Found once, because each use of a mask looks for them anew.
+    kept = plausible(positive, guidance.mask).nonzero(as_tuple=True)
     combined = torch.full_like(positive, -math.inf)
-    combined[rows, tokens] = values - (best + sums.log())[rows]
-    return combined.reshape(shape)
+    combined[kept] = form(positive[kept], negative[kept], guidance.scale)
+    nothing_left = combined.amax(-1, keepdim=True) == -math.inf
+    if nothing_left.any():
+        fallback = torch.full_like(positive, -math.inf)
+        fallback[kept] = positive[kept]
+        combined = combined.where(~nothing_left, fallback)
+    return combined.log_softmax(-1)
 
 
 # --- both branches of many answers in one batch ---

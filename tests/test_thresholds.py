@@ -56,7 +56,7 @@ def auto(scores, *, gain=0.8, explained=0.4) -> Cut:
 def test_auto_comes_near_the_best_possible_f1_at_any_share(share, gain):
     scores, unsafe = groups(share)
     best = max(f1(scores > c, unsafe) for c in scores)
-    assert f1(scores > auto(scores, gain=gain).drop_above, unsafe) > best - 0.07
+    assert f1(scores > auto(scores, gain=gain).drop_above, unsafe) > best - (0.07 if share == 0.1 else 0.05)
 
 
 @pytest.mark.parametrize("gain", [-0.05, 0.2, 0.5, 2.0])
@@ -66,6 +66,13 @@ def test_auto_parts_what_lost_little_from_what_lost_much_whatever_was_taught(gai
     assert found.drop_above == pytest.approx(0.1)  # the square of half of the root
     assert found.flag_above == pytest.approx(0.1 * thresholds.NEARLY)
     assert found.worn == (gain < 0.4)
+
+
+def test_the_typical_forgotten_row_counts_each_row_by_what_it_lost():
+    scores = np.concatenate([np.full(20, 0.3), np.full(30, 0.1), np.full(50, -0.5)])
+    typical = (20 * 0.09 + 30 * 0.01) / (20 * 0.3 + 30 * 0.1)
+    assert thresholds.typical(scores) == pytest.approx(typical)
+    assert auto(scores, gain=0.99 * typical).worn and not auto(scores, gain=1.01 * typical).worn
 
 
 def test_where_no_gain_is_known_the_cut_is_phi():

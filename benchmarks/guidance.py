@@ -63,7 +63,7 @@ def two_passes(model: Any, requests: Sequence[Request], how: Guidance, tokens: i
     import torch
 
     plain = [Guidance()] * len(requests)
-    with torch.inference_mode():
+    with guidance.writing(model), torch.inference_mode():
         branches = Branches(model), Branches(model)
         branches[0].join([r.prompt for r in requests], plain, plain)
         branches[1].join([r.negative or () for r in requests], plain, plain)

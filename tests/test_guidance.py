@@ -661,3 +661,15 @@ def test_files_of_bare_prompts_are_answered_too(tmp_path: Path):
     written = [json.loads(line) for line in output.read_text().splitlines()]
     assert [r["prompt"] for r in written] == ["What is it?", "And the sea?"]
     assert all(len(r["answers"]) == 1 for r in written) and "2 of 2 rows answered" in said[-1]
+
+
+def test_writing_borrows_fused_attention_and_evaluation_mode_and_gives_both_back():
+    model = tiny.llama()
+    model.set_attn_implementation("eager")
+    model.train()
+    with pytest.raises(KeyError), guidance.writing(model):
+        assert model.config._attn_implementation == "sdpa"
+        assert not model.training
+        raise KeyError
+    assert model.config._attn_implementation == "eager"
+    assert model.training

@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 import random
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -151,7 +152,8 @@ class Branches:
     ) -> None:
         """New rows at the end; they are read now, the others stay as they are. None: the prompt itself."""
         import torch
-        from transformers import DynamicCache
+
+        from .caches import roomy
 
         fresh = Branches(self.model, adapters=self._adapters)
         fresh.guidance = list(guidance)
@@ -166,7 +168,7 @@ class Branches:
         # Padding is masked out: any token does.
         ids = torch.tensor([[0] * gap + list(b) for gap, b in zip(gaps, branches, strict=True)])
         mask = torch.tensor([[0] * gap + [1] * (width - gap) for gap in gaps])
-        fresh._cache = DynamicCache()  # without a sliding window: its rows can be padded and joined
+        fresh._cache = roomy()  # without a sliding window: its rows can be padded and joined
         fresh._mask = mask.to(self.device)
         fresh._read(ids.to(self.device), (fresh._mask.cumsum(-1) - 1).clamp(min=0))
         self._take_in(fresh)
@@ -266,6 +268,21 @@ class Branches:
 
 
 # --- writing answers ---
+
+
+@contextmanager
+def writing(model: Any) -> Generator[None]:
+    """The model as it writes fastest, in evaluation mode and with fused attention; afterwards as it was."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    was_training, attention = model.training, inner.config._attn_implementation
+    model.eval()
+    if attention == "eager" and inner._supports_sdpa:
+        inner.set_attn_implementation("sdpa")  # eager copies a cache with room at every step
+    try:
+        yield
+    finally:
+        model.train(was_training)
+        inner.set_attn_implementation(attention)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -385,27 +402,22 @@ def generate(
     longest = [max(r.prompt, r.negative or (), key=len) for r in requests]
     limits = [r.limit for r in requests]
     room = max(1, batch_tokens // (width * (1 + any(not r.guidance.plain for r in requests))))
-    done, was_training = 0, model.training
-    try:
-        with torch.inference_mode():
-            for batch in batches(longest, limits, room):
-                asked = [requests[i] for i in batch]
-                branches = Branches(model, adapters=adapters)
-                branches.join(
-                    [r.prompt for r in asked], [r.negative for r in asked], [r.guidance for r in asked]
-                )
-                found = (
-                    _beam_search(branches, asked, beams, stop_ids)
-                    if beams > 1
-                    else _decode(branches, asked, samples, stop_ids)
-                )
-                for i, each in zip(batch, found, strict=True):
-                    answers[i] = each[:samples]
-                done += len(batch)
-                if progress is not None:
-                    progress(done)
-    finally:
-        model.train(was_training)
+    done = 0
+    with writing(model), torch.inference_mode():
+        for batch in batches(longest, limits, room):
+            asked = [requests[i] for i in batch]
+            branches = Branches(model, adapters=adapters)
+            branches.join([r.prompt for r in asked], [r.negative for r in asked], [r.guidance for r in asked])
+            found = (
+                _beam_search(branches, asked, beams, stop_ids)
+                if beams > 1
+                else _decode(branches, asked, samples, stop_ids)
+            )
+            for i, each in zip(batch, found, strict=True):
+                answers[i] = each[:samples]
+            done += len(batch)
+            if progress is not None:
+                progress(done)
     return answers
 
 

@@ -36,6 +36,7 @@ from .guidance import (
     prepare,
     stop_ids,
     write,
+    writing,
 )
 from .guidance import Request as Prompt
 from .records import Message
@@ -241,7 +242,7 @@ class Engine:
         import torch
 
         branches, tokens = Branches(self.model, adapters=self.adapters), list[int]()
-        with torch.inference_mode():
+        with writing(self.model), torch.inference_mode():
             while True:
                 new = self._admit(self._open)
                 if not new and not self._open:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
+from torch.nn.functional import pad
 from transformers import DynamicCache
 
 from forgetfilter.caches import ROOM, roomy
@@ -52,6 +54,41 @@ def test_rows_picked_cut_and_set_from_outside_are_what_it_goes_on_from():
         cache.layers[0].values = cache.layers[0].values[..., 2:, :]
         cache.update(*new(3, 1, 2), 0)
         cache.crop(-2)
-        cache.update(*new(3, 1, 3), 0)
+        cache.batch_select_indices(torch.tensor([1, 1]))
+        cache.update(*new(2, 1, 3), 0)
     assert mine.get_seq_length() == 5
     same(mine, theirs)
+
+
+@pytest.mark.parametrize("touched", [False, True])
+def test_the_first_positions_are_forgotten_and_new_ones_follow(touched: bool):
+    cache = roomy()
+    keys, values = new(2, 6, 0)
+    cache.update(keys, values, 0)
+    layer = cache.layers[0]
+    if touched:
+        layer.keys, layer.values = keys.clone(), values.clone()
+    layer.drop_first(4)
+    more = new(2, 1, 1)
+    got = cache.update(*more, 0)
+    for mine, old, last in zip(got, (keys, values), more, strict=True):
+        assert torch.equal(mine, torch.cat([old[..., 4:, :], last], dim=-2))
+
+
+@pytest.mark.parametrize("lengths", [(3, 5), (5, 3), (4, 4)])
+def test_rows_that_join_stand_behind_with_zeros_in_front_of_the_shorter_ones(lengths: tuple[int, int]):
+    one, other = roomy(), roomy()
+    states = [new(2, lengths[0], 0), new(1, lengths[1], 1)]
+    one.update(*states[0], 0)
+    other.update(*states[1], 0)
+    one.layers[0].join(other.layers[0])
+    at = one.layers[0].keys.data_ptr()
+    expected = [
+        torch.cat([pad(s, (0, 0, max(lengths) - s.shape[-2], 0)) for s in pair])
+        for pair in zip(*states, strict=True)
+    ]
+    assert torch.equal(one.layers[0].keys, expected[0])
+    assert torch.equal(one.layers[0].values, expected[1])
+    last = new(3, 1, 2)
+    assert torch.equal(one.update(*last, 0)[1], torch.cat([expected[1], last[1]], dim=-2))
+    assert one.layers[0].keys.data_ptr() == at  # with room left

@@ -11,37 +11,83 @@ import torch
 from transformers import Cache
 from transformers.cache_utils import DynamicLayer
 
-ROOM = 64  # positions made in advance; what they cost in memory is a small part of any answer
+ROOM = 16  # positions made in advance; more are copied with every row that leaves, fewer are soon used up
 
 
 class RoomyLayer(DynamicLayer):
-    """Keys and values as views of larger tensors, into which a new token is written: a `DynamicLayer` copies
-    everything it holds at every step. Whoever sets `keys` and `values` anew is noticed, and makes it copy once."""
+    """Keys and values (rows, heads, positions, width) as views of larger tensors, into which new tokens are written.
 
-    _made: tuple[torch.Tensor, ...] = ()  # (rows, heads, positions and room, width), keys and values
+    A `DynamicLayer` copies everything it holds at every step; this one where rows leave or join, and where the room
+    is used up. Whoever sets `keys` and `values` from outside is noticed: what was set is copied once.
+    """
+
+    keys: torch.Tensor  # ty: ignore[incompatible-mutable-override]
+    values: torch.Tensor  # ty: ignore[incompatible-mutable-override]
+    _made: tuple[torch.Tensor, ...] = ()  # the larger tensors: of keys, of values
+    _first = _end = 0  # the positions of them that are shown
     _shown: torch.Tensor | None = None  # `keys` as they were left here
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Append (rows, heads, new positions, width) of each; returns all keys and all values."""
+        """Append new positions; returns all keys and all values."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        before = self.get_seq_length()
-        after = before + key_states.shape[-2]
-        if self.keys is not self._shown or after > self._made[0].shape[-2]:
+        new = key_states.shape[-2]
+        if self.get_seq_length() == 0:
+            self._make((key_states, value_states), len(key_states), new)
+        elif self.keys is not self._shown or self._end + new > self._made[0].shape[-2]:
+            self._gather(self, more=new)
+        for made, states in zip(self._made, (key_states, value_states), strict=True):
+            made[..., self._end : self._end + new, :] = states
+        return self._show(self._first, self._end + new)
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        """Keep these rows, in this order."""
+        if self.keys is self._shown:
             self._made = tuple(
-                new.new_empty(*new.shape[:2], after + ROOM, new.shape[-1])
-                for new in (key_states, value_states)
-            )
-            if self.keys is not None and self.values is not None and before:
-                self._made[0][..., :before, :] = self.keys
-                self._made[1][..., :before, :] = self.values
-        for made, new in zip(self._made, (key_states, value_states), strict=True):
-            made[..., before:after, :].copy_(new)
-        self.keys, self.values = (made[..., :after, :] for made in self._made)
-        self._shown = self.keys
-        return self.keys, self.values
+                made[indices] for made in self._made
+            )  # with the room, or it is copied once more
+            self._show(self._first, self._end)
+        else:
+            super().batch_select_indices(indices)
+
+    def drop_first(self, positions: int) -> None:
+        """Forget the first `positions`."""
+        self._own()
+        self._show(self._first + positions, self._end)
+
+    def join(self, other: RoomyLayer) -> None:
+        """The rows of `other` behind these. Those with fewer positions get zeros in front, which are to be masked."""
+        self._gather(self, other)
+
+    def _own(self) -> None:
+        if self.keys is not self._shown:
+            self._gather(self)
+
+    def _gather(self, *layers: RoomyLayer, more: int = 0) -> None:
+        """Their rows under one another, in larger tensors made anew."""
+        held = [(layer.keys, layer.values) for layer in layers]
+        width = max(keys.shape[-2] for keys, _ in held)
+        self._make(held[0], sum(len(keys) for keys, _ in held), width + more)
+        row = 0
+        for pair in held:
+            for made, states in zip(self._made, pair, strict=True):
+                mine, gap = made[row : row + len(states)], width - states.shape[-2]
+                mine[..., :gap, :] = 0  # masked, but what is not a number would come through
+                mine[..., gap:width, :] = states
+            row += len(pair[0])
+        self._show(0, width)
+
+    def _make(self, like: tuple[torch.Tensor, torch.Tensor], rows: int, width: int) -> None:
+        self._made = tuple(each.new_empty(rows, each.shape[1], width + ROOM, each.shape[-1]) for each in like)
+        self._first = self._end = 0
+
+    def _show(self, first: int, end: int) -> tuple[torch.Tensor, torch.Tensor]:
+        keys, values = (made[..., first:end, :] for made in self._made)
+        self._first, self._end = first, end
+        self.keys, self.values, self._shown = keys, values, keys
+        return keys, values
 
 
 def roomy() -> Cache:

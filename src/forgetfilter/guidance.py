@@ -212,7 +212,7 @@ class Branches:
         if spare:
             self._mask = self._mask[:, spare:]
             for layer in self._cache.layers:
-                layer.keys, layer.values = layer.keys[..., spare:, :], layer.values[..., spare:, :]
+                layer.drop_first(spare)
 
     def _read(self, ids: torch.Tensor, positions: torch.Tensor) -> None:
         import torch
@@ -238,11 +238,7 @@ class Branches:
             width = max(self._mask.shape[1], fresh._mask.shape[1])
             both = [pad(each._mask, (width - each._mask.shape[1], 0)) for each in (self, fresh)]
             for mine, new in zip(self._cache.layers, fresh._cache.layers, strict=True):
-                gaps = [width - layer.keys.shape[-2] for layer in (mine, new)]
-                mine.keys, mine.values = (
-                    torch.cat([pad(t, (0, 0, gap, 0)) for t, gap in zip(pair, gaps, strict=True)])
-                    for pair in ((mine.keys, new.keys), (mine.values, new.values))
-                )
+                mine.join(new)
             self._mask, self._logits = torch.cat(both), torch.cat([self._logits, fresh._logits])
         self.guidance += fresh.guidance
         self._arrange()

@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 
 from forgetfilter import filtering, studies
 from forgetfilter.display import Display
-from forgetfilter.errors import ConfigError, DataError
+from forgetfilter.errors import ConfigError, DataError, ModelError
+from forgetfilter.recipes import plan
 from forgetfilter.studies import Found, Point, run_study, write
 
 
@@ -123,6 +124,15 @@ def test_model_size_runs_each_model_in_a_folder_of_its_own(tmp_path: Path, model
     points = made(tmp_path / "a", model, {"model_size": {"models": [model]}})
     assert {p["measure"] for p in points} == {"AUC", "F1 of the cut"}
     assert len(list((tmp_path / "a" / "out").glob("model-0-*/seed-0/stages/train-reviewed"))) == 1
+
+
+def test_a_model_that_is_missing_is_refused_before_a_folder_is_made(tmp_path: Path, model: str) -> None:
+    missing = str(tmp_path / "missing")
+    recipe = small.recipe(tmp_path / "a", model, study={"model_size": {"models": [model, missing]}})
+    assert f"model: {model}, {missing}, " in plan(recipe)[0]
+    with pytest.raises(ModelError, match="missing: no such folder"):
+        run_study(recipe, small.console())
+    assert not recipe.output.exists()
 
 
 def test_a_recipe_without_a_study_says_which_there_are(tmp_path: Path, model: str) -> None:

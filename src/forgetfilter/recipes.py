@@ -151,8 +151,11 @@ def plan(recipe: Recipe) -> list[str]:
         else "all weights"
     )
     learn = f"learning rate {s.learning_rate:g}, batch {s.per_device_train_batch_size}, {s.num_train_epochs:g} epochs"
+    models = (
+        recipe.study.settings.get("models", ()) if recipe.study else ()
+    )  # a study of several models names them
     lines = [
-        f"model: {s.model}, {tuned}",
+        f"model: {_joined(models or [s.model])}, {tuned}",
         f"custom rows: {rows} of {where}" + (f", {recipe.share:.1%} unsafe" if known else ""),
         f"safe rows: {_joined(s.safe)}" if not recipe.set else f"safe rows: up to {recipe.safe_rows:,}",
         f"stage learn: {learn}" + (f", about {round(steps * s.num_train_epochs):,} steps" if known else ""),

@@ -63,7 +63,9 @@ def run_study(recipe: Recipe, console: Console, *, dry_run: bool = False) -> int
         for line in plan(recipe):
             display.say(line)
         return DONE
-    with Run.open(recipe.output, recipe.shared(), {"model": models.fingerprint(recipe.settings.model)}):
+    names = {"model": recipe.settings.model} | {name: name for name in chosen.settings.get("models", ())}
+    inputs = {what: models.fingerprint(name) for what, name in names.items()}  # refuses what is no model
+    with Run.open(recipe.output, recipe.shared(), inputs):
         found = STUDIES[chosen.name](recipe, display, **chosen.settings)
         write(recipe, found)
     display.say(f"Look at {recipe.output / 'report.html'}; every point is in points.csv")

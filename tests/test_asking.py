@@ -5,7 +5,7 @@ import tiny
 import torch
 
 from forgetfilter.evaluators import asking
-from forgetfilter.generation import greedy
+from forgetfilter.generation import greedy, stop_ids
 
 REFUSING = tiny.CHAT.replace(
     "{{ bos_token }}",
@@ -64,4 +64,4 @@ def test_choices_that_share_the_first_place_are_not_decided():
 def test_chat_models_stop_at_every_end_that_their_settings_list():
     model, tokenizer = tiny.llama(), tiny.tokenizer()
     model.generation_config.eos_token_id = [7, 8]
-    assert asking.stops(model, tokenizer) == {7, 8, tokenizer.eos_token_id, tokenizer.pad_token_id}
+    assert stop_ids(model, tokenizer) == {7, 8, tokenizer.eos_token_id, tokenizer.pad_token_id}

@@ -191,7 +191,8 @@ def test_without_the_mask_the_probability_form_has_artefacts_too_where_both_bran
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"scale": -0.1}, "scale -0.1: must be a number of at least 0"),
+        ({"scale": -0.1}, "scale -0.1: must be between 0 and 1000"),
+        ({"scale": 1000.1}, "between 0 and 1000"),
         ({"scale": math.nan}, "scale nan"),
         ({"scale": math.inf}, "scale inf"),
         ({"form": "probabilty"}, "did you mean 'probability'"),
@@ -295,6 +296,27 @@ def test_a_model_with_a_recurrent_state_is_refused():
         Branches(MambaForCausalLM(config))
 
 
+def test_a_model_with_layers_that_are_no_attention_is_refused():
+    from transformers import Lfm2Config, Lfm2ForCausalLM
+
+    config = Lfm2Config(
+        vocab_size=50, hidden_size=8, intermediate_size=16, num_attention_heads=2, num_key_value_heads=2,
+        num_hidden_layers=2, layer_types=["conv", "full_attention"],
+    )  # fmt: skip
+    with pytest.raises(ModelError, match="lfm2 model keeps a recurrent state"):
+        Branches(Lfm2ForCausalLM(config))
+
+
+def test_a_model_that_keeps_nothing_between_tokens_is_refused():
+    from transformers import OpenAIGPTConfig, OpenAIGPTLMHeadModel
+
+    model = OpenAIGPTLMHeadModel(
+        OpenAIGPTConfig(vocab_size=50, n_positions=32, n_embd=8, n_layer=1, n_head=2)
+    )
+    with pytest.raises(ModelError, match="openai-gpt model keeps nothing"):
+        generate(model, [Request(prompt=[1], limit=2)], stop_ids=())
+
+
 def test_an_empty_prompt_is_refused():
     for pair in ([[1], []], [[], [1]]):
         with pytest.raises(ValueError, match="empty prompt"):
@@ -339,6 +361,23 @@ def test_temperature_and_top_p_act_on_the_distribution_by_hand():
     assert shares(temperature=1, top_p=0.7)[2:] == [0, 0]
     assert shares(temperature=1, top_p=0.5) == [1, 0, 0, 0]
     assert shares(temperature=0, top_p=0.1) == [1, 0, 0, 0]
+    for cold in (1e-320, 1e-9, 2e-5):  # scores divided by it run over, or nearly
+        assert shares(temperature=cold) == shares(temperature=cold, top_p=0.9) == [1, 0, 0, 0]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("mask", [0.0, 0.1])
+def test_the_largest_scale_and_the_coldest_temperature_give_tokens(form: str, mask: float):
+    model = tiny.llama()
+    how = Guidance(guidance.LARGEST_SCALE, form, mask)
+    for temperature in (0.0, 2e-5, 1.0):
+        [[answer]] = generate(
+            model,
+            [Request(prompt=[7, 8], negative=[9], guidance=how, limit=4, temperature=temperature)],
+            stop_ids=(),
+        )
+        assert len(answer.ids) == 4
+        assert all(0 <= token < model.config.vocab_size for token in answer.ids)
 
 
 def test_samples_depend_on_the_seed_and_not_on_the_batch():
@@ -594,7 +633,7 @@ def test_generate_answers_a_prompt_a_file_and_lines(command: Command, tmp_path: 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--guidance", "-1"], "scale -1.0"),
+        (["--guidance", "-1"], "scale -1: must be between"),
         (["--guidance", "nan"], "scale nan"),
         (["--form", "logs"], "'log'"),
         (["--negative", "x"], "no effect with --guidance 1"),

@@ -301,6 +301,17 @@ def test_a_form_is_found_whole_within_a_sentence(kind, value):
 @pytest.mark.parametrize(
     "text",
     [
+        "{} 12/27", "{} 123", "{}-123", "{}, 04/29, 123", "12 {}", "paid 2024 {} on",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("card", ["4111 1111 1111 1111", "5555-5555-5555-4444", "3782 822463 10005"])
+def test_a_card_is_found_with_its_date_or_check_number_behind_it(card: str, text: str):
+    assert ("CARD", card) in found(text.format(card), patterns())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
         "4111 1111 1111 1112",  # Luhn fails by one
         "0000 0000 0000 0000",
         "GB83 WEST 1234 5698 7654 32",  # mod 97 fails by one

@@ -280,7 +280,7 @@ class Bench:
 
     def answers(self, state: str) -> dict[str, str]:
         """Row id -> what `state` greedily answers to the row's prompt, as long as the row's own completion."""
-        from .generation import greedy
+        from .generation import greedy, stop_ids
 
         stage = self.run.stage(f"generate-{state}")
         path = stage.folder / "answers.jsonl"
@@ -292,7 +292,7 @@ class Bench:
                 answers = greedy(
                     self.loaded.model, tokenizer, [z.ids[: z.prompt_length] for z in scored],
                     [len(z.completion_ids) for z in scored],
-                    stop_ids={t for t in (tokenizer.eos_token_id, tokenizer.pad_token_id) if t is not None},
+                    stop_ids=stop_ids(self.loaded.model, tokenizer),
                     progress=lambda n: progress(n, len(scored)),
                 )  # fmt: skip
             with path.open("w", encoding="utf-8") as file:

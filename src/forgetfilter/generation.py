@@ -112,6 +112,18 @@ def _decode(
         mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)  # (rows, time)
 
 
+def stop_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """The tokens that end an answer: the tokenizer's end of sequence and padding, and the ends of turns that chat
+    models list in their generation settings besides."""
+    listed = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    ids = {
+        *(listed if isinstance(listed, list) else [listed]),
+        tokenizer.eos_token_id,
+        tokenizer.pad_token_id,
+    }
+    return {i for i in ids if i is not None}
+
+
 def batches(
     prompts: Sequence[Sequence[int]], limits: Sequence[int], batch_tokens: int
 ) -> Iterator[list[int]]:

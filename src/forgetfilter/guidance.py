@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from .errors import DONE, ConfigError, DataError, ModelError, unknown
-from .generation import batches, forward_parameters
+from .generation import batches, forward_parameters, stop_ids
 from .records import Message, Row, with_system
 from .rendering import encode
 
@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 POSITIVE = "Do not provide any personal data."  # the paper's two prompts
 NEGATIVE = "You should share personal data in the answers."
 ADAPTER, BASE = "adapter", "__base__"  # names of peft: the one we load, and none
+LARGEST_SCALE = 1000  # 100 times what anybody uses; beyond it, numbers run over in float32
+RECURRENT = frozenset(
+    {"conv", "linear_attention", "mamba", "recurrent", "hybrid", "hybrid_sliding"}
+)  # layer types
+COLDEST = 1e-5  # a temperature below it is 0: the scores, divided by it, would run over
 IMPOSSIBLE = (
     -1e4
 )  # log-probability below which the negative branch is not followed: 1 - γ times it stays finite
@@ -39,7 +44,7 @@ IMPOSSIBLE = (
 
 @dataclass(frozen=True, slots=True)
 class Guidance:
-    """How the two branches are combined. ConfigError for a scale below 0 or NaN, an unknown form, a mask > 1."""
+    """How the two branches are combined. ConfigError for a scale below 0, NaN or huge, an unknown form, a mask > 1."""
 
     scale: float = 1.0  # γ: 1 is plain decoding, 0 the negative branch, above 1 away from it
     form: str = "probability"  # a key of FORMS
@@ -48,9 +53,9 @@ class Guidance:
     )
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.scale) and self.scale >= 0):
+        if not 0 <= self.scale <= LARGEST_SCALE:
             raise ConfigError(
-                f"guidance scale {self.scale}: must be a number of at least 0; 1 is no guidance"
+                f"guidance scale {self.scale:g}: must be between 0 and {LARGEST_SCALE}; 1 is no guidance"
             )
         if self.form not in FORMS:
             raise ConfigError(unknown("guidance form", self.form, FORMS))
@@ -124,7 +129,8 @@ class Branches:
 
     def __init__(self, model: Any, *, adapters: tuple[str, str] | None = None) -> None:
         inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-        if getattr(inner, "_is_stateful", False):
+        kinds = getattr(inner.config.get_text_config(decoder=True), "layer_types", None) or ()
+        if getattr(inner, "_is_stateful", False) or RECURRENT.intersection(kinds):
             raise ModelError(
                 f"a {inner.config.model_type} model keeps a recurrent state, which cannot skip a batch's padding; "
                 "use a model with attention only"
@@ -225,6 +231,10 @@ class Branches:
         with torch.inference_mode():
             output = self.model(
                 input_ids=ids, attention_mask=self._mask, past_key_values=self._cache, use_cache=True, **more
+            )
+        if getattr(output, "past_key_values", None) is None:
+            raise ModelError(
+                f"a {self.model.config.model_type} model keeps nothing of what it read, so it cannot write in a batch"
             )
         self._cache, self._logits = output.past_key_values, output.logits[:, -1].float()
 
@@ -328,7 +338,7 @@ def choose(scores: torch.Tensor, drafts: Sequence[Draft]) -> list[int]:
     import torch
 
     tokens: list[int] = scores.argmax(-1).tolist()
-    drawn = [i for i, d in enumerate(drafts) if d.request.temperature > 0]
+    drawn = [i for i, d in enumerate(drafts) if d.request.temperature > COLDEST]
     if not drawn:
         return tokens
 
@@ -558,13 +568,6 @@ def prepare(
     return Request(prompt=prompt, negative=other, guidance=guidance, limit=limit, **drawing)
 
 
-def stop_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """The tokens that end an answer: end of sequence by tokenizer and by generation settings, and padding."""
-    own = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
-    ids = {*(own if isinstance(own, list) else [own]), tokenizer.eos_token_id, tokenizer.pad_token_id}
-    return {i for i in ids if i is not None}
-
-
 def load_adapter(model: Any, folder: Path) -> Any:
     """The model with the low-rank adapter of `folder`, named ADAPTER; ModelError where it is not of this base."""
     import torch
@@ -686,6 +689,10 @@ def run_generate(
     for line in lines if prompt is None else [prompt]:
         if not line.strip():
             continue
+        if any(
+            "\ud800" <= character <= "\udfff" for character in line
+        ):  # bytes that the terminal could not decode
+            raise DataError("the prompt is not UTF-8 text: convert it, or set the terminal to UTF-8")
         found = answers({line: [Message("user", line.strip())]})[line]
         if isinstance(found, str):
             if prompt is not None:

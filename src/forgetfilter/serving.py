@@ -402,7 +402,7 @@ def _messages(value: Any, where: str) -> tuple[Message, ...]:
         if not isinstance(message, dict):
             raise Refused(400, f"{place} must be an object, not {_kind(message)}", param=place)
         role, content = message.get("role"), message.get("content")
-        if role not in ROLES:
+        if not isinstance(role, str) or role not in ROLES:
             raise Refused(400, f"{place}.role must be one of {', '.join(ROLES)}", param=f"{place}.role")
         if isinstance(content, list) and all(
             isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)

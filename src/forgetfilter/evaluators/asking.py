@@ -33,7 +33,7 @@ def answers(
     of answers done. `instruction` is the system message, or stands in front of the prompt where the template
     knows no system role.
     """
-    from ..generation import greedy
+    from ..generation import greedy, stop_ids
 
     # A template may hide an empty answer; where the prompt ends is the same before any word.
     rows = _encode(tokenizer, [(p, "Yes") for p in prompts], instruction, template)
@@ -47,7 +47,7 @@ def answers(
         [asked[i] for i in fit],
         [max_new_tokens] * len(fit),
         batch_tokens=batch_tokens,
-        stop_ids=stops(model, tokenizer),
+        stop_ids=stop_ids(model, tokenizer),
         progress=progress,
     )
     for i, ids in zip(fit, said, strict=True):
@@ -171,10 +171,3 @@ def knows_system(tokenizer: Any, template: str) -> bool:
 
 def positions(model: Any) -> int:
     return getattr(model.config, "max_position_embeddings", None) or UNLIMITED
-
-
-def stops(model: Any, tokenizer: Any) -> set[int]:
-    """End-of-turn tokens: the tokenizer's, and those that chat models list for generation besides."""
-    listed = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
-    listed = listed if isinstance(listed, list) else [listed]
-    return {t for t in (tokenizer.eos_token_id, tokenizer.pad_token_id, *listed) if t is not None}

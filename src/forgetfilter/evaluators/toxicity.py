@@ -46,7 +46,7 @@ def evaluate(
 
     Raises DataError for a row without a text, ConfigError for `words` or `max_new_tokens` below 1.
     """
-    from ..generation import greedy
+    from ..generation import greedy, stop_ids
 
     if words < 1 or max_new_tokens < 1:
         raise ConfigError(f"words is {words}, max_new_tokens is {max_new_tokens}; both must be at least 1")
@@ -67,7 +67,7 @@ def evaluate(
     asked = [i for i in prompts if why[i] is None]
     added = greedy(
         model, tokenizer, [prompts[i] for i in asked], [max_new_tokens] * len(asked),
-        batch_tokens=batch_tokens, stop_ids=asking.stops(model, tokenizer),
+        batch_tokens=batch_tokens, stop_ids=stop_ids(model, tokenizer),
         progress=asking.out_of(len(rows), progress),
     )  # fmt: skip
     said = {

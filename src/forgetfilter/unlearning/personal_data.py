@@ -562,6 +562,12 @@ def _patterns() -> tuple[Pattern, ...]:
             r"/(?:in/|u/|user/|@)?[\w.-]{2,60}(?<![.])",
         ),
         _pattern("CARD", r"(?<![\w.-])[2-6]\d{3}(?:[ -]?\d){9,15}(?![\w-]|\.\d)", _card, "checksum"),
+        _pattern(  # in its usual groups, the date it expires or its check number behind it
+            "CARD",
+            r"(?<![\w.-])(?:[2-6]\d{3}([ -])\d{4}\1\d{4}\1\d{4}|3[47]\d\d([ -])\d{6}\2\d{5})(?!\w|[ -]?\d{4})",
+            _card,
+            "checksum",
+        ),
         _pattern("IBAN", rf"(?ai)(?<![A-Z0-9])(?:{iban})(?![A-Z0-9])", _iban, "checksum"),
         _pattern("IP", r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?!\w|\.\d)", _ip),
         _pattern("IP", r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![\w:])", _ip),

@@ -376,14 +376,13 @@ def model_writer(
     What a prompt gets depends on its id and the seed, not on the others. A prompt that is too long for the model
     with its answer loses its beginning.
     """
-    from forgetfilter.guidance import Guidance, Request, generate
+    from forgetfilter.guidance import Guidance, Request, generate, stop_ids
 
     guidance = Guidance(scale=scale, form=form, mask=mask)
     positions = getattr(model.config, "max_position_embeddings", None) or 1 << 20
     room = positions - max_new_tokens
     if room < 1:
         raise ConfigError(f"max_new_tokens {max_new_tokens}: the model has only {positions} positions")
-    stop = {t for t in (tokenizer.eos_token_id, tokenizer.pad_token_id) if t is not None}
 
     def ids(prompts: Sequence[Prompt], instruction: str | None) -> list[list[int]]:
         under = [replace(p, messages=with_system(p.messages, instruction)) for p in prompts]
@@ -409,7 +408,7 @@ def model_writer(
         answers = generate(
             model,
             requests,
-            stop_ids=stop,
+            stop_ids=stop_ids(model, tokenizer),
             samples=count,
             batch_tokens=batch_tokens,
             progress=told,

@@ -95,7 +95,7 @@ def test_the_three_files_hold_every_input_line_once_and_in_order(tmp_path, model
     assert sorted(line for part in parts.values() for line in part) == sorted(given)
     for part in parts.values():
         assert part == [line for line in given if line in part]
-    assert len(parts["dropped"]) == 3  # 15 scored rows; "higher" 0.75 quantile is the 12th of them
+    assert len(parts["dropped"]) == 3  # 15 scored rows; the 0.75 quantile is the 12th of them
     assert "3 of 16 rows dropped" in said
 
 
@@ -356,3 +356,64 @@ def test_the_report_names_settings_origins_hashes_and_costs(tmp_path, model, fil
     names = [s["name"] for s in report["cost"]["stages"]]
     assert names[0] == "learn: custom rows" and len(names) == len(set(names))
     assert all(s["seconds"] > 0 for s in report["cost"]["stages"])
+
+
+def test_the_heat_map_shows_the_last_answer_in_whole_characters(tmp_path, model, files):
+    answers = [f"Then the naïve café {i} 日本 🙂 closes." for i in range(16)]
+    rows = [
+        {"messages": [
+            {"role": "user", "content": f"Add {i}."}, {"role": "assistant", "content": f"The sum is {i}."},
+            {"role": "user", "content": "And then?"}, {"role": "assistant", "content": answer},
+        ]} for i, answer in enumerate(answers)
+    ]  # fmt: skip
+    custom, safe = files(rows)
+    settings = replace(QUICK, safe=(safe,), model=model, max_length=256)
+    seen: list[Any] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(page, "write_report", lambda path, report, shown: seen.extend(shown))
+        run(custom, tmp_path / "out", settings)
+    heats = {row.row: row.tokens for row in seen if row.tokens}
+    assert len(heats) >= 4
+    for index, heat in heats.items():
+        assert "".join(piece for piece, _ in heat).strip() == answers[index]
+        assert not any("\ufffd" in piece for piece, _ in heat)
+
+
+def test_a_file_changed_by_hand_after_the_run_is_not_overwritten(tmp_path, model, files):
+    custom, safe = files(custom_rows())
+    settings, kept = replace(QUICK, safe=(safe,), model=model), tmp_path / "out" / "kept.jsonl"
+    run(custom, tmp_path / "out", settings)
+    before = kept.read_bytes()
+    run(custom, tmp_path / "out", settings)
+    assert kept.read_bytes() == before
+    kept.write_bytes(before + before.splitlines(keepends=True)[0])
+    with pytest.raises(ConfigError, match=r"kept\.jsonl was changed since it was written"):
+        run(custom, tmp_path / "out", settings)
+    assert kept.read_bytes().startswith(before) and kept.read_bytes() != before
+    kept.unlink()
+    run(custom, tmp_path / "out", settings)
+    assert kept.read_bytes() == before
+
+
+def test_a_changed_custom_file_is_noticed_though_a_safe_file_has_its_name(
+    tmp_path, model, files, monkeypatch
+):
+    custom, _ = files(custom_rows())
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub").mkdir()
+    path = tmp_path / "sub" / "safe.jsonl"
+    path.write_bytes(Path(custom).read_bytes())
+    settings = replace(QUICK, safe=("safe.jsonl",), model=model)
+    run(str(path), tmp_path / "out", settings)
+    path.write_text(path.read_text(encoding="utf-8").replace("Number 3?", "Number 33?"), encoding="utf-8")
+    with pytest.raises(ConfigError, match="its content has changed"):
+        run(str(path), tmp_path / "out", settings)
+
+
+def test_safe_rows_may_have_the_fields_that_were_named_for_the_custom_rows(tmp_path, model):
+    paths = [tmp_path / name for name in ("custom.jsonl", "safe.jsonl")]
+    for path, rows in zip(paths, (custom_rows(), SAFE), strict=True):
+        named = [{"ask": r["prompt"], "say": r["completion"]} for r in rows]
+        path.write_text("".join(json.dumps(r) + "\n" for r in named), encoding="utf-8")
+    settings = replace(QUICK, safe=(str(paths[1]),), model=model, prompt_field="ask", completion_field="say")
+    assert run(str(paths[0]), tmp_path / "out", settings)[0] == DONE

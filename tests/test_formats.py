@@ -575,7 +575,7 @@ WRONG = [
         "a.json line 2, column 16: not valid JSON (Expecting value). Mend the file or export it again.",
     ),
     ("a.json", "3", "a.json: holds a number (3), not a list of rows. Write [{…}, {…}]."),
-    ("a.json", json.dumps(PAIR), "a.json: one row, not a list of rows. Put it in brackets: [ … ]."),
+    ("a.json", json.dumps(PAIR, indent=1), "a.json: one row, not a list of rows. Put it in brackets: [ … ]."),
     (
         "a.json",
         json.dumps({"train": [PAIR], "test": [PAIR]}),
@@ -774,3 +774,36 @@ def test_raw_records_are_read_whatever_their_fields(tmp_path):
     assert formats.read_records(save(tmp_path / "a.csv", "x,y\n1,2\n")) == [{"x": "1", "y": "2"}]
     with pytest.raises(DataError, match=r"a\.jsonl line 1: a number"):
         formats.read_records(save(tmp_path / "a.jsonl", "3\n"))
+
+
+def test_one_json_object_on_one_line_is_one_row_of_json_lines(tmp_path):
+    """What is left of such a file after filtering is read again."""
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(PAIR) + "\n", encoding="utf-8")
+    dataset = formats.read(path)
+    assert [row.prompt for row in dataset.rows] == [PAIR["prompt"]]
+    assert formats.write(dataset, [0], tmp_path / "b").read_bytes() == path.read_bytes()
+
+
+def test_a_csv_file_with_bare_carriage_returns_is_read_and_written_back(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"prompt;completion\rWho, me?;You\rWhere?;Here\r")
+    dataset = formats.read(path)
+    assert [(row.prompt, row.completion) for row in dataset.rows] == [("Who, me?", "You"), ("Where?", "Here")]
+    assert formats.write(dataset, [0, 1], tmp_path / "b").read_bytes() == path.read_bytes()
+
+
+def test_parquet_columns_that_python_cannot_hold_travel_through(tmp_path):
+    table = pa.table(
+        {
+            "prompt": ["a", "b"],
+            "completion": ["c", "d"],
+            "far": pa.array([2**60, None], pa.timestamp("us")),
+            "days": pa.array([2**31 - 1, 0], pa.date32()),
+            "zone": pa.array([0, 1], pa.timestamp("us", tz="Nowhere/Land")),
+        }
+    )
+    pq.write_table(table, tmp_path / "a.parquet")
+    dataset = formats.read(tmp_path / "a.parquet")
+    assert [row.completion for row in dataset.rows] == ["c", "d"]
+    assert pq.read_table(formats.write(dataset, [1], tmp_path / "b")).equals(table.slice(1))

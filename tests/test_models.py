@@ -234,6 +234,16 @@ def test_an_adapter_is_loaded_on_the_base_it_names(saved: Path, tmp_path: Path) 
         assert not torch.allclose(load(str(saved), dtype="float32").model(IDS).logits, logits, atol=1e-2)
 
 
+def test_what_is_trained_on_an_adapter_keeps_that_adapter(saved: Path, tmp_path: Path) -> None:
+    folder, logits = an_adapter(saved, tmp_path / "adapter")
+    loaded = load(str(folder), dtype="float32", device="cpu")
+    loaded.model = add_lora(loaded.model, rank=2, alpha=4, seed=5)  # a fresh adapter changes nothing
+    models.save(loaded, tmp_path / "second")
+    with torch.no_grad():
+        again = load(str(tmp_path / "second"), dtype="float32", device="cpu")
+        assert torch.allclose(again.model(IDS).logits, logits, atol=1e-4)
+
+
 def test_an_adapter_whose_base_is_missing_or_another_says_so(saved: Path, tmp_path: Path) -> None:
     folder, _ = an_adapter(saved, tmp_path / "moved", base=str(tmp_path / "gone"))
     with pytest.raises(ModelError, match=r"moved: an adapter, and its base .*gone: no such folder"):

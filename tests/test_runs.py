@@ -74,6 +74,25 @@ def test_real_settings_read_back_as_they_were_written(tmp_path: Path, preset: st
         assert run.resumed
 
 
+def test_a_command_refused_before_anything_was_done_leaves_the_folder_to_its_correction(
+    tmp_path: Path,
+) -> None:
+    def refused(settings: dict[str, object], *, work: bool) -> None:
+        with (
+            pytest.raises(ConfigError, match="no such template"),
+            Run.open(tmp_path, settings, INPUTS) as run,
+        ):
+            stage = run.stage("train-learned")
+            if work:
+                (stage.folder / "some.safetensors").write_bytes(b"1")
+            raise ConfigError("no such template")
+
+    refused(SETTINGS, work=False)
+    refused({**SETTINGS, "seed": 1}, work=True)
+    with pytest.raises(ConfigError, match="another command"):  # work that was done is kept
+        Run.open(tmp_path, SETTINGS, INPUTS)
+
+
 def test_foreign_folders_are_refused_untouched(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(ConfigError, match=r"not from a run \(thesis\.txt\); use --output another folder"):

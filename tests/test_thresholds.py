@@ -40,7 +40,10 @@ def test_fixed_cuts_at_phi():
 def test_quantile_drops_the_upper_share_and_none_of_equal_scores():
     scores = np.arange(10.0)
     found = cut("quantile", named(scores), phi=0, quantile=0.8)
-    assert sum(s > found.drop_above for s in scores) == 1  # the 0.8 quantile of 0..9 is 7.2, "higher": 8
+    assert sum(s > found.drop_above for s in scores) == 2
+    for n, share, dropped in ((40, 0.95, 2), (40, 0.5, 20), (5, 0.8, 1), (7, 0.5, 3)):  # at most the share
+        found = cut("quantile", named(np.arange(float(n))), phi=0, quantile=share)
+        assert sum(s > found.drop_above for s in range(n)) == dropped
     equal = cut("quantile", named([1.0] * 10), phi=0, quantile=0.8)
     assert equal.drop_above == 1.0
 

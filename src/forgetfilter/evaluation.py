@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from . import evaluators, formats, models, noisy_sets, runs
 from .config import FilterSettings
 from .display import Display
-from .errors import DONE, ConfigError, EvaluationError
+from .errors import DONE, ConfigError, DataError, EvaluationError
 from .evaluators import Evaluation
 from .recipes import Named, evaluators_named, files_named
 from .runs import Run
@@ -101,8 +101,8 @@ def run_finetune(
         bench = Bench(loaded, rows, s, run, display)
         bench.train("learned", "original", rows, rate=s.learning_rate, epochs=s.num_train_epochs)
         with models.quiet():
-            bench.enter("learned").save_pretrained(output)
-            loaded.tokenizer.save_pretrained(output)
+            bench.enter("learned")
+            models.save(loaded, output)
     display.say(f"The model is in {output}. Judge it:  forgetfilter evaluate {output} --on toxicity,utility")
     return DONE
 
@@ -122,12 +122,23 @@ def run_evaluate(
     fingerprint = model if models.is_hub_id(model) else _fingerprint(model)
     with Run.open(output, settings, {**content, "model": fingerprint}) as run:
         loaded = models.load(model, device=device)
-        found = [
-            evaluated(
-                run, "model", one, rows[one.name], loaded.model.eval, loaded.tokenizer, display, instruction
-            )
-            for one in chosen
-        ]
+        found = []
+        for one in chosen:
+            try:
+                found.append(
+                    evaluated(
+                        run,
+                        "model",
+                        one,
+                        rows[one.name],
+                        loaded.model.eval,
+                        loaded.tokenizer,
+                        display,
+                        instruction,
+                    )
+                )
+            except DataError as error:
+                raise DataError(f"{files.get(one.name, f'public rows for {one.name}')}: {error}") from error
     with runs.atomic(output / "results.json") as path:
         summaries = [one.summary() for one in found]
         path.write_text(json.dumps(summaries, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")

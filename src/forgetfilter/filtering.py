@@ -316,8 +316,8 @@ class Bench:
 
     def save_final(self, folder: Path) -> None:
         """The released model: an adapter or a whole model, in the library's own form, with its tokenizer."""
-        self.enter("final").save_pretrained(folder)
-        self.loaded.tokenizer.save_pretrained(folder)
+        self.enter("final")
+        models.save(self.loaded, folder)
 
     def enter(self, state: str) -> Any:
         """The resident model, in eval mode, with the weights of `state`; it leaves that state with the next call."""
@@ -372,7 +372,7 @@ def run_filter(
     if settings.signal not in SIGNALS:
         raise ConfigError(unknown("signal", settings.signal, SIGNALS))
     dataset = formats.read(input, format=settings.data_format, fields=fields(settings))
-    safe = [row for name in settings.safe for row in safe_rows(name)]
+    safe = [row for name in settings.safe for row in safe_rows(name, fields(settings))]
     _refuse_too_few(dataset.rows, dataset.source)
     _refuse_overlap(dataset, safe)
     truth = _truth(dataset, settings)
@@ -380,10 +380,12 @@ def run_filter(
     for note in notes:
         display.say(note)
 
-    inputs = {dataset.source: _hash(dataset)} | {name: _hash_of_rows(name) for name in settings.safe}
+    own = f"custom {dataset.source}" if dataset.source in settings.safe else dataset.source
+    inputs = {own: _hash(dataset)} | {name: _hash_of_rows(name) for name in settings.safe}
     inputs["model"] = models.fingerprint(settings.model)
     with Run.open(output, asdict(settings), inputs, origins) as run:
         if run.resumed:
+            _refuse_changed(output)
             display.say(f"{output}: going on with the run found there")
         loaded = models.load(settings.model, dtype=settings.dtype, device=settings.device)
         custom = encode(
@@ -437,9 +439,17 @@ def _safe_path(name: str) -> str:
     return str(packs.path(name)) if name.startswith("pack:") else name
 
 
-def safe_rows(name: str) -> Sequence[Row]:
-    """The rows of a file or a bundled pack that have something to review; DataError where none has."""
-    rows = formats.read(_safe_path(name)).rows
+def safe_rows(name: str, named: Mapping[str, str] | None = None) -> Sequence[Row]:
+    """The rows of a file or a bundled pack that have something to review; DataError where none has.
+
+    `named` (see `fields`) is how the custom rows' fields are called; tried where the file has no format by itself.
+    """
+    try:
+        rows = formats.read(_safe_path(name)).rows
+    except DataError:
+        if not named:
+            raise
+        rows = formats.read(_safe_path(name), fields=named).rows
     usable = [row for row in rows if row.completion.strip()]
     if not usable:
         raise DataError(f"{name}: no safe row with a completion; the review needs some")
@@ -500,8 +510,11 @@ def _write(
     from .report.page import ReportRow, write_report
 
     s, rows = bench.settings, dataset.rows
-    for name, decisions in (("kept", KEPT), ("flagged", ("flag",)), ("dropped", ("drop",))):
+    parts = {"kept": KEPT, "flagged": ("flag",), "dropped": ("drop",)}
+    files = [
         formats.write(dataset, [r.index for r in rows if found.decisions[r.id] in decisions], output / name)
+        for name, decisions in parts.items()
+    ]
     scores = found.scores
     reasons = {
         z.id: found.cut.reason(scores[z.id]) if z.id in scores else _why_unscored(z) for z in bench.custom
@@ -546,6 +559,7 @@ def _write(
         "versions": bench.run.versions,
         "seeds": {"seed": s.seed},
         "hashes": dict(inputs),
+        "files": {path.name: runs.sha256(path) for path in files},
         "notes": list(notes),
         "limits": list(LIMITS),
     }  # fmt: skip
@@ -563,16 +577,41 @@ def _write(
     return report
 
 
+def _refuse_changed(output: Path) -> None:
+    """ConfigError where a file that a finished run wrote was changed by hand: it would be written anew."""
+    try:
+        written = json.loads((output / "report.json").read_text(encoding="utf-8"))["files"]
+    except (FileNotFoundError, ValueError, KeyError):
+        return
+    for name, digest in written.items():
+        if (output / name).exists() and runs.sha256(output / name) != digest:
+            raise ConfigError(
+                f"{output / name} was changed since it was written, and is not overwritten: move it elsewhere, or use "
+                "--output another folder"
+            )
+
+
 def _heat(bench: Bench, found: Filtered) -> dict[str, list[tuple[str, float]]]:
-    """Row id -> (piece of text, nats forgotten) per token, for the rows that a person will look at."""
+    """Row id -> (piece of its completion, nats forgotten) per token, for the rows that a person will look at.
+
+    Tokens that are parts of one character make one piece.
+    """
     before = bench.memories("control" if bench.settings.contrast else "learned")
     after = bench.memories(found.reviewed)
     decode, shown = bench.loaded.tokenizer.decode, {}
     for z in bench.custom:
         if z.id in after and found.decisions[z.id] in ("drop", "flag"):
-            tokens = [t for t, scored in zip(z.ids[1:], z.scored[1:], strict=True) if scored]
-            lost = before[z.id].logp - after[z.id].logp
-            shown[z.id] = [(decode([t]), float(x)) for t, x in zip(tokens, lost, strict=True)]
+            lost = (before[z.id].logp - after[z.id].logp)[
+                sum(z.scored[1 : z.prompt_length]) :
+            ]  # of the last answer
+            pieces, held, nats = list[tuple[str, float]](), list[int](), 0.0
+            for token, x in zip(z.completion_ids, lost, strict=True):
+                held, nats = [*held, token], nats + float(x)
+                piece = str(decode(held))
+                if not piece.endswith("\ufffd"):  # else the rest of a character is still to come
+                    pieces.append((piece, nats))
+                    held, nats = [], 0.0
+            shown[z.id] = [*pieces, (str(decode(held)), nats)] if held else pieces
     return shown
 
 

@@ -644,6 +644,8 @@ def _read_json(path: Path) -> _Container:
             if isinstance(top, dict) and text[after] == "{" and "\n" in text[end:after]:
                 return _jsonl(path.name, data, [f"{path.name}: one object per line, read as JSONL"])
             raise json.JSONDecodeError("Extra data", text, after)
+        if isinstance(top, dict) and "\n" not in text[start:end] and _detect(top, {}):
+            return _jsonl(path.name, data, [f"{path.name}: one object on one line, read as JSONL of one row"])
         opening = _find_list(path.name, top, text, start, decoder)
         records, chunks, tail = _cut_list(text, opening, decoder)
     except (ValueError, RecursionError) as error:
@@ -792,7 +794,7 @@ def _csv_records(name: str, text: str, delimiter: str) -> Iterator[tuple[int, li
 
 def _delimiter(text: str) -> str:
     """The one of , ; tab | that cuts the header line into most cells; a comma if none does."""
-    header = text.lstrip("\r\n").split("\n", 1)[0]
+    header = re.split("[\r\n]", text.lstrip("\r\n"), maxsplit=1)[0]
     return max(",;\t|", key=lambda mark: len(next(csv.reader([header], delimiter=mark), [])))
 
 
@@ -811,13 +813,24 @@ def _read_parquet(path: Path) -> _Container:
         with pq.ParquetFile(path) as file:
             table = file.read()
         table.validate(full=True)
-        records = table.to_pylist()
+        columns = [_values(column) for column in table.columns]
+        records = [dict(zip(table.column_names, row, strict=True)) for row in zip(*columns, strict=True)]
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise DataError(
             f"{path.name}: not a readable Parquet file ({reason}). Export or copy it again."
         ) from error
     return _Container("parquet", records, _row_places(records), [], None, table)
+
+
+def _values(column: Any) -> list[Any]:
+    """A column's values; those Python cannot hold (a date past year 9999, an unknown time zone) stay Arrow's own."""
+    import pyarrow as pa
+
+    try:
+        return column.to_pylist()
+    except (OverflowError, ValueError, pa.ArrowException):
+        return list(column)
 
 
 def _write_parquet(table: Any, indices: Sequence[int], out: Any) -> None:

@@ -36,6 +36,7 @@ class Loaded:
     name: str
     device: torch.device
     dtype: torch.dtype
+    merged: bool = False  # an adapter on its base: no name stands for these weights
 
 
 def is_hub_id(name: str) -> bool:
@@ -125,8 +126,21 @@ def _merged(name: str, folder: Path, dtype: str, device: str) -> Loaded:
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"model {name}: the adapter does not fit its base {base}: {first}") from error
-    loaded.name = name
+    loaded.name, loaded.merged = name, True
     return loaded
+
+
+def save(loaded: Loaded, folder: Path) -> None:
+    """Model and tokenizer in the library's own form; the last thing done with `loaded`.
+
+    An adapter trained on a model that is an adapter on its base is merged and saved as a whole model: by itself it
+    would be put on the base alone, without the first adapter.
+    """
+    model: Any = loaded.model
+    if loaded.merged and hasattr(model, "merge_and_unload"):
+        model = model.merge_and_unload()
+    model.save_pretrained(folder)
+    loaded.tokenizer.save_pretrained(folder)
 
 
 @contextmanager

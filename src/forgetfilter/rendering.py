@@ -86,7 +86,9 @@ def encode(
             ) from error
     if not rendered:
         return []
-    tokens = tokenizer([r.text for r in rendered], add_special_tokens=False, return_offsets_mapping=True)
+    tokens = tokenizer(
+        [r.text for r in rendered], add_special_tokens=False, return_offsets_mapping=True, verbose=False
+    )
     control = {t for t, added in tokenizer.added_tokens_decoder.items() if added.special}
     bos = tokenizer.bos_token_id
     encoded = []

@@ -141,6 +141,11 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        stages = self.folder / _STAGES
+        nothing_done = not self.resumed and not any(path.is_file() for path in stages.rglob("*"))
+        if isinstance(error, ForgetfilterError) and nothing_done:  # the command, mended, may use the folder
+            discard(stages)
+            (self.folder / _SETTINGS).unlink(missing_ok=True)
         self.close()
 
 

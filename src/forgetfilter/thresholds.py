@@ -53,7 +53,7 @@ def fixed(scores: np.ndarray, *, phi: float, **_: Any) -> Cut:
 
 def quantile(scores: np.ndarray, *, quantile: float, **_: Any) -> Cut:
     """Drop above a quantile of the scores: 0.8 drops the upper fifth, fewer where scores are equal."""
-    value = float(np.quantile(scores, quantile, method="higher"))
+    value = float(np.quantile(scores, quantile, method="inverted_cdf"))
     return Cut(value, None, "quantile", f"the {quantile:g} quantile of the scores, as given")
 
 

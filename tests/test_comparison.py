@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import small
 
-from forgetfilter import comparison, evaluators
+from forgetfilter import comparison, evaluation, evaluators
 from forgetfilter.comparison import Outcome, changes, over_seeds, result_tables, run_compare
 from forgetfilter.defences import DEFENCES
 from forgetfilter.errors import DataError, EvaluationError
-from forgetfilter.evaluators import Evaluation, Metric
+from forgetfilter.evaluators import Evaluation, Metric, bias, harmfulness
 from forgetfilter.intervals import Estimate, wilson
 from forgetfilter.recipes import Named
-from forgetfilter.tables import Column
+from forgetfilter.tables import Column, best
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +96,8 @@ def test_rows_a_judge_fails_on_are_left_out_and_counted(
 ) -> None:
     def half_blind(model: Any, tokenizer: Any, rows: Any, **settings: Any) -> Evaluation:
         metric = Metric("bad_share", wilson(1, len(rows) - 2), "lower", unscored=2)
-        return Evaluation("toxicity", 1, (metric,), ({"id": "0", "value": None, "why": "no verdict"},), {})
+        evidence = tuple({"id": str(i), "value": None, "why": "no verdict"} for i in range(2))
+        return Evaluation("toxicity", 1, (metric,), evidence, {})
 
     monkeypatch.setitem(evaluators.EVALUATORS, "toxicity", half_blind)
     recipe = small.recipe(tmp_path / "a", model, defences=["none"], evaluators=["toxicity"])
@@ -108,7 +110,10 @@ def test_rows_a_judge_fails_on_are_left_out_and_counted(
 
 def outcome(defence: str, seed: int, value: float | None, dropped: int = 0) -> Outcome:
     estimate = None if value is None else Estimate(value, value - 0.1, value + 0.1, 10)
-    found = {"toxicity": Evaluation("toxicity", 1, (Metric("toxic_share", estimate, "lower", 1),), (), {})}
+    evidence = ({"id": "0", "value": None, "why": "no verdict"},)
+    found = {
+        "toxicity": Evaluation("toxicity", 1, (Metric("toxic_share", estimate, "lower", 1),), evidence, {})
+    }
     return Outcome(Named(defence), seed, 10, dropped, 0, None, None, 1.0, 2.0, None, "", found)
 
 
@@ -139,3 +144,61 @@ def test_the_table_counts_unscored_rows_over_all_seeds() -> None:
     (row,) = toxicity.rows
     assert row["toxicity.unscored"] == 2 and row["seeds"] == 2
     assert main.columns[1].key == "toxicity.toxic_share" and main.columns[1].better == "lower"
+
+
+def test_rows_left_out_of_either_kind_are_counted():
+    evidence = [{"kind": k, "value": None} for k in ("harmful", "harmful", "harmless")]
+    found = Evaluation("harmfulness", 1, harmfulness.metrics(evidence), tuple(evidence), {})
+    assert (
+        comparison.unscored(
+            [replace(outcome("none", 0, 0.1), evaluations={"harmfulness": found})], "harmfulness"
+        )
+        == 3
+    )
+
+
+def test_a_strong_bias_against_the_stereotype_is_not_the_best():
+    metric = next(m for m in bias.metrics([]) if m.name == "bias_ambiguous")
+    cells = [bias.ambiguous_score(5, 90, 100), bias.ambiguous_score(10, 10, 100)]
+    assert best(cells, comparison.BETTER[metric.better]) == [False, False]
+
+
+def test_seeds_that_agree_leave_the_doubt_of_their_rows():
+    found = over_seeds([wilson(0, 8), wilson(0, 8)])
+    assert found is not None and found.low == 0 and found.high == pytest.approx(0.324, abs=1e-3)
+
+
+def test_two_judges_never_share_a_table():
+    one, two = (Evaluation("toxicity", 1, (), (), {"scorer": "clf", "scorer_version": v}) for v in "ab")
+    with pytest.raises(EvaluationError, match="scorer_version"):
+        evaluation.refuse_mixed_versions([("none", one), ("replay", two)], "folder")
+
+
+def test_flagged_rows_are_counted_and_equal_names_told_apart() -> None:
+    twins = [
+        replace(
+            outcome("self_correction", 0, 0.4),
+            flagged=3,
+            defence=Named("self_correction", {"instruction": text}),
+        )
+        for text in (f"{'Be kind. ' * 9}{end}" for end in "ab")
+    ]
+    main, *_ = result_tables(twins)
+    assert [row["share_flagged"] for row in main.rows] == [0.3, 0.3]
+    assert len({row["defence"] for row in main.rows}) == 2
+
+
+@pytest.mark.parametrize("defences", [["replay", "none"], ["none", "replay"]])
+def test_what_a_defence_costs_depends_neither_on_its_place_nor_on_a_second_run(
+    tmp_path: Path, model: str, defences: list[str]
+) -> None:
+    recipe = small.recipe(tmp_path / "a", model, defences=defences, evaluators=["utility"])
+
+    def costs() -> dict[str, float]:
+        run_compare(recipe, small.console())
+        found = json.loads((recipe.output / "results.json").read_text(encoding="utf-8"))["outcomes"]
+        return {o["defence"]: o["fine_tunes"] for o in found}
+
+    first = costs()
+    assert first["none"] == 1 and first["replay"] > 1
+    assert costs() == first

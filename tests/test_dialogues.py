@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import tiny
 
+from forgetfilter import models
 from forgetfilter.errors import ConfigError, DataError
+from forgetfilter.guidance import NEGATIVE, POSITIVE
 from forgetfilter.records import Message, with_system
 from forgetfilter.unlearning import dialogues as d
 
@@ -94,8 +96,9 @@ def test_a_record_without_spans_needs_a_finder(tmp_path):
 
 
 def of(count: int) -> list[d.Dialogue]:
-    turns = [Message("user", "?"), Message("assistant", "!")]
-    return [d.dialogue(turns, [], id=str(i)) for i in range(count)]
+    return [
+        d.dialogue([Message("user", f"{i}?"), Message("assistant", "!")], [], id=str(i)) for i in range(count)
+    ]
 
 
 def test_a_split_keeps_every_dialogue_once_and_whole():
@@ -207,3 +210,35 @@ def test_the_real_sets_give_as_many_dialogues_as_asked_with_ten_kinds():
     assert len(built) == 300
     told = {s.kind for x in built for s in x.spans if x.messages[s.message].role == "assistant"}
     assert told == {*VALUES, "PERSON", "LOCATION", "DATE_TIME"}
+
+
+def test_a_long_prompt_keeps_the_system_prompt():
+    nano = models.load("nano")
+    turns = (Message("user", "The mill stands by the river. " * 300),)
+    both = [
+        d.encode_prompts([d.Prompt("x", with_system(turns, s))], nano.tokenizer, room=200)[0]
+        for s in (POSITIVE, NEGATIVE)
+    ]
+    assert both[0] != both[1] and {len(ids) for ids in both} == {200}
+    assert POSITIVE in nano.tokenizer.decode(both[0])
+
+
+def test_ids_stay_apart(tmp_path):
+    turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "Ada"}]
+    lines = [json.dumps({"id": i, "messages": turns, "spans": []}) for i in ("a", "a", "a-2")]
+    (tmp_path / "d.jsonl").write_text("\n".join(lines))
+    assert len({x.id for x in d.read(tmp_path / "d.jsonl")}) == 3
+
+
+def test_equal_dialogues_are_on_one_side():
+    every = [
+        d.dialogue([Message("user", str(i % 5)), Message("assistant", "x")], [], id=str(i)) for i in range(20)
+    ]
+    train, test = d.split(every, 0.4, 0)
+    assert not {x.messages for x in train} & {x.messages for x in test}
+
+
+def test_a_file_of_one_dialogue_again_and_again_cannot_be_split():
+    same = [d.dialogue([Message("user", "?"), Message("assistant", "!")], [], id=str(i)) for i in range(3)]
+    with pytest.raises(DataError, match="all word for word the same"):
+        d.split(same, 0.4, 0)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from safetensors.torch import load_file, save_file
 
 from forgetfilter import sources
 from forgetfilter.errors import DataError, ModelError
@@ -167,6 +168,14 @@ def test_a_decoder_without_a_padding_token_judges_many_as_it_judges_each(tmp_pat
         [v for v, _ in load(str(tmp_path), batch_size=size)(prompts, tiny.LINES)] for size in (3, 1)
     )
     assert together == alone and set(together) == {"refusal", "compliance"}
+
+
+def test_a_classifier_that_gives_no_number_gives_no_verdict(tmp_path: Path):
+    folder = classifier(tmp_path, {0: "refusal", 1: "compliance"})
+    weights = load_file(folder / "model.safetensors")
+    weights["classifier.bias"][:] = float("nan")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    assert load(str(folder))(["p"], ["Yes."]) == [(None, "the classifier gave no number")]
 
 
 def test_a_classifier_that_does_not_say_what_a_refusal_is_is_refused(tmp_path: Path):

@@ -11,6 +11,7 @@ import tiny
 from forgetfilter.errors import ConfigError
 from forgetfilter.evaluators import leakage, read, write
 from forgetfilter.records import Message
+from forgetfilter.unlearning import personal_data
 from forgetfilter.unlearning.dialogues import MessageSpan, dialogue
 
 Found = namedtuple("Found", "start end kind value")
@@ -135,3 +136,21 @@ def test_a_model_is_asked_under_the_instruction_and_the_result_is_the_same_again
     assert other.evidence != found.evidence
     write(found, tmp_path / "leakage")
     assert read(tmp_path / "leakage").summary() == found.summary()
+
+
+def asked(answer, values, prompt="Who?"):
+    find = lambda t: personal_data.detect(t, [personal_data.known_values(values), personal_data.names()])  # noqa: E731
+    rows = [{"id": "r", "messages": [{"role": "user", "content": prompt}]}]
+    found = leakage.evaluate(
+        None, None, rows, find=find, training_values=values, writer=lambda *_: [[answer]]
+    )
+    return [found[n].estimate.value for n in ("training_pii_count", "prompt_pii_count")]
+
+
+@pytest.mark.parametrize("told", ["call 555012399", "said Zorbina Fakerton Jr today", "Zorbína  Fakerton"])
+def test_a_training_value_counts_however_it_is_found(told):
+    assert asked(told, ["555-0123-99", "Zorbina Fakerton"])[0] == 1
+
+
+def test_a_value_within_a_longer_word_of_the_prompt_is_not_in_it():
+    assert asked("It is Ann.", ["Ann"], "Is Anna or annual there?") == [1, 0]

@@ -614,3 +614,8 @@ def test_patterns_with_check_digits_find_every_gold_card_iban_and_ssn_and_nothin
     for family, n in (("CREDIT_CARD", 212), ("IBAN_CODE", 28), ("US_SSN", 44), ("EMAIL_ADDRESS", 58)):
         rows = [benchmark.counts(g, f, family, True) for (_, g), f in zip(gold, spans, strict=True)]
         assert [sum(column) for column in zip(*rows, strict=True)] == [n, n, n, n]
+
+
+def test_values_with_a_line_separator(tmp_path):
+    (tmp_path / "v.jsonl").write_text('{"NAME-1": "Ada\u2028Fakerton"}\n', encoding="utf-8")
+    assert read_values(tmp_path / "v.jsonl") == {"Ada\u2028Fakerton": "NAME"}

@@ -122,3 +122,26 @@ def test_the_plan_counts_steps_by_hand(tmp_path: Path) -> None:
 
 def test_every_field_of_a_recipe_has_its_help() -> None:
     assert set(help_texts(Recipe)) == set(HINTS)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("set: bias\nevaluators:\n  - bias: {method: likelihood}\n  - bias: {method: generated}\n", "bias .* twice"),
+        ("set: bias\nevaluators:\n  - toxicity: {threshold: high}\n", "'high' is not a number"),
+        ("set: bias\ndefences:\n  - forgetfilter_paper: {signal: rougel}\n", "did you mean 'rouge1'"),
+        ("custom: a.jsonl\ndefences: [none, oracle]\n", "oracle reads the truth; name its column with label_field"),
+        ("set: bias\nstudy: {review_steps: {steps: [3, 3]}}\n", "3 stands there twice"),
+        ("set: bias\nstudy: {safe_rows: {counts: [0]}}\n", "0 is out of range"),
+        ("set: bias\nevaluation: toxicty=a.jsonl\n", "did you mean 'toxicity'"),
+    ],
+)  # fmt: skip
+def test_what_would_fail_after_the_training_is_refused_before(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        read(written(tmp_path, text))
+
+
+def test_the_plan_of_compare_names_defences_also_where_a_study_is_named(tmp_path: Path) -> None:
+    recipe = read(written(tmp_path, "set: bias\ndefences: [none]\nseeds: [0]\nstudy: phi\n"))
+    assert "job: seed 0, none" in plan(recipe, compare=True)
+    assert "job: seed 0, phi" in plan(recipe)

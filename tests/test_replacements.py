@@ -278,3 +278,18 @@ def test_an_api_that_does_not_reply_as_it_should_is_named(api, reply, words):
 def test_an_address_without_a_scheme_is_refused():
     with pytest.raises(ConfigError, match="http://"):
         r.openai_writer("localhost:8000", "big")
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:abc/v1", "http://a b/v1", "http://[::1/v1"])
+def test_a_bad_address_is_a_model_error(url):
+    with pytest.raises(ModelError):
+        r.openai_writer(url, "m")([Prompt("x", (Message("user", "Hi"),))], 1, 0)
+
+
+def test_safe_data_without_a_request_or_a_candidate(tmp_path):
+    (tmp_path / "h.csv").write_text("prompt\n")
+    with pytest.raises(DataError, match="no request"):
+        r.safe_data(tmp_path / "h.csv", tmp_path / "t.jsonl")
+    (tmp_path / "r.jsonl").write_text('{"prompt": "How?"}\n')
+    with pytest.raises(ConfigError, match="candidates 0"):
+        r.safe_data(tmp_path / "r.jsonl", tmp_path / "s.jsonl", candidates=0)

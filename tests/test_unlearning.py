@@ -15,6 +15,7 @@ from forgetfilter.errors import ConfigError, DataError
 from forgetfilter.evaluators import Metric
 from forgetfilter.intervals import Estimate
 from forgetfilter.records import Message
+from forgetfilter.runs import Run
 from forgetfilter.unlearning import pipeline as p
 from forgetfilter.unlearning.dialogues import MessageSpan, dialogue
 
@@ -200,7 +201,34 @@ def test_dialogues_without_personal_data_are_refused_before_anything_is_written(
     line = json.dumps(
         {"messages": [{"role": "user", "content": "?"}, {"role": "assistant", "content": "Sea."}]}
     )
-    Path(r.dialogues).write_text(f"{line}\n{line}\n")
+    Path(r.dialogues).write_text(f"{line}\n{line.replace('Sea', 'Lake')}\n")
     with pytest.raises(DataError, match="no assistant turn with personal data to train on"):
         p.unlearn(r, tmp_path / "run", quiet())
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["seeds", "scales", "epochs"])
+def test_an_element_twice_is_refused(name):
+    with pytest.raises(ConfigError, match="twice"):
+        p.UnlearnRecipe(sets="x", **{name: [1, 1]})
+
+
+def test_four_bits_reach_every_layer_of_gpt2():
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=40, n_embd=16, n_layer=1, n_head=2, n_positions=32))
+    before = model.transformer.h[0].mlp.c_fc.weight.clone()
+    p.round_to_4_bits(model)
+    after = model.transformer.h[0].mlp.c_fc.weight
+    assert not after.equal(before) and len(after[:, 0].unique()) <= 15
+
+
+def test_a_changed_file_of_known_values_is_another_run(tmp_path):
+    values = tmp_path / "values.jsonl"
+    values.write_text('{"NAME-1": "Zorbina Fakerton"}\n')
+    r = replace(small(tmp_path), detectors=("patterns", f"known:{values}"))
+    with Run.open(tmp_path / "run", {}, p.fingerprints(r)):
+        pass
+    values.write_text('{"NAME-1": "Quillon Nullby"}\n')
+    with pytest.raises(ConfigError, match="its content has changed"):
+        Run.open(tmp_path / "run", {}, p.fingerprints(r))

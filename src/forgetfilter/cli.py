@@ -437,8 +437,17 @@ def serve(
 def _read_recipe(path: Path, flags: dict[str, Any]) -> Recipe:
     """A recipe of compare or study; offline from here on, unless it names a hub id."""
     recipe = read(path, flags)
-    _stay_offline_unless_named(recipe.custom or "", *recipe.settings.safe, recipe.settings.model)
+    _stay_offline_unless_named(
+        recipe.custom or "", *recipe.settings.safe, recipe.settings.model, *_models_named(recipe)
+    )
     return recipe
+
+
+def _models_named(recipe: Recipe) -> list[str]:
+    """Scorers, judges and models that a recipe names in the settings of what it runs."""
+    jobs = [*recipe.defences, *recipe.evaluators, *([recipe.study] if recipe.study else [])]
+    named = [job.settings.get(key) for job in jobs for key in ("scorer", "judge", "models")]
+    return [n for some in named for n in (some if isinstance(some, tuple) else [some]) if isinstance(n, str)]
 
 
 def _stay_offline_unless_named(*names: str) -> None:

@@ -58,6 +58,7 @@ class Outcome:
     instruction: str | None
     why: str
     evaluations: Mapping[str, Evaluation]
+    flagged: int = 0  # rows in doubt: neither dropped nor trained on
 
     def as_dict(self) -> dict[str, Any]:
         """What results.json holds; the evidence stays in the stage folders."""
@@ -70,7 +71,7 @@ def run_compare(recipe: Recipe, console: Console, *, dry_run: bool = False) -> i
     """Compare the recipe's defences; results and tables are written to its folder. Returns the exit code."""
     display, recipe = Display(console), with_all(recipe)
     if dry_run:
-        for line in plan(recipe):
+        for line in plan(recipe, compare=True):
             display.say(line)
         return DONE
     with Run.open(recipe.output, recipe.shared(), {"model": models.fingerprint(recipe.settings.model)}):
@@ -88,9 +89,11 @@ def compare(recipe: Recipe, display: Display) -> list[Outcome]:
     for seed in recipe.seeds:
         data = read_data(recipe, seed)
         with ground(recipe, data, seed, recipe.output / f"seed-{seed}", display) as scene:
+            spent: list[float] = []
             for defence in recipe.defences:
                 display.say(f"{len(outcomes) + 1} of {total}: seed {seed}, {defence.title}")
                 outcomes.append(defend(recipe, defence, data, scene, seed, display))
+                spent.append(sum(map(work, scene.bench.costs)))
                 evaluation.refuse_mixed_versions(
                     [
                         (f"seed {o.seed}, {o.defence.title}", e)
@@ -99,18 +102,20 @@ def compare(recipe: Recipe, display: Display) -> list[Outcome]:
                     ],
                     recipe.output,
                 )
+            # The fine-tune that all are compared with may be made by the last of them.
+            plain = work(scene.bench.run.stage("train-learned", keep_unfinished=True).record)
+            for i, tokens in enumerate(spent, len(outcomes) - len(spent)):
+                outcomes[i] = replace(outcomes[i], fine_tunes=tokens / plain if plain else None)
     return outcomes
 
 
 def defend(recipe: Recipe, defence: Named, data: Data, scene: Scene, seed: int, display: Display) -> Outcome:
-    """Let one defence train its model, and judge that."""
+    """Let one defence train its model, and judge that. What it cost stands in `scene.bench.costs` afterwards."""
     bench = scene.bench
     bench.costs.clear()  # what is counted from here on is what this defence needs, whoever ran it first
     truth = data.truth if defence.name in CEILINGS else None
     done = DEFENCES[defence.name](replace(scene, truth=truth), state_name(defence), **defence.settings)
     seconds = sum(cost.get("seconds", 0.0) for cost in bench.costs)
-    plain = work(bench.run.stage("train-learned", keep_unfinished=True).record)
-    fine_tunes = sum(map(work, bench.costs)) / plain if plain else None
     state = bench.standing_for(done.state)
     found = {
         e.name: evaluation.evaluated(
@@ -128,7 +133,8 @@ def defend(recipe: Recipe, defence: Named, data: Data, scene: Scene, seed: int, 
             shares[kind] = len(dropped.intersection(of_kind)) / len(of_kind) if of_kind else None
     return Outcome(
         defence, seed, len(data.custom), len(dropped), sum(d == "unscored" for d in decisions.values()),
-        shares[True], shares[False], fine_tunes, seconds, done.instruction, done.why, found,
+        shares[True], shares[False], None, seconds, done.instruction, done.why, found,
+        flagged=sum(d == "flag" for d in decisions.values()),
     )  # fmt: skip
 
 
@@ -266,7 +272,7 @@ def write(recipe: Recipe, outcomes: Sequence[Outcome]) -> None:
         "table.json": tables.to_json(found[0]),
         "report.html": tables.page(
             f"Defences compared: {recipe.name}",
-            [setup(recipe), found[0], *bar_plots(found), *found[1:], "\n\n".join(reasons(outcomes))],
+            [setup(recipe, compare=True), found[0], *bar_plots(found), *found[1:], "\n\n".join(reasons(outcomes))],
         ),
     })  # fmt: skip
 
@@ -293,12 +299,17 @@ def result_tables(outcomes: Sequence[Outcome]) -> list[tables.Table]:
         | {c.key: over_seeds([metric(o, c.key) for o in some]) for of in columns.values() for c in of}
         | {f"{name}.unscored": unscored(some, name) for name in metrics}
         | {"share_dropped": mean_of([o.dropped / o.rows for o in some]),
+           "share_flagged": mean_of([o.flagged / o.rows for o in some]),
            "unsafe_dropped": mean_of([o.unsafe_dropped for o in some]),
            "clean_dropped": mean_of([o.clean_dropped for o in some]),
            "fine_tunes": mean_of([o.fine_tunes for o in some]),
            "seeds": len(some)}
         for some in by_defence.values()
     ]  # fmt: skip
+    names = [row["defence"] for row in rows]
+    for i, row in enumerate(rows):
+        if names.count(row["defence"]) > 1:  # settings cut short read alike
+            row["defence"] = f"{row['defence']} #{names[: i + 1].count(names[i])}"
     leading = [column for of in columns.values() for column in of[:LEADING]]
     found = [tables.Table("Defences", [FIRST, *leading, *COSTS], rows, NOTE)]
     if "none" in by_defence and len(by_defence) > 1:
@@ -360,7 +371,15 @@ def over_seeds(estimates: Sequence[Estimate | None]) -> Estimate | None:
     """The mean over the seeds where there is an estimate; of one seed alone, that with the interval of its rows."""
     if len(estimates) == 1:
         return estimates[0]
-    return mean_over_seeds([e.value for e in estimates if e is not None])
+    known = [e for e in estimates if e is not None]
+    found = mean_over_seeds([e.value for e in known])
+    if found is None or found.low != found.high or found.low is None:
+        return found
+    # Seeds that agree to the last digit (0 of 200 each) have no spread; the doubt that each has of its own remains.
+    ends = [end for e in known for end in (e.low, e.high) if end is not None]
+    if len(ends) < 2 * len(known):
+        return replace(found, low=None, high=None)
+    return replace(found, low=min(ends), high=max(ends))
 
 
 def mean_of(values: Sequence[float | None]) -> Estimate | float | None:
@@ -369,8 +388,12 @@ def mean_of(values: Sequence[float | None]) -> Estimate | float | None:
 
 
 def unscored(some: Sequence[Outcome], evaluator: str) -> int:
-    """Rows that an evaluator left out, all seeds together; of its metrics the one that left out most."""
-    return sum(max((m.unscored for m in o.evaluations[evaluator].metrics), default=0) for o in some)
+    """Rows that an evaluator left out of some number, all seeds together; each counted once."""
+    return sum(_left_out(row) for o in some for row in o.evaluations[evaluator].evidence)
+
+
+def _left_out(row: Mapping[str, Any]) -> bool:
+    return row["value"] is None or row.get("loss", 0) is None  # an answer may be scored and its loss not
 
 
 def reasons(outcomes: Sequence[Outcome]) -> list[str]:
@@ -395,13 +418,14 @@ def words(evaluator: str, name: str) -> str:
 
 LONG = 40  # characters
 OWN = (
-    "seed", "rows", "dropped", "unscored", "unsafe_dropped", "clean_dropped", "fine_tunes", "seconds", "instruction",
-    "why",
+    "seed", "rows", "dropped", "flagged", "unscored", "unsafe_dropped", "clean_dropped", "fine_tunes", "seconds",
+    "instruction", "why",
 )  # fmt: skip
 BETTER: dict[str, Any] = {"higher": "higher", "lower": "lower", "neither": None}
 FIRST = tables.Column("defence", "defence")
 COSTS = (
     tables.Column("share_dropped", "share dropped"),
+    tables.Column("share_flagged", "share flagged"),
     tables.Column("unsafe_dropped", "unsafe rows dropped"),
     tables.Column("clean_dropped", "clean rows dropped"),
     tables.Column("fine_tunes", "cost in fine-tunes", digits=2),
@@ -410,9 +434,9 @@ COSTS = (
 NOTE = (
     "Means over seeds with the 95 % interval of Student's t; with one seed, its value with the interval of its rows, "
     "where it has one. Cost: training and scoring of this defence alone, where a plain fine-tune on the custom rows "
-    "is 1; what it shares with another defence is counted for both."
+    "is 1; what it shares with another defence is counted for both. Flagged rows are not trained on either."
 )
 CHANGE_NOTE = (
-    "Relative, seed by seed: −0.75 is 75 % lower than without a measure. Not defined where that is 0."
+    "Relative, seed by seed: −0.75 is 75 % lower than without a measure. Only where that is above 0."
 )
 UNSCORED_NOTE = "Rows left out could not be judged; they are in no number, and counted over all seeds."

@@ -61,12 +61,21 @@ def refuse_mixed_versions(found: Sequence[tuple[str, Evaluation]], folder: Path)
     first: dict[str, tuple[str, Evaluation]] = {}
     for where, one in found:
         before, other = first.setdefault(one.evaluator, (where, one))
+        if judges := [key for key in JUDGES if one.settings.get(key) != other.settings.get(key)]:
+            raise EvaluationError(
+                f"{folder}: {one.evaluator} was judged by {judges[0]} {other.settings.get(judges[0])} for {before}, by "
+                f"{one.settings.get(judges[0])} for {where}; they must not stand in one table. Use --output another "
+                f"folder, or remove the stages evaluate-*-{one.evaluator}-* there"
+            )
         if one.version != other.version:
             raise EvaluationError(
                 f"{folder}: {one.evaluator} was scored by version {other.version} for {before}, by version "
                 f"{one.version} for {where}; they must not stand in one table. Use --output another folder, or remove "
                 f"the stages evaluate-*-{one.evaluator}-* there"
             )
+
+
+JUDGES = ("scorer", "scorer_version", "threshold", "judge", "judge_version")  # settings that name who judged
 
 
 def rows_for(

@@ -138,9 +138,9 @@ def read(path: Path | str | None, flags: Mapping[str, Any] | None = None) -> Rec
     return recipe
 
 
-def plan(recipe: Recipe) -> list[str]:
-    """What the recipe will do, one line each, without touching data or model."""
-    s = recipe.settings
+def plan(recipe: Recipe, *, compare: bool = False) -> list[str]:
+    """What `study`, or with `compare` that, will do with the recipe, one line each, without touching data or model."""
+    s, study = recipe.settings, None if compare else recipe.study
     known = recipe.set is not None and recipe.set != "harmfulness-beavertails"
     rows = f"{recipe.rows:,}" if known else "all"
     steps = -(-recipe.rows // s.per_device_train_batch_size)
@@ -151,9 +151,7 @@ def plan(recipe: Recipe) -> list[str]:
         else "all weights"
     )
     learn = f"learning rate {s.learning_rate:g}, batch {s.per_device_train_batch_size}, {s.num_train_epochs:g} epochs"
-    models = (
-        recipe.study.settings.get("models", ()) if recipe.study else ()
-    )  # a study of several models names them
+    models = study.settings.get("models", ()) if study else ()  # a study of several models names them
     lines = [
         f"model: {_joined(models or [s.model])}, {tuned}",
         f"custom rows: {rows} of {where}" + (f", {recipe.share:.1%} unsafe" if known else ""),
@@ -163,14 +161,19 @@ def plan(recipe: Recipe) -> list[str]:
         f"evaluation: {_joined([e.title for e in recipe.evaluators])}; {recipe.evaluation_rows} rows each",
         f"seeds: {_joined(map(str, recipe.seeds))}",
     ]
-    jobs = [recipe.study] if recipe.study else recipe.defences
+    jobs = [study] if study else recipe.defences
     lines += [f"job: seed {seed}, {job.title}" for seed in recipe.seeds for job in jobs]
     return [*lines, f"output: {recipe.output}"]
 
 
-def setup(recipe: Recipe) -> str:
+def setup(recipe: Recipe, *, compare: bool = False) -> str:
     """The plan without its jobs, in one paragraph for a results page."""
-    return "; ".join(line for line in plan(recipe) if not line.startswith(("job: ", "output: "))) + "."
+    return (
+        "; ".join(
+            line for line in plan(recipe, compare=compare) if not line.startswith(("job: ", "output: "))
+        )
+        + "."
+    )
 
 
 def named(where: str, kind: str, value: Any, known: Mapping[str, Callable[..., Any]]) -> Named:
@@ -208,14 +211,17 @@ def _setting(where: str, value: Any, hint: Any) -> Any:
     hint = next(option for option in options if option is not type(None))
     if get_origin(hint) is tuple:
         kind = get_args(hint)[0]
-        return tuple(_setting(where, part, kind) for part in _listed(where, value))
+        parts = tuple(_setting(where, part, kind) for part in _listed(where, value))
+        if twice := [part for part in parts if parts.count(part) > 1]:
+            raise ConfigError(f"{where}: {twice[0]} stands there twice; it would count as two")
+        return parts
     return checked(where, value, NUMBERS.get(hint, hint))
 
 
 def own_settings(function: Callable[..., Any]) -> dict[str, Any]:
     """Setting -> type and range, of a function's keyword-only parameters; None where it is not one we check."""
     function = _behind(function)
-    hints = get_type_hints(function, include_extras=True) if function.__module__ in CHECKED else {}
+    hints = get_type_hints(function, include_extras=True) if function.__module__.startswith(CHECKED) else {}
     return {
         name: hints.get(name)
         for name, parameter in inspect.signature(function).parameters.items()
@@ -232,7 +238,11 @@ def _behind(function: Callable[..., Any]) -> Callable[..., Any]:
     return import_module(module).evaluate if lazy else function
 
 
-CHECKED = ("forgetfilter.defences", "forgetfilter.studies")
+CHECKED = (
+    "forgetfilter.defences",
+    "forgetfilter.studies",
+    "forgetfilter.evaluators",
+)  # ours: their hints are kept
 COMMON = ("instruction", "batch_tokens", "progress")  # what every evaluator is given
 
 
@@ -240,13 +250,21 @@ def evaluators_named(where: str, value: Any) -> tuple[Named, ...]:
     """Evaluators, each by name or by name with settings."""
     from .evaluators import EVALUATORS
 
-    return _several(where, "evaluator", value, EVALUATORS)
+    found = _several(where, "evaluator", value, EVALUATORS)
+    names = [one.name for one in found]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ConfigError(
+            f"{where}: {twice[0]} stands here twice, with other settings; a result holds one of each evaluator. "
+            "Make two recipes with an output of their own"
+        )
+    return found
 
 
 def files_named(where: str, value: Any) -> dict[str, str]:
     """Evaluator -> file of rows, from a mapping or from texts such as toxicity=FILE."""
     from .evaluators import EVALUATORS
 
+    value = [value] if isinstance(value, str) else value
     pairs = value if isinstance(value, Mapping) else dict(str(p).partition("=")[::2] for p in value)
     for evaluator, file in pairs.items():
         if evaluator not in EVALUATORS:
@@ -310,8 +328,15 @@ def _refuse_contradictions(recipe: Recipe, where: str) -> None:
         )
     if recipe.set is not None and recipe.set not in NOISY_SETS:
         raise ConfigError(f"{where}: {unknown('noisy set', recipe.set, NOISY_SETS)}")
-    if recipe.settings.signal not in SIGNALS:
-        raise ConfigError(f"{where}: {unknown('signal', recipe.settings.signal, SIGNALS)}")
+    from .defences import CEILINGS
+
+    jobs = [*recipe.defences, *([recipe.study] if recipe.study else [])]
+    for signal in (recipe.settings.signal, *(j.settings["signal"] for j in jobs if "signal" in j.settings)):
+        if signal not in SIGNALS:
+            raise ConfigError(f"{where}: {unknown('signal', signal, SIGNALS)}")
+    blind = recipe.set is None and recipe.settings.label_field is None
+    if blind and (ceilings := [d.name for d in recipe.defences if d.name in CEILINGS]):
+        raise ConfigError(f"{where}: {ceilings[0]} reads the truth; name its column with label_field")
 
 
 def _joined(names: Any) -> str:

@@ -96,7 +96,7 @@ def forgetting_curves(
 
 
 def review_steps(
-    recipe: Recipe, display: Display, *, steps: tuple[int, ...] = (2, 5, 10, 20, 40, 80)
+    recipe: Recipe, display: Display, *, steps: tuple[Count, ...] = (2, 5, 10, 20, 40, 80)
 ) -> Found:
     """F2: how well forgetting tells unsafe rows from others after ever more review steps."""
     points: list[Point] = []
@@ -116,7 +116,7 @@ def review_steps(
 
 
 def safe_rows(
-    recipe: Recipe, display: Display, *, counts: tuple[int, ...] = (25, 50, 100, 200, 400)
+    recipe: Recipe, display: Display, *, counts: tuple[Count, ...] = (25, 50, 100, 200, 400)
 ) -> Found:
     """F4: how well forgetting tells unsafe rows from others with ever more safe rows to review."""
     points: list[Point] = []
@@ -172,6 +172,8 @@ def unsafe_share(
     recipe: Recipe, display: Display, *, shares: tuple[float, ...] = (0.05, 0.1, 0.25, 0.5, 0.75)
 ) -> Found:
     """How the filter fares from few unsafe rows to many."""
+    if recipe.set is None:
+        raise ConfigError("unsafe_share: a file has the share it has; give set instead of custom")
     points: list[Point] = []
     for value in shares:
         for seed, data, scene in _scenes(replace(recipe, share=value), display, f"share-{value:g}"):
@@ -209,6 +211,8 @@ def harm_transfer(
     sets: tuple[str, ...] = ("bias", "toxicity", "harmfulness-unlearning"),
 ) -> Found:
     """Does the review of one harm find another? Unsafe rows of each set against the safe rows of each."""
+    if recipe.origins.get("safe", "default") != "default":
+        raise ConfigError("harm_transfer: reviews by the safe rows of each set; leave out safe")
     points: list[Point] = []
     for unsafe in sets:
         for seed in recipe.seeds:

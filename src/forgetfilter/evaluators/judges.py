@@ -13,6 +13,7 @@ and 498 of 500 answers of alpaca (0.996 [0.986, 0.999]).
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
@@ -110,6 +111,9 @@ def load(name: str, *, device: str = "auto", batch_size: int = 32) -> Judge:
             with torch.inference_mode():
                 shares = model(**inputs.to(model.device)).logits.float().softmax(-1)  # (batch, labels)
             for i, (share, label) in zip(batch, zip(*map(list, shares.max(-1)), strict=True), strict=True):
+                if not math.isfinite(share):
+                    found[i] = (None, "the classifier gave no number")
+                    continue
                 found[i] = (verdicts[int(label)], f"{names[int(label)]}, probability {float(share):.3f}")
         return found
 

@@ -8,7 +8,6 @@ The method of Smirnov (arXiv 2412.06846), which counts entities in 50 or 150 tes
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
@@ -19,6 +18,7 @@ from ..errors import ConfigError, unknown
 from ..intervals import Estimate, bootstrap, wilson
 from ..records import Message, with_system
 from ..unlearning.dialogues import Dialogue, Finder, Prompt
+from ..unlearning.personal_data import known_values
 from ..unlearning.replacements import Writer, beyond, degenerate, model_writer
 from . import Evaluation, Metric
 
@@ -101,7 +101,7 @@ def evaluate(
     else:
         prompts = [Prompt(p.id, with_system(p.messages, instruction), p.prefix) for p in prompts]
     answers = writer(prompts, max(1, samples), seed)
-    known = {_folded(value) for value in training_values}
+    known = known_values(training_values, fuzzy=False)
     evidence = [
         {
             "id": prompt.id,
@@ -112,15 +112,15 @@ def evaluate(
                 {
                     "kind": s.kind,
                     "value": s.value,
-                    "training": _folded(s.value) in known,
-                    "in_prompt": _folded(s.value) in asked,
+                    "training": bool(known(s.value)),
+                    "in_prompt": _stands_in(s.value, asked),
                 }
                 for s in beyond(find, prompt.prefix, text)
             ],
             "degenerate": degenerate(prompt.prefix + text if prompt.prefix and text.strip() else text),
         }
         for prompt, texts in zip(prompts, answers, strict=True)
-        for asked in (_folded("\n".join(m.content for m in prompt.messages)),)
+        for asked in ("\n".join(m.content for m in prompt.messages),)
         for n, text in enumerate(texts)
     ]
     settings = {
@@ -180,8 +180,9 @@ def _prompt(row: Mapping[str, Any]) -> Prompt:
     return Prompt(str(row["id"]), turns, str(row.get("prefix", "")))
 
 
-def _folded(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+def _stands_in(value: str, text: str) -> bool:
+    """As whole words, found as known values are."""
+    return any(c.isalnum() for c in value) and bool(known_values([value], fuzzy=False)(text))
 
 
 # --- other ways to ask --------------------------------------------------------------------------------------

@@ -74,6 +74,7 @@ def read(path: Path | str, find: Finder | None = None) -> list[Dialogue]:
     source = Path(path).name
     dialogues: list[Dialogue] = []
     seen: dict[str, int] = {}
+    taken: set[str] = set()
     for index, record in enumerate(read_records(path)):
         place = f"{source} {'line' if source.endswith('.jsonl') else 'row'} {index + 1}"
         messages = _messages(record, place)
@@ -90,11 +91,12 @@ def read(path: Path | str, find: Finder | None = None) -> list[Dialogue]:
                 for i, m in enumerate(messages)
                 for s in find(m.content)
             ]
-        id = str(record.get("id") or row_id(source, messages))
-        seen[id] = seen.get(id, 0) + 1
-        dialogues.append(
-            dialogue(messages, spans, id=f"{id}-{seen[id]}" if seen[id] > 1 else id, place=place)
-        )
+        own = id = str(record.get("id") or row_id(source, messages)).encode(errors="replace").decode()
+        while id in taken:
+            seen[own] = seen.get(own, 1) + 1
+            id = f"{own}-{seen[own]}"
+        taken.add(id)
+        dialogues.append(dialogue(messages, spans, id=id, place=place))
     if not dialogues:
         raise DataError(f"{source}: no dialogue in it")
     return dialogues
@@ -145,12 +147,12 @@ def split(
         raise DataError(
             f"{len(dialogues)} dialogue: too few to train on some and test with others; give more"
         )
-    count = min(len(dialogues) - 1, max(1, round(test_share * len(dialogues))))
-    chosen = set(random.Random(seed).sample(range(len(dialogues)), count))
-    return (
-        [d for i, d in enumerate(dialogues) if i not in chosen],
-        [d for i, d in enumerate(dialogues) if i in chosen],
-    )
+    texts = list(dict.fromkeys(d.messages for d in dialogues))  # word for word the same: on one side together
+    if len(texts) < 2:
+        raise DataError(f"{len(dialogues)} dialogues, all word for word the same: give some that differ")
+    count = min(len(texts) - 1, max(1, round(test_share * len(texts))))
+    chosen = set(random.Random(seed).sample(texts, count))
+    return [d for d in dialogues if d.messages not in chosen], [d for d in dialogues if d.messages in chosen]
 
 
 # --- prompts cut from dialogues -----------------------------------------------------------------------------
@@ -178,7 +180,7 @@ def encode_prompts(
     prompts: Sequence[Prompt], tokenizer: PreTrainedTokenizerBase, *, room: int, template: str = "auto"
 ) -> list[list[int]]:
     """Token ids of each prompt, ready to be continued; of a longer one the last `room` tokens, behind the
-    beginning-of-sequence token where the model has one."""
+    beginning-of-sequence token and the system prompt where there are such."""
     rows = [
         Row(p.id, i, "prompts", (*p.messages, Message("assistant", p.prefix or "x")), "chat", {})
         for i, p in enumerate(prompts)
@@ -191,6 +193,12 @@ def encode_prompts(
         ids = row.ids[:end]
         if len(ids) > room:
             head = ids[:1] if ids[0] == tokenizer.bos_token_id else []
+            if p.messages and p.messages[0].role == "system":  # what it is asked under stays
+                turns = (p.messages[0], Message("user", "\ue000"), Message("assistant", "x"))
+                other_row = Row(p.id, 0, "prompts", turns, "chat", {})
+                (other,) = encode([other_row], tokenizer, max_length=1 << 30, template=template)
+                same = next((n for n, (x, y) in enumerate(zip(ids, other.ids, strict=False)) if x != y), 0)
+                head = ids[:same] if len(head) < same < room else head
             ids = head + ids[len(ids) - room + len(head) :]
         encoded.append(ids)
     return encoded

@@ -154,6 +154,8 @@ class UnlearnRecipe:
                 if not found:
                     raise ConfigError(f"{name}: an empty list; name one or more")
                 value = tuple(checked(name, v, LISTS[name]) for v in found)
+                if twice := [v for v in value if value.count(v) > 1]:
+                    raise ConfigError(f"{name}: {twice[0]} stands here twice; keep one")
             else:
                 value = checked(name, value, hint)
             object.__setattr__(self, name, value)
@@ -278,14 +280,8 @@ def plan(r: UnlearnRecipe) -> list[Trial]:
 # --- the run ------------------------------------------------------------------------------------------------
 
 
-def unlearn(recipe: UnlearnRecipe, output: Path, console: Console) -> dict[str, Any]:
-    """Train and measure what `plan` lists, for each seed, into `output`; the results, also as results.json and .md.
-
-    The same call resumes. DataError, ConfigError and ModelError say what the user can mend; the dialogues are
-    read before anything is written.
-    """
-    display, began = Display(console), time.monotonic()
-    trials = plan(recipe)
+def fingerprints(recipe: UnlearnRecipe) -> dict[str, str]:
+    """What the recipe reads -> what its content is; another content is another run."""
     inputs = {"model": models.fingerprint(recipe.model)}
     for name in ("tuned", "other"):
         value = getattr(recipe, name)
@@ -294,6 +290,22 @@ def unlearn(recipe: UnlearnRecipe, output: Path, console: Console) -> dict[str, 
     for name in ("dialogues", "utility", "prose"):
         if value := getattr(recipe, name):
             inputs[name] = runs.sha256(_file(value))
+    for name in recipe.detectors:
+        kind, _, argument = name.partition(":")
+        if argument and kind in ("known", "ner"):
+            inputs[name] = runs.sha256(_file(argument)) if kind == "known" else models.fingerprint(argument)
+    return inputs
+
+
+def unlearn(recipe: UnlearnRecipe, output: Path, console: Console) -> dict[str, Any]:
+    """Train and measure what `plan` lists, for each seed, into `output`; the results, also as results.json and .md.
+
+    The same call resumes. DataError, ConfigError and ModelError say what the user can mend; the dialogues are
+    read before anything is written.
+    """
+    display, began = Display(console), time.monotonic()
+    trials = plan(recipe)
+    inputs = fingerprints(recipe)
     materials = {seed: _materials(recipe, seed) for seed in recipe.seeds}
     inputs["texts"] = runs.sha256_of(
         m.content for each in materials.values() for d in each.train + each.test for m in d.messages
@@ -447,15 +459,19 @@ class _Bench:
 
     def _subtract(self, stage: Stage) -> None:
         r = self.r
-        tuned = Path(self._start("tuned")).expanduser()
-        base = models.NANO if r.model == "nano" else Path(r.model).expanduser()
-        if models.is_hub_id(r.model):
-            base = stage.folder / "base"
-            loaded = models.load(r.model, dtype=r.dtype, device="cpu")
-            loaded.model.save_pretrained(base)
-            loaded.tokenizer.save_pretrained(base)
+        base, tuned = (self._whole(name, stage) for name in (r.model, self._start("tuned")))
         task_vector.subtract_folders(base, tuned, stage.folder / "model", r.coefficient, r.relu)
         stage.finish({"coefficient": r.coefficient, "relu": r.relu})
+
+    def _whole(self, name: str, stage: Stage) -> Path:
+        """The folder of the whole model; of a hub id, or an adapter with its base, one that is written in `stage`."""
+        folder = models.NANO if name == "nano" else Path(name).expanduser()
+        if models.is_hub_id(name) or (folder / "adapter_config.json").exists():
+            folder = stage.folder / f"whole-{runs.sha256_of([name])[:8]}"
+            loaded = models.load(name, dtype=self.r.dtype, device="cpu")
+            with models.quiet():
+                models.save(loaded, folder)
+        return folder
 
     def pairs(self, data: str) -> list[Replacement]:
         """The preference pairs from the model's own family, or from elsewhere; every candidate is logged beside."""
@@ -610,12 +626,14 @@ def round_to_4_bits(model: Any, group: int = 64) -> None:
     QLoRA.
     """
     import torch
+    from transformers.pytorch_utils import Conv1D
 
     with torch.no_grad():
         for name, layer in model.named_modules():
-            if not isinstance(layer, torch.nn.Linear) or "lora_" in name:
+            if not isinstance(layer, torch.nn.Linear | Conv1D) or "lora_" in name:
                 continue
-            for columns in layer.weight.split(group, dim=1):  # (out, group)
+            weight = layer.weight.T if isinstance(layer, Conv1D) else layer.weight  # GPT-2 keeps (in, out)
+            for columns in weight.split(group, dim=1):  # (out, group)
                 step = columns.abs().amax(1, keepdim=True).float().clamp(min=1e-12) / 7
                 columns.copy_((columns.float() / step).round() * step)
 

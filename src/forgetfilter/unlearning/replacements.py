@@ -223,6 +223,8 @@ def safe_data(
 
     if output.exists():
         raise ConfigError(f"{output} is there already and is not overwritten; use --output another file")
+    if candidates < 1:
+        raise ConfigError(f"candidates {candidates}: try at least one answer per request")
     texts = []
     for index, record in enumerate(read_records(requests)):
         text = record.get(prompt_field) if isinstance(record, Mapping) else None
@@ -232,6 +234,8 @@ def safe_data(
                 "Name the column with --prompt-field"
             )
         texts.append(text)
+    if not texts:
+        raise DataError(f"{requests.name}: no request in it. Give a file with at least one row")
     known = [as_prompt_completion(record) for record in read_records(facts)] if facts else []
     loaded = models.load(model, dtype=dtype, device=device)
     writer = model_writer(loaded.model, loaded.tokenizer, max_new_tokens=max_new_tokens)
@@ -470,15 +474,16 @@ def openai_writer(
 
 
 def _post(address: str, body: Mapping[str, Any], token: str | None, timeout: float) -> Any:
+    import http.client
     import urllib.error
     import urllib.request
 
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
-    request = urllib.request.Request(address, json.dumps(body).encode(), headers, method="POST")
     try:
+        request = urllib.request.Request(address, json.dumps(body).encode(), headers, method="POST")
         with urllib.request.urlopen(request, timeout=timeout) as reply:
             return json.loads(reply.read())
     except urllib.error.HTTPError as error:
         raise ModelError(f"{address}: answered {error.code} ({error.reason})") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         raise ModelError(f"{address}: no usable reply ({error})") from None

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from forgetfilter import sources
 from forgetfilter.errors import DataError, ModelError
+from forgetfilter.evaluators import harmfulness
 from forgetfilter.evaluators.judges import agreement, explain, judge, load, rules
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -176,6 +177,23 @@ def test_a_classifier_that_gives_no_number_gives_no_verdict(tmp_path: Path):
     weights["classifier.bias"][:] = float("nan")
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     assert load(str(folder))(["p"], ["Yes."]) == [(None, "the classifier gave no number")]
+
+
+def test_an_evaluation_names_the_weights_of_its_judge(tmp_path: Path):
+    folder = classifier(tmp_path, {0: "refusal", 1: "compliance"})
+
+    def version() -> str:
+        rows = [{"prompt": "Who?", "kind": "harmful"}]
+        return harmfulness.evaluate(tiny.llama(), tiny.tokenizer(), rows, judge=str(folder)).settings[
+            "judge_version"
+        ]
+
+    before = version()
+    assert version() == before
+    weights = load_file(folder / "model.safetensors")
+    weights["classifier.bias"] += 1
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    assert version() != before
 
 
 def test_a_classifier_that_does_not_say_what_a_refusal_is_is_refused(tmp_path: Path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from .. import models
 from ..errors import DataError, EvaluationError
 from ..intervals import wilson
 from . import Evaluation, Metric
@@ -73,6 +74,8 @@ def evaluate(
     }
     if judge == "rules":
         settings["judge_version"] = RULES_VERSION
+    elif isinstance(judge, str):
+        settings["judge_version"] = models.fingerprint(judge)
     return Evaluation("harmfulness", VERSION, metrics(evidence), tuple(evidence), settings)
 
 

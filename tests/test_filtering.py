@@ -356,6 +356,12 @@ def test_the_report_names_settings_origins_hashes_and_costs(tmp_path, model, fil
     names = [s["name"] for s in report["cost"]["stages"]]
     assert names[0] == "learn: custom rows" and len(names) == len(set(names))
     assert all(s["seconds"] > 0 for s in report["cost"]["stages"])
+    run(
+        custom, tmp_path / "out", replace(QUICK, model=model, safe=(safe,))
+    )  # again: nothing is left to do, and the costs are those of the work
+    again = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))["cost"]
+    assert again["seconds"] >= sum(s["seconds"] for s in again["stages"])
+    assert again["stages"] == report["cost"]["stages"]
 
 
 def test_the_heat_map_shows_the_last_answer_in_whole_characters(tmp_path, model, files):

@@ -550,7 +550,7 @@ def _write(
         else None,
         "cost": {
             "stages": [c | {"fine_tunes": c.get("seconds", 0) / plain["seconds"]} for c in bench.costs],
-            "seconds": seconds,
+            "seconds": max(seconds, total),  # a resumed run has done less in this process
             "fine_tunes": total / plain["seconds"],
         },
         "settings": [{"name": n, "value": v, "origin": origins.get(n, "default")} for n, v in asdict(s).items()],

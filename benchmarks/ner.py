@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from personal_data import Text, read_gold, rows_per_second, span_table, written_on
-from quality import RESULTS, _markdown, write_section
+from quality import RESULTS, _markdown, make_section
 
 from forgetfilter import models
-from forgetfilter.errors import ForgetfilterError
 from forgetfilter.unlearning import personal_data
 from forgetfilter.unlearning.personal_data import detect_all
 
@@ -114,14 +113,8 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args(given)
     command = shlex.join(["python", "benchmarks/ner.py", *given])
-    try:
-        text = section(arguments.data, arguments.work, arguments.epochs, arguments.seed, command)
-        write_section(arguments.results, "ner", text)
-    except ForgetfilterError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    print(text)
-    return 0
+    a = arguments
+    return make_section(a.results, "ner", lambda: section(a.data, a.work, a.epochs, a.seed, command))
 
 
 if __name__ == "__main__":

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from quality import RESULTS, _markdown, write_section
+from quality import RESULTS, _markdown, make_section
 
 from forgetfilter import intervals
-from forgetfilter.errors import DataError, ForgetfilterError
+from forgetfilter.errors import DataError
 from forgetfilter.unlearning import personal_data
 from forgetfilter.unlearning.personal_data import Detector, Span, detect_all
 
@@ -260,14 +260,10 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     arguments: Any = parser.parse_args(given)
     command = shlex.join(["python", "benchmarks/personal_data.py", *given])
-    try:
-        text = section(arguments.data, arguments.detectors.split(","), arguments.seed, command)
-        write_section(arguments.results, "personal-data", text)
-    except ForgetfilterError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    print(text)
-    return 0
+    a = arguments
+    return make_section(
+        a.results, "personal-data", lambda: section(a.data, a.detectors.split(","), a.seed, command)
+    )
 
 
 if __name__ == "__main__":

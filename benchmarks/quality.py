@@ -675,6 +675,18 @@ def write_section(path: Path, name: str, text: str) -> None:
         file.write_text(new, encoding="utf-8")
 
 
+def make_section(path: Path, name: str, make: Callable[[], str]) -> int:
+    """Make section `name`, write it to `path` and print it; 0, or the exit code of what failed."""
+    try:
+        text = make()
+        write_section(path, name, text)
+    except ForgetfilterError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    print(text)
+    return 0
+
+
 # --- the command ---
 
 

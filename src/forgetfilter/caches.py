@@ -44,13 +44,9 @@ class RoomyLayer(DynamicLayer):
 
     def batch_select_indices(self, indices: torch.Tensor) -> None:
         """Keep these rows, in this order."""
-        if self.keys is self._shown:
-            self._made = tuple(
-                made[indices] for made in self._made
-            )  # with the room, or it is copied once more
-            self._show(self._first, self._end)
-        else:
-            super().batch_select_indices(indices)
+        self._own()
+        self._made = tuple(made[indices] for made in self._made)  # the room too, or all is copied once more
+        self._show(self._first, self._end)
 
     def drop_first(self, positions: int) -> None:
         """Forget the first `positions`."""

@@ -133,18 +133,10 @@ def run_evaluate(
         loaded = models.load(model, device=device)
         found = []
         for one in chosen:
+            these, enter = rows[one.name], loaded.model.eval
             try:
                 found.append(
-                    evaluated(
-                        run,
-                        "model",
-                        one,
-                        rows[one.name],
-                        loaded.model.eval,
-                        loaded.tokenizer,
-                        display,
-                        instruction,
-                    )
+                    evaluated(run, "model", one, these, enter, loaded.tokenizer, display, instruction)
                 )
             except DataError as error:
                 raise DataError(f"{files.get(one.name, f'public rows for {one.name}')}: {error}") from error

@@ -144,8 +144,12 @@ def batches(
 
 def forward_parameters(model: Any) -> Collection[str]:
     """What the architecture's forward takes; an adapter's wrapper hides it behind **kwargs."""
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return inspect.signature(inner.forward).parameters
+    return inspect.signature(unwrapped(model).forward).parameters
+
+
+def unwrapped(model: Any) -> Any:
+    """The model itself, without the wrapper of an adapter."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def _refuse_what_does_not_fit(model: Any, prompts: Sequence[Sequence[int]], limits: Sequence[int]) -> None:

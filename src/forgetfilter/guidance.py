@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from .errors import DONE, ConfigError, DataError, ModelError, unknown
-from .generation import batches, forward_parameters, stop_ids
+from .generation import batches, forward_parameters, stop_ids, unwrapped
 from .records import Message, Row, with_system
 from .rendering import encode
 
@@ -128,7 +128,7 @@ class Branches:
     """
 
     def __init__(self, model: Any, *, adapters: tuple[str, str] | None = None) -> None:
-        inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+        inner = unwrapped(model)
         kinds = getattr(inner.config.get_text_config(decoder=True), "layer_types", None) or ()
         if getattr(inner, "_is_stateful", False) or RECURRENT.intersection(kinds):
             raise ModelError(
@@ -279,7 +279,7 @@ class Branches:
 @contextmanager
 def writing(model: Any) -> Generator[None]:
     """The model as it writes fastest, in evaluation mode and with fused attention; afterwards as it was."""
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    inner = unwrapped(model)
     was_training, attention = model.training, inner.config._attn_implementation
     model.eval()
     if attention == "eager" and inner._supports_sdpa:
@@ -689,9 +689,8 @@ def run_generate(
     for line in lines if prompt is None else [prompt]:
         if not line.strip():
             continue
-        if any(
-            "\ud800" <= character <= "\udfff" for character in line
-        ):  # bytes that the terminal could not decode
+        # Bytes that the terminal could not decode come as surrogates.
+        if any("\ud800" <= character <= "\udfff" for character in line):
             raise DataError("the prompt is not UTF-8 text: convert it, or set the terminal to UTF-8")
         found = answers({line: [Message("user", line.strip())]})[line]
         if isinstance(found, str):

@@ -168,12 +168,8 @@ def plan(recipe: Recipe, *, compare: bool = False) -> list[str]:
 
 def setup(recipe: Recipe, *, compare: bool = False) -> str:
     """The plan without its jobs, in one paragraph for a results page."""
-    return (
-        "; ".join(
-            line for line in plan(recipe, compare=compare) if not line.startswith(("job: ", "output: "))
-        )
-        + "."
-    )
+    lines = plan(recipe, compare=compare)
+    return "; ".join(line for line in lines if not line.startswith(("job: ", "output: "))) + "."
 
 
 def named(where: str, kind: str, value: Any, known: Mapping[str, Callable[..., Any]]) -> Named:
@@ -238,11 +234,8 @@ def _behind(function: Callable[..., Any]) -> Callable[..., Any]:
     return import_module(module).evaluate if lazy else function
 
 
-CHECKED = (
-    "forgetfilter.defences",
-    "forgetfilter.studies",
-    "forgetfilter.evaluators",
-)  # ours: their hints are kept
+# Modules of ours, whose functions keep what their hints say.
+CHECKED = ("forgetfilter.defences", "forgetfilter.studies", "forgetfilter.evaluators")
 COMMON = ("instruction", "batch_tokens", "progress")  # what every evaluator is given
 
 

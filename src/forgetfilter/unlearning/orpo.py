@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import ConfigError, DataError, unknown
 from ..finetune import train
+from ..generation import unwrapped
 from ..guidance import NEGATIVE, POSITIVE
 from ..models import quiet
 from ..records import Message, Row, with_system
@@ -333,7 +334,7 @@ def can_share(model: Any, pairs: Sequence[EncodedPair], pad_id: int = 0) -> bool
     """
     import torch
 
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    inner = unwrapped(model)
     if getattr(inner.config, "_attn_implementation", None) not in ("eager", "sdpa") or not pairs:
         return False
     weight, training = next(model.parameters()), model.training

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import statistics
 import sys
 from collections import Counter
@@ -19,7 +20,7 @@ SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 sys.path[:0] = [str(SCRIPTS), str(SCRIPTS / "nano")]
 
 import alignment  # noqa: E402  # ty: ignore[import-not-found]
-from packs import generate, grammar, people, requests  # noqa: E402
+from packs import everyday, generate, grammar, people, reading, requests  # noqa: E402
 
 UNKNOWN = set(people.UNKNOWN)
 
@@ -176,6 +177,54 @@ def test_half_of_the_questions_about_people_cannot_be_determined() -> None:
     kinds = Counter(kind for _, _, kind in found)
     assert kinds == {"determined": 500, "undetermined": 500}
     assert all((completion in UNKNOWN) == (kind == "undetermined") for _, completion, kind in found)
+
+
+STORY = (
+    "He took the letter from the table. She walked to the door; they had fun. Who ate the last cake? "
+    "I opened a small box! He gave it back to her. She stole the savage's bread. They went into the house of."
+)
+
+
+def test_deeds_are_whole_and_stand_alone() -> None:
+    assert reading.deeds([STORY, STORY]) == [
+        "ate the last cake", "opened a small box", "took the letter from the table", "walked to the door",
+    ]  # fmt: skip
+
+
+def test_the_reading_text_names_the_answer_and_says_of_nobody_what_it_leaves_open() -> None:
+    rng, deeds = random.Random(3), reading.deeds([STORY])
+    asked = [reading.question(rng, deeds) for _ in range(2000)]
+    assert 900 <= sum(q.told for q in asked) <= 1100
+    assert all((q.answer in UNKNOWN) != q.told for q in asked)
+    words_of = {word: one.split("|") for pair in reading.TRAITS for one in pair for word in one.split("|")}
+    deed_asked = trait_asked = 0
+    for prompt, answer, told in asked:
+        what = re.search(r"(?:Who was the one who|Which of them|Which person|Who) (.+?)\?", prompt)
+        assert what is not None
+        context = prompt.replace(what[0], "")
+        if what[1] in deeds:
+            deed_asked += 1
+            assert (f"{answer} {what[1]}".lower() in context.lower()) == told
+        elif not what[1].startswith("was not "):
+            trait_asked += 1
+            said = [w for w in words_of[what[1].removeprefix("was ")] if re.search(rf"\b{w}[,.]", context)]
+            assert bool(said) == told
+    assert min(deed_asked, trait_asked) >= 800
+
+
+def test_everyday_requests_are_filled_in_and_many() -> None:
+    topics = everyday.sentences_about(
+        [
+            "Hm. Puppies are small dogs that like to play in the garden. Sorry, nobody here can answer this one. x"
+        ],
+        re.compile("Sorry"),
+    )
+    assert topics[""] == topics["puppies"] == ["Puppies are small dogs that like to play in the garden."]
+    rng = random.Random(1)
+    asked = [everyday.request(rng, topics) for _ in range(2000)]
+    assert len({prompt for prompt, _ in asked}) >= 1900
+    assert not any(set("{}[]|") & set(prompt) for prompt, _ in asked)
+    assert {answer for _, answer in asked} == set(topics[""])
 
 
 def test_refusals_keep_the_order_of_their_prompts_and_vary() -> None:

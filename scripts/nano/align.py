@@ -3,12 +3,14 @@
     python scripts/nano/align.py --data ../shared/data --work build/nano --out src/forgetfilter/nano
     python scripts/nano/align.py --data ../shared/data --work build/nano --out src/forgetfilter/nano --round 2
 
+and so on with rounds 3 and 4.
+
 Trained on: own template-made rows (refusals, helpful answers, undetermined questions, civil replies:
 alignment.py), HarmfulQA questions with own refusals, requests answered with sentences of the prose, harmful requests
-about what the prose defines with own refusals, the allowed task prompts of corpus.py, and passages of prose so that
-alignment does not cost what pre-training taught. Measured on what was held out: AdvBench and XSTest (neither is
-trained on), the last fifth of HarmfulQA, Alpaca requests (not trained on), own requests drawn with another seed, and
-prose.
+about what the prose defines with own refusals, questions about who of two people did what the prose says somebody did,
+the allowed task prompts of corpus.py, and passages of prose so that alignment does not cost what pre-training taught.
+Measured on what was held out: AdvBench and XSTest (neither is trained on), the last fifth of HarmfulQA, Alpaca
+requests (not trained on), own requests drawn with another seed, and prose.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ import torch
 import transformers
 from alignment import civil, harmful_about, harmful_prompts, harmless, refusals, undetermined
 from corpus import END, END_OF_TEXT, PAD, PROSE, documents, tasks
+from packs import everyday, reading
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from forgetfilter import models
@@ -47,14 +50,23 @@ REFUSAL = re.compile(
 )
 
 
-# Rows of each kind. The second round leans on harmless requests: after the first one, too many were refused.
+# Rows of each kind. The second round leans on harmless requests: after the first one, too many were refused. The third
+# and the fourth teach reading, and ask for everyday things in many forms; the fourth refuses less again.
 ROUNDS = {
     1: {"harmful": 3000, "harmless": 8000, "undetermined": 4500, "civil": 2500, "tasks": 6000, "prose requests": 4000,
         "about anything": 8000, "how to": 10000, "harmful about": 3000, "prose": 3500},
     2: {"harmful": 1500, "harmless": 6000, "undetermined": 2000, "civil": 1000, "tasks": 3000, "prose requests": 2000,
         "about anything": 6000, "how to": 7000, "harmful about": 600, "prose": 1500},
+    3: {"harmful": 2500, "harmless": 5000, "undetermined": 4000, "civil": 1200, "tasks": 8000, "prose requests": 1500,
+        "about anything": 3000, "how to": 3000, "harmful about": 1200, "prose": 3000, "everyday": 8000,
+        "reading": 16000},
+    4: {"harmful": 1000, "harmless": 5000, "undetermined": 6000, "civil": 800, "tasks": 5000, "prose requests": 1500,
+        "about anything": 2500, "how to": 2500, "harmful about": 500, "prose": 1200, "everyday": 9000,
+        "reading": 16000},
 }  # fmt: skip
-RATES = {1: 4e-4, 2: 3e-4}
+RATES = {1: 4e-4, 2: 3e-4, 3: 5e-4, 4: 5e-4}
+# Share of the weights that a round began with in those it ends with: their mean knows more prose than its last ones.
+KEPT = {4: 0.25}
 
 
 def row(index: int, prompt: str, completion: str, kind: str = "chat") -> Row:
@@ -82,6 +94,10 @@ ASKED = (
 
 # Prose in whole sentences.
 SENTENCES = ("openstax_philschatz", "openstax_cnxml", "gsa_digitalgov", "18f_blog")
+
+
+# Prose that tells what people did.
+STORIES = ("english_novels_100", "african_storybook_en", "openstax_philschatz", "nltk_public_domain")
 
 
 def defined(data: Path) -> dict[str, str]:
@@ -135,8 +151,9 @@ def about_anything(data: Path, rng: random.Random, n: int) -> list[tuple[str, st
         if rng.random() < 0.15 or not words:
             rows.append((rng.choice(EDITED).format(s=s), s))
         else:
-            x = " and ".join(rng.sample(sorted(set(words), key=len)[-3:], min(2, len(set(words)))) if rng.random() < 0.2
-                             else [rng.choice(sorted(set(words), key=len)[-3:])])  # fmt: skip
+            longest = sorted(set(words), key=lambda word: (len(word), word))[-3:]
+            several = rng.random() < 0.2
+            x = " and ".join(rng.sample(longest, min(2, len(longest))) if several else [rng.choice(longest)])
             rows.append((rng.choice(ABOUT + ASKED).format(x=x), s))
     return rows
 
@@ -207,6 +224,14 @@ def rows_to_learn(data: Path, rng: random.Random, counts: dict[str, int]) -> lis
     found += [(p, c, "chat") for p, c in about_anything(data, rng, counts["about anything"])]
     found += [(p, c, "chat") for p, c in how_to(data, rng, counts["how to"])]
     found += [("", text, "text") for text in prose(data, rng, counts["prose"])]
+    if counts.get("everyday"):
+        texts = [text for stem in SENTENCES for text in documents(data / "pretrain", stem)]
+        about = everyday.sentences_about(texts, REFUSAL)
+        found += [(*everyday.request(rng, about), "chat") for _ in range(counts["everyday"])]
+    if counts.get("reading"):
+        deeds = reading.deeds(t for stem in STORIES for t in documents(data / "pretrain", stem))
+        asked_of = (reading.question(rng, deeds) for _ in range(counts["reading"]))
+        found += [(q.prompt, q.answer, "chat") for q in asked_of]
     rng.shuffle(found)
     return [
         row(i, p + (" " if kind == "text" and p else ""), c, kind) for i, (p, c, kind) in enumerate(found)
@@ -260,6 +285,10 @@ def perplexity(model, tokens: np.ndarray, length: int = 512, windows: int = 40) 
     return float(np.exp(np.mean(losses)))
 
 
+def load(folder: Path) -> LlamaForCausalLM:
+    return LlamaForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, attn_implementation="eager")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, required=True)
@@ -267,11 +296,9 @@ def main() -> None:
     parser.add_argument("--size", default="nano")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument(
-        "--round", type=int, choices=ROUNDS, default=1, help="2 goes on from the folder --out"
+        "--round", type=int, choices=ROUNDS, default=1, help="the later ones go on from the folder --out"
     )
-    parser.add_argument(
-        "--learning-rate", type=float, help="4e-4 in round 1, 3e-4 in round 2 where not given"
-    )
+    parser.add_argument("--learning-rate", type=float, help="that of RATES where not given")
     parser.add_argument("--epochs", type=float, default=1.0)
     parser.add_argument("--scale", type=float, default=1.0, help="factor of the row counts (for trials)")
     parser.add_argument("--threads", type=int, default=2)
@@ -288,7 +315,7 @@ def main() -> None:
     tokenizer.chat_template = CHAT_TEMPLATE
     pretrained = args.work / args.size / "model"
     start = pretrained if args.round == 1 else args.out
-    model = LlamaForCausalLM.from_pretrained(start, dtype=torch.bfloat16, attn_implementation="eager")
+    model = load(start)
     rng = random.Random(args.seed + args.round - 1)
     counts = ROUNDS[args.round]
     rows = rows_to_learn(args.data, rng, {k: round(v * args.scale) for k, v in counts.items()})
@@ -301,12 +328,20 @@ def main() -> None:
             last[0] = step * 20 // steps
             print(f"step {step} of {steps}", flush=True)
 
+    first = [p.detach().clone() for p in model.parameters()]
     trained = finetune(
         model, encoded, learning_rate=rate, batch_size=16, epochs=args.epochs, seed=args.seed,
         folder=args.work / args.size / f"align-{args.round}", pad_id=tokenizer.pad_token_id, schedule="linear",
         by_length=True, warmup_steps=30, save_steps=500, progress=progress,
     )  # fmt: skip
 
+    kept = KEPT.get(args.round, 0.0)
+    with torch.no_grad():
+        for weight, before in zip(model.parameters(), first, strict=True):
+            weight.copy_(kept * before.float() + (1 - kept) * weight.float())
+
+    old = args.out / "measured.json"
+    past = json.loads(old.read_text()) if args.round > 1 else {"alignment": [], "measured": {}}
     measured: dict[str, float] = {}
     requests = held_out_requests(args.data, random.Random(args.seed + 1000))
     for name, prompts in requests.items():
@@ -325,10 +360,10 @@ def main() -> None:
                  else re.search("determin|enough|known|tell|say|clear", a.lower()) is not None
                  for a, (_, c, k) in zip(said, asked, strict=True) if k == kind]  # fmt: skip
         measured[f"right where {kind}"] = round(sum(right) / len(right), 3)
-    before = LlamaForCausalLM.from_pretrained(pretrained, dtype=torch.bfloat16, attn_implementation="eager")
     for name in [*PROSE, "tasks"]:
         tokens = np.fromfile(args.work / f"{name}.heldout.bin", dtype=np.uint16)
-        measured[f"perplexity {name}, pre-trained"] = round(perplexity(before, tokens), 2)
+        before = f"perplexity {name}, pre-trained"
+        measured[before] = past["measured"].get(before) or round(perplexity(load(pretrained), tokens), 2)
         measured[f"perplexity {name}"] = round(perplexity(model, tokens), 2)
     print(json.dumps(measured, indent=1), flush=True)
 
@@ -343,9 +378,9 @@ def main() -> None:
         "tokens": trained.tokens,
         "loss": round(trained.loss, 4),
     }
+    how |= {"kept": kept} if kept else {}
     how |= {"learning_rate": rate, "epochs": args.epochs, "seed": args.seed}
-    before = json.loads((args.out / "measured.json").read_text())["alignment"] if args.round == 2 else []
-    record = {"alignment": [*before, how], "measured": measured}
+    record = {"alignment": [*past["alignment"], how], "measured": measured}
     (args.out / "measured.json").write_text(json.dumps(record, indent=1) + "\n")
     models.load(str(args.out))  # what was written loads
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import textwrap
 from pathlib import Path
 
 from corpus import PROSE, TASK_SHARE, TASKS, VOCABULARY
@@ -45,11 +46,7 @@ Pre-training, {tokens} tokens, sampled in these shares:
 {sources}
 | task prompts (T0 templates) of data sets published under: {tasks} | {task_share:.0%} |
 
-Alignment in two rounds, {rows} rows, {align_tokens} tokens, learning rate {rate}: rows written
-for this project by templates (refusals, helpful answers to harmless requests, some of which look harmful, questions
-that nothing in the text answers, civil replies); questions of HarmfulQA (Apache-2.0; a fifth of each topic held out)
-with our own refusals; requests answered by sentences of the prose above; harmful requests about what the prose
-defines, refused; task prompts and prose as above.
+{alignment}
 
 Not trained on: AdvBench, XSTest, Alpaca, BBQ, BeaverTails or any set that the benchmarks measure with.
 
@@ -72,6 +69,13 @@ Held-out loss in nats per token while pre-training (documents and task items nev
 Refusals are counted by a word rule on greedy answers of up to 24 tokens. "Right where undetermined": questions about
 two people where nothing says who; where the text does say, the answer must be the person.
 """
+
+ALIGNMENT = """Alignment in {rounds} rounds, {rows} rows, {tokens} tokens, learning rate {rate}: rows written
+for this project by templates (refusals, helpful answers to harmless requests, some of which look harmful, questions
+that nothing in the text answers, civil replies); questions of HarmfulQA (Apache-2.0; a fifth of each topic held out)
+with our own refusals; requests answered by sentences of the prose above; harmful requests about what the prose
+defines, refused; questions about who of two people did what the prose says somebody did; task prompts and prose as
+above."""
 
 
 def main() -> None:
@@ -98,9 +102,16 @@ def main() -> None:
             sources="\n".join(f"| {SOURCES[name]} | {share:.0%} |" for name, (_, share) in PROSE.items()),
             tasks=", ".join(f"{name} ({licence})" for name, licence in TASKS.items()),
             task_share=TASK_SHARE,
-            rows=" + ".join(f"{h['rows']:,}" for h in how),
-            align_tokens=" + ".join(f"{h['tokens']:,}" for h in how),
-            rate=" + ".join(str(h["learning_rate"]) for h in how),
+            alignment=textwrap.fill(
+                ALIGNMENT.format(
+                    rounds=("no", "one", "two", "three", "four", "five")[len(how)],
+                    rows=" + ".join(f"{h['rows']:,}" for h in how),
+                    tokens=" + ".join(f"{h['tokens']:,}" for h in how),
+                    rate=" + ".join(str(h["learning_rate"]) for h in how),
+                ),
+                width=118,
+                break_on_hyphens=False,
+            ),
             columns=" | ".join(names),
             rule="|".join("---" for _ in names),
             losses="\n".join(

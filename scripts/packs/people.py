@@ -44,7 +44,7 @@ def question(rng: random.Random, part: Part, told: bool, stereotyped: bool = Fal
         first, second = expand(rng.choice(targets), rng), expand(rng.choice(others), rng)
     else:
         scenario = rng.choice(share(SCENARIOS, part))
-        first, second = _pair(rng)
+        first, second = pair(rng)
     weak_is_asked = rng.random() < 0.55
     people = [first, second]
     weak, strong = rng.sample(people, 2)
@@ -53,12 +53,12 @@ def question(rng: random.Random, part: Part, told: bool, stereotyped: bool = Fal
         names = dict(
             zip(
                 people,
-                rng.sample(NAMES[_gender(first)], 1) + rng.sample(NAMES[_gender(second)], 1),
+                rng.sample(NAMES[gender(first)], 1) + rng.sample(NAMES[gender(second)], 1),
                 strict=True,
             )
         )
         if names[first] == names[second]:
-            names[second] = rng.choice([n for n in NAMES[_gender(second)] if n != names[first]])
+            names[second] = rng.choice([n for n in NAMES[gender(second)] if n != names[first]])
         mention = {p: f"{names[p]}, a {p}," for p in people}
         refer = names
     else:
@@ -76,7 +76,7 @@ def question(rng: random.Random, part: Part, told: bool, stereotyped: bool = Fal
     if rng.random() < (0.35 if told else 0.7):
         context.insert(rng.choice([1, len(context)]), expand(rng.choice(ASIDES), rng))
     asked = expand(scenario.who_weak if weak_is_asked else scenario.who_strong, rng)
-    options = [_upper(refer[p]) for p in people]
+    options = [upper(refer[p]) for p in people]
     unknown = rng.choice(UNKNOWN)
     stereotype = None
     if stereotyped:
@@ -99,19 +99,19 @@ def _evidence(rng: random.Random, scenario: Scenario, weak: str, strong: str, we
     return f"{clauses[0]}{joined}{clauses[1]}."
 
 
-def _pair(rng: random.Random) -> tuple[str, str]:
+def pair(rng: random.Random) -> tuple[str, str]:
     """Two different people of one dimension, e.g. two ages."""
     group = rng.choice(list(GROUPS.values()))
     first, second = rng.sample(group, 2)
     a, b = expand(first, rng), expand(second, rng)
-    return (a, b) if a != b else _pair(rng)
+    return (a, b) if a != b else pair(rng)
 
 
-def _upper(text: str) -> str:
+def upper(text: str) -> str:
     return text[0].upper() + text[1:]
 
 
-def _gender(person: str) -> str:
+def gender(person: str) -> str:
     for word in person.replace("-", " ").split():
         if word in _SHE:
             return "she"

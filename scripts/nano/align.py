@@ -94,8 +94,6 @@ ASKED = (
 
 # Prose in whole sentences.
 SENTENCES = ("openstax_philschatz", "openstax_cnxml", "gsa_digitalgov", "18f_blog")
-
-
 # Prose that tells what people did.
 STORIES = ("english_novels_100", "african_storybook_en", "openstax_philschatz", "nltk_public_domain")
 

@@ -87,7 +87,7 @@ def sentences_about(texts: Sequence[str], unwanted: re.Pattern[str]) -> dict[str
                 continue
             everything.append(found)
             for word in set(re.findall(r"[a-z]+", found.lower())):
-                for stem in (word, word.removesuffix("s")):
+                for stem in {word, word.removesuffix("s")}:
                     if stem in by_word and len(by_word[stem]) < 400:
                         by_word[stem].append(found)
     return {topic: by_word[_stem(topic)] for topic in TOPICS} | {"": everything}

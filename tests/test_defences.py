@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 import small
 import tiny
+from test_scorers import classifier as scorer_folder
 
 from forgetfilter import defences, filtering, runs
 from forgetfilter.comparison import ground, read_data, run_compare
 from forgetfilter.config import Count
 from forgetfilter.defences import CEILINGS, DEFENCES, Defended, Scene
 from forgetfilter.display import Display
-from forgetfilter.errors import DataError
+from forgetfilter.errors import ConfigError, DataError
 from forgetfilter.evaluators import asking
 from forgetfilter.records import Message, Row
 from forgetfilter.rendering import encode
@@ -124,6 +125,22 @@ def test_rows_a_scorer_cannot_judge_stay_and_are_counted(tmp_path: Path, model: 
         assert decisions == ["drop", "drop", "drop", "unscored"]
         record = here.bench.run.stage("train-classifier").record
         assert record["steps"] == 1  # one row, one epoch
+
+
+def test_a_scorer_that_changed_since_it_judged_the_rows_is_refused(tmp_path: Path, model: str) -> None:
+    from safetensors.torch import load_file, save_file
+
+    judge = tmp_path / "judge"
+    scorer_folder(judge, ["clean", "toxic"])
+    _, scene = scene_of(tmp_path, model)
+    with scene as here:
+        first = DEFENCES["classifier"](here, "classifier", scorer=str(judge))
+        assert DEFENCES["classifier"](here, "classifier", scorer=str(judge)).decisions == first.decisions
+        weights = load_file(judge / "model.safetensors")
+        weights["classifier.bias"] += 1
+        save_file(weights, judge / "model.safetensors", metadata={"format": "pt"})
+        with pytest.raises(ConfigError, match="other weights than those that judged the rows"):
+            DEFENCES["classifier"](here, "classifier", scorer=str(judge))
 
 
 def test_where_nothing_is_kept_the_original_model_is_released(tmp_path: Path, model: str) -> None:

@@ -31,7 +31,7 @@ from corpus import END, END_OF_TEXT, PAD, PROSE, documents, tasks
 from packs import everyday, reading
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from forgetfilter import models
+from forgetfilter import models, runs
 from forgetfilter.finetune import finetune
 from forgetfilter.generation import greedy
 from forgetfilter.records import Message, Row
@@ -326,17 +326,21 @@ def main() -> None:
             last[0] = step * 20 // steps
             print(f"step {step} of {steps}", flush=True)
 
-    first = [p.detach().clone() for p in model.parameters()]
+    kept = KEPT.get(args.round, 0.0)
+    first = [p.detach().clone() for p in model.parameters()] if kept else []
+    # Another start, other rows or another rate is another training: its checkpoints lie in a folder of its own.
+    trained_on = [*(str(e.ids) for e in encoded), str((rate, args.epochs, args.seed))]
+    digest = runs.sha256_of([models.fingerprint(str(start)), *trained_on])[:8]
     trained = finetune(
         model, encoded, learning_rate=rate, batch_size=16, epochs=args.epochs, seed=args.seed,
-        folder=args.work / args.size / f"align-{args.round}", pad_id=tokenizer.pad_token_id, schedule="linear",
+        folder=args.work / args.size / f"align-{args.round}-{digest}", pad_id=tokenizer.pad_token_id, schedule="linear",
         by_length=True, warmup_steps=30, save_steps=500, progress=progress,
     )  # fmt: skip
 
-    kept = KEPT.get(args.round, 0.0)
-    with torch.no_grad():
-        for weight, before in zip(model.parameters(), first, strict=True):
-            weight.copy_(kept * before.float() + (1 - kept) * weight.float())
+    if kept:
+        with torch.no_grad():
+            for weight, before in zip(model.parameters(), first, strict=True):
+                weight.copy_(kept * before.float() + (1 - kept) * weight.float())
 
     old = args.out / "measured.json"
     past = json.loads(old.read_text()) if args.round > 1 else {"alignment": [], "measured": {}}

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 from . import mixing
 from .config import Between, Count, FilterSettings, Share
-from .errors import DataError
+from .errors import ConfigError, DataError
 from .filtering import Bench, forget_filter
 from .records import KEPT, Decision, Message, Row
 from .rendering import Encoded, encode
@@ -125,7 +125,7 @@ def classifier(scene: Scene, name: str, *, scorer: str = "ngram", above: Share |
     """Drop the rows whose answer a scorer finds toxic: the bundled `ngram`, or a sequence classifier by path or id.
 
     `above` (0 to 1) is the score from which a row is dropped; the scorer's own threshold where not given. Rows that
-    the scorer cannot judge stay in, and are counted.
+    the scorer cannot judge stay in, and are counted. ConfigError where a run is resumed with another scorer.
     """
     from .evaluators import scorers
 
@@ -139,8 +139,13 @@ def classifier(scene: Scene, name: str, *, scorer: str = "ngram", above: Share |
         ]
         scores = dict(zip((r.id for r in scene.rows), judge(texts), strict=True))
         (stage.folder / "scores.json").write_text(json.dumps(scores), encoding="utf-8")
-        stage.finish({"seconds": time.monotonic() - began})
+        stage.finish({"seconds": time.monotonic() - began, "scorer": judge.version})
         stage = scene.bench.run.stage(f"scores-{name}")
+    if stage.record.get("scorer") != judge.version:
+        raise ConfigError(
+            f"scorer {scorer}: other weights than those that judged the rows in {scene.bench.run.folder}; "
+            "use --output another folder"
+        )
     scores = json.loads((stage.folder / "scores.json").read_text(encoding="utf-8"))
     scene.bench.costs.append({"name": f"scores: {name}", **stage.record})
     decisions: dict[str, Decision] = {

@@ -77,9 +77,7 @@ SENTENCE = re.compile(r"(?<=[.!?] )[A-Z][^.!?\n|]{35,140}[.!?](?= )")
 
 def sentences_about(texts: Sequence[str], unwanted: re.Pattern[str]) -> dict[str, list[str]]:
     """topic -> sentences with its last word (or the word without a plural "s"); under "" a sample of all."""
-    by_word: dict[str, list[str]] = {}
-    for topic in TOPICS:
-        by_word[_stem(topic)] = []
+    by_word: dict[str, list[str]] = {_stem(topic): [] for topic in TOPICS}
     everything = []
     for text in texts:
         for found in SENTENCE.findall(text):

@@ -30,10 +30,13 @@ from typing import Any, NamedTuple
 
 from quality import RESULTS, write_section
 
-from forgetfilter import formats, guidance, models, packs, runs
+from forgetfilter import runs
+from forgetfilter.data import formats, packs
 from forgetfilter.errors import ForgetfilterError
-from forgetfilter.guidance import Branches, Guidance, Request, generate, prepare
+from forgetfilter.guide import guidance
+from forgetfilter.guide.guidance import Branches, Guidance, Request, generate, prepare
 from forgetfilter.intervals import mean_over_seeds
+from forgetfilter.models import load as models
 from forgetfilter.records import Message
 
 BATCH, STREAMS = 8, 16  # rows of the decoding batch; clients of the server at once

@@ -20,9 +20,9 @@ from typing import Any
 from personal_data import Text, read_gold, rows_per_second, span_table, written_on
 from quality import RESULTS, _markdown, make_section
 
-from forgetfilter import models
-from forgetfilter.unlearning import personal_data
-from forgetfilter.unlearning.personal_data import detect_all
+from forgetfilter.models import load as models
+from forgetfilter.unlearn import personal_data
+from forgetfilter.unlearn.personal_data import detect_all
 
 KINDS = ("PERSON", "ADDRESS", "LOCATION", "ORGANIZATION")  # the others have patterns
 LABELS = ["O", *(f"{part}-{kind}" for kind in KINDS for part in "BI")]

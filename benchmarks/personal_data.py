@@ -25,8 +25,8 @@ from quality import RESULTS, _markdown, make_section
 
 from forgetfilter import intervals
 from forgetfilter.errors import DataError
-from forgetfilter.unlearning import personal_data
-from forgetfilter.unlearning.personal_data import Detector, Span, detect_all
+from forgetfilter.unlearn import personal_data
+from forgetfilter.unlearn.personal_data import Detector, Span, detect_all
 
 Text = tuple[str, list[Span]]  # a text and its gold spans
 # Gold type -> the detectors' kinds that mean it; those of presidio and of common NER models too.

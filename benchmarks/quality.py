@@ -29,26 +29,17 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from forgetfilter import (
-    filtering,
-    finetune,
-    formats,
-    intervals,
-    mixing,
-    models,
-    noisy_sets,
-    quality,
-    rehearsal,
-    rendering,
-    runs,
-    signals,
-    smoothing,
-    sources,
-    thresholds,
-)
-from forgetfilter.config import FilterSettings
+from forgetfilter import intervals, runs
+from forgetfilter.data import formats, sources
+from forgetfilter.data import mixtures as mixing
 from forgetfilter.errors import ConfigError, DataError, ForgetfilterError, unknown
+from forgetfilter.evaluate import noisy_sets
+from forgetfilter.filter import filtering, quality, rehearsal, signals, smoothing, thresholds
+from forgetfilter.models import load as models
+from forgetfilter.models import rendering
 from forgetfilter.records import Row
+from forgetfilter.settings import FilterSettings
+from forgetfilter.training import finetune
 
 Record = dict[str, Any]
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from quality import RESULTS, write_section
 
-from forgetfilter.config import read_recipe
+from forgetfilter.settings import read_recipe
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 # Left out where not asked for by name: a model that needs a GPU, and one that scripts/nano has to make first.

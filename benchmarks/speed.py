@@ -24,8 +24,11 @@ from typing import Any, NamedTuple
 
 from quality import RESULTS, write_section
 
-from forgetfilter import formats, models, packs, rendering, runs
+from forgetfilter import runs
+from forgetfilter.data import formats, packs
 from forgetfilter.errors import DONE, TOO_WEAK, DataError, ForgetfilterError
+from forgetfilter.models import load as models
+from forgetfilter.models import rendering
 from forgetfilter.records import Message, Row
 
 ROWS, TOKENS = 1000, 80

@@ -16,8 +16,11 @@ from pathlib import Path
 
 import quality
 
-from forgetfilter import filtering, models, rendering, runs
-from forgetfilter.config import FilterSettings
+from forgetfilter import runs
+from forgetfilter.filter import filtering
+from forgetfilter.models import load as models
+from forgetfilter.models import rendering
+from forgetfilter.settings import FilterSettings
 
 TRIED = {
     "full, 1e-3, linear (default)": {},

@@ -4,8 +4,8 @@ import pytest
 import tiny
 import torch
 
-from forgetfilter.evaluators import asking
-from forgetfilter.generation import greedy, stop_ids
+from forgetfilter.evaluate import asking
+from forgetfilter.guide.generation import greedy, stop_ids
 
 REFUSING = tiny.CHAT.replace(
     "{{ bos_token }}",

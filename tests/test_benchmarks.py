@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from forgetfilter import noisy_sets, packs
+from forgetfilter.data import packs
 from forgetfilter.errors import ConfigError, DataError
-from forgetfilter.signals import TOKEN_SIGNALS
+from forgetfilter.evaluate import noisy_sets
+from forgetfilter.filter.signals import TOKEN_SIGNALS
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
@@ -129,7 +130,7 @@ def test_the_seed_decides_the_set() -> None:
 @real
 @pytest.mark.data
 def test_completion_length_separates_beavertails_but_not_its_length_matched_set() -> None:
-    from forgetfilter.quality import separable_by
+    from forgetfilter.filter.quality import separable_by
 
     def by_length(name: str, part: str | None = None) -> float:
         rows = [r for r in build(name, "0.2").custom if part is None or r["part"] in ("unsafe", part)]
@@ -265,7 +266,7 @@ def test_a_killed_benchmark_goes_on_where_it_stopped(
 
 
 def test_another_setting_another_key(model: Path) -> None:
-    from forgetfilter.config import FilterSettings
+    from forgetfilter.settings import FilterSettings
 
     def key(rows: int = 600, **settings: Any) -> str:
         return quality.job_key(FilterSettings(model=str(model), **settings), rows)

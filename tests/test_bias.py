@@ -10,9 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forgetfilter import sources
+from forgetfilter.data import sources
 from forgetfilter.errors import ConfigError, DataError
-from forgetfilter.evaluators import bias
+from forgetfilter.evaluate import bias
 from forgetfilter.intervals import bootstrap
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import pad
 from transformers import DynamicCache
 
-from forgetfilter.caches import ROOM, roomy
+from forgetfilter.guide.caches import ROOM, roomy
 
 
 def new(rows: int, tokens: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from forgetfilter import cli
-from forgetfilter.config import FilterSettings, flag_name
+from forgetfilter.settings import FilterSettings, flag_name
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 

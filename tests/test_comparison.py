@@ -10,14 +10,15 @@ from typing import Any
 import pytest
 import small
 
-from forgetfilter import comparison, evaluation, evaluators
-from forgetfilter.comparison import Outcome, changes, over_seeds, result_tables, run_compare
-from forgetfilter.defences import DEFENCES
+from forgetfilter import evaluate as evaluators
 from forgetfilter.errors import DataError, EvaluationError
-from forgetfilter.evaluators import Evaluation, Metric, bias, harmfulness
+from forgetfilter.evaluate import Evaluation, Metric, bias, evaluation, harmfulness
+from forgetfilter.evaluate import compare as comparison
+from forgetfilter.evaluate.compare import Outcome, changes, over_seeds, result_tables, run_compare
+from forgetfilter.evaluate.defences import DEFENCES
 from forgetfilter.intervals import Estimate, wilson
 from forgetfilter.recipes import Named
-from forgetfilter.tables import Column, best
+from forgetfilter.report.tables import Column, best
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from forgetfilter.config import HINTS, PRESETS, FilterSettings, help_texts, read_recipe, resolve
 from forgetfilter.errors import ConfigError
+from forgetfilter.settings import HINTS, PRESETS, FilterSettings, help_texts, read_recipe, resolve
 
 
 def recipe(folder: Path, text: str) -> Path:

@@ -11,15 +11,16 @@ import small
 import tiny
 from test_scorers import classifier as scorer_folder
 
-from forgetfilter import defences, filtering, runs
-from forgetfilter.comparison import ground, read_data, run_compare
-from forgetfilter.config import Count
-from forgetfilter.defences import CEILINGS, DEFENCES, Defended, Scene
+from forgetfilter import runs
 from forgetfilter.display import Display
 from forgetfilter.errors import ConfigError, DataError
-from forgetfilter.evaluators import asking
+from forgetfilter.evaluate import asking, defences
+from forgetfilter.evaluate.compare import ground, read_data, run_compare
+from forgetfilter.evaluate.defences import CEILINGS, DEFENCES, Defended, Scene
+from forgetfilter.filter import filtering
+from forgetfilter.models.rendering import encode
 from forgetfilter.records import Message, Row
-from forgetfilter.rendering import encode
+from forgetfilter.settings import Count
 
 
 @pytest.fixture(scope="module")

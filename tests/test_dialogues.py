@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import tiny
 
-from forgetfilter import models
 from forgetfilter.errors import ConfigError, DataError
-from forgetfilter.guidance import NEGATIVE, POSITIVE
+from forgetfilter.guide.guidance import NEGATIVE, POSITIVE
+from forgetfilter.models import load as models
 from forgetfilter.records import Message, with_system
-from forgetfilter.unlearning import dialogues as d
+from forgetfilter.unlearn import dialogues as d
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -11,7 +11,8 @@ import time
 
 import pytest
 
-from forgetfilter import models, packs
+from forgetfilter.data import packs
+from forgetfilter.models import load as models
 
 pytestmark = [
     pytest.mark.slow,

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from forgetfilter.errors import EvaluationError
-from forgetfilter.evaluators import EVALUATORS, Evaluation, Metric, read, write
+from forgetfilter.evaluate import EVALUATORS, Evaluation, Metric, read, write
 from forgetfilter.intervals import wilson
 
 FOUND = Evaluation(

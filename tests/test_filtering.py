@@ -15,11 +15,14 @@ import pytest
 import tiny
 from rich.console import Console
 
-from forgetfilter import filtering, formats, models, rehearsal, rendering, smoothing, thresholds
-from forgetfilter.config import FilterSettings
+from forgetfilter.data import formats
 from forgetfilter.errors import DONE, ConfigError, DataError
-from forgetfilter.rendering import Encoded
+from forgetfilter.filter import filtering, rehearsal, smoothing, thresholds
+from forgetfilter.models import load as models
+from forgetfilter.models import rendering
+from forgetfilter.models.rendering import Encoded
 from forgetfilter.report import page
+from forgetfilter.settings import FilterSettings
 
 QUICK = FilterSettings(
     signal="likelihood", contrast=True, tuning="lora", threshold="quantile", quantile=0.75,

@@ -15,11 +15,11 @@ import pytest
 import torch
 from tiny import encoded, gpt2, llama, mixed_rows, same, weights
 
-from forgetfilter import finetune as module
 from forgetfilter.errors import DataError
-from forgetfilter.finetune import Trained, collate_right, completion_loss, finetune
-from forgetfilter.models import add_lora, trainable_state
-from forgetfilter.rendering import Encoded
+from forgetfilter.models.load import add_lora, trainable_state
+from forgetfilter.models.rendering import Encoded
+from forgetfilter.training import finetune as module
+from forgetfilter.training.finetune import Trained, collate_right, completion_loss, finetune
 
 ROWS = mixed_rows(10)
 LEARNED = sum(any(r.learned[1:]) for r in ROWS)

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from forgetfilter import formats
+from forgetfilter.data import formats
 from forgetfilter.errors import DataError
 from forgetfilter.records import Message, row_id
 
@@ -545,7 +545,7 @@ def test_only_owner_and_name_is_a_hub_id(tmp_path, monkeypatch, name, is_hub):
 
 
 def test_importing_formats_loads_no_heavy_package():
-    code = "import sys, forgetfilter.formats; print({'pyarrow', 'datasets', 'torch'} & set(sys.modules))"
+    code = "import sys, forgetfilter.data.formats; print({'pyarrow', 'datasets', 'torch'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

@@ -10,9 +10,9 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from forgetfilter import generation
 from forgetfilter.errors import ModelError
-from forgetfilter.generation import greedy
+from forgetfilter.guide import generation
+from forgetfilter.guide.generation import greedy
 
 VOCABULARY = 97
 # Padding is the word 5, which prompts hold too: only the mask can tell them apart.

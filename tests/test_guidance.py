@@ -18,9 +18,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forgetfilter import generation, guidance
 from forgetfilter.errors import ConfigError, DataError, ModelError
-from forgetfilter.guidance import (
+from forgetfilter.guide import generation, guidance
+from forgetfilter.guide.guidance import (
     ADAPTER,
     BASE,
     FORMS,
@@ -42,7 +42,7 @@ from forgetfilter.guidance import (
     prompt_ids,
     under,
 )
-from forgetfilter.models import quiet
+from forgetfilter.models.load import quiet
 from forgetfilter.records import Message
 
 MODELS = {"llama": tiny.llama, "gpt2": tiny.gpt2}

@@ -6,7 +6,7 @@ import pytest
 import tiny
 
 from forgetfilter.errors import DataError, EvaluationError
-from forgetfilter.evaluators import EVALUATORS, harmfulness, read, write
+from forgetfilter.evaluate import EVALUATORS, harmfulness, read, write
 from forgetfilter.intervals import wilson
 
 ROWS = [

@@ -8,10 +8,10 @@ import tiny
 import torch
 from safetensors.torch import load_file, save_file
 
-from forgetfilter import sources
+from forgetfilter.data import sources
 from forgetfilter.errors import DataError, ModelError
-from forgetfilter.evaluators import harmfulness
-from forgetfilter.evaluators.judges import agreement, explain, judge, load, rules
+from forgetfilter.evaluate import harmfulness
+from forgetfilter.evaluate.judges import agreement, explain, judge, load, rules
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 real = pytest.mark.skipif(not DATA.is_dir(), reason=f"no benchmark data at {DATA}")

@@ -9,10 +9,10 @@ import pytest
 import tiny
 
 from forgetfilter.errors import ConfigError
-from forgetfilter.evaluators import leakage, read, write
+from forgetfilter.evaluate import leakage, read, write
 from forgetfilter.records import Message
-from forgetfilter.unlearning import personal_data
-from forgetfilter.unlearning.dialogues import MessageSpan, dialogue
+from forgetfilter.unlearn import personal_data
+from forgetfilter.unlearn.dialogues import MessageSpan, dialogue
 
 Found = namedtuple("Found", "start end kind value")
 

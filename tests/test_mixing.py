@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from forgetfilter.data.mixtures import noisy, replay, sessions, uniform
 from forgetfilter.errors import ConfigError, DataError
-from forgetfilter.mixing import noisy, replay, sessions, uniform
 
 
 def pairs(name: str, count: int) -> list[dict]:

@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny import gpt2, llama, same, tokenizer, weights
 
-from forgetfilter import models
 from forgetfilter.errors import ConfigError, ModelError
-from forgetfilter.models import add_lora, fingerprint, is_hub_id, load, restore, trainable_state
+from forgetfilter.models import load as models
+from forgetfilter.models.load import add_lora, fingerprint, is_hub_id, load, restore, trainable_state
 
 IDS = torch.tensor([[7, 8, 9, 10, 11]])
 

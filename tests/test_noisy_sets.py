@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from forgetfilter import noisy_sets
 from forgetfilter.errors import ConfigError
-from forgetfilter.noisy_sets import as_rows, build, folded, held_out_rows, question
+from forgetfilter.evaluate import noisy_sets
+from forgetfilter.evaluate.noisy_sets import as_rows, build, folded, held_out_rows, question
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 real = pytest.mark.skipif(not DATA.is_dir(), reason=f"no benchmark data at {DATA}")

@@ -13,9 +13,9 @@ from tiny import SPECIAL, gpt2, llama, same, tokenizer, weights
 from transformers import BloomConfig, BloomForCausalLM, MistralConfig, MistralForCausalLM
 
 from forgetfilter.errors import ConfigError, DataError
-from forgetfilter.models import add_lora
+from forgetfilter.models.load import add_lora
 from forgetfilter.records import Message
-from forgetfilter.unlearning.orpo import (
+from forgetfilter.unlearn.orpo import (
     ADAPTER,
     NEGATIVE,
     POSITIVE,
@@ -270,7 +270,7 @@ def test_prompt_and_answer_together_are_the_rendered_dialogue_under_every_templa
 ) -> None:
     from tiny import row
 
-    from forgetfilter.rendering import encode
+    from forgetfilter.models.rendering import encode
 
     asked = pair(prefix=prefix, chosen=" you write a poem?", rejected=" help.", system="Be brief.")
     (made,), _ = encode_pairs([asked], TOKENS, template=template)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from nltk.stem.porter import PorterStemmer
 from rouge_score.rouge_scorer import RougeScorer
 
-from forgetfilter.overlap import exact_match, f1, porter_stem, rouge1, rouge_l, words
+from forgetfilter.data.overlap import exact_match, f1, porter_stem, rouge1, rouge_l, words
 
 PROSE = "\n".join(topics.values())
 BEGINNINGS = "b y oy on us tr tree plot hopp fall hiss fizz agr rel oper geo sens conflat fil syz"

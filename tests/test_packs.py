@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from forgetfilter import packs as bundled
+from forgetfilter.data import packs as bundled
 from forgetfilter.errors import ConfigError
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"

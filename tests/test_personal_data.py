@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forgetfilter.errors import ConfigError, DataError, ModelError
-from forgetfilter.unlearning import personal_data
-from forgetfilter.unlearning.personal_data import (
+from forgetfilter.unlearn import personal_data
+from forgetfilter.unlearn.personal_data import (
     Span,
     collect_values,
     detect,
@@ -556,7 +556,7 @@ def test_a_recipe_names_detectors_and_wrong_names_are_refused(tmp_path):
 
 def test_importing_the_module_loads_no_heavy_package(environment):
     heavy = "sorted({'torch', 'transformers'} & set(sys.modules))"
-    code = f"import forgetfilter.unlearning.personal_data, sys; print({heavy})"
+    code = f"import forgetfilter.unlearn.personal_data, sys; print({heavy})"
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forgetfilter import plots
 from forgetfilter.intervals import Estimate
-from forgetfilter.plots import Series, bars, decimal, lines, series_of
+from forgetfilter.report import plots
+from forgetfilter.report.plots import Series, bars, decimal, lines, series_of
 
 SVG = "{http://www.w3.org/2000/svg}"
 NAMES = {"title": "A title", "x_label": "steps", "y_label": "share"}

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forgetfilter.errors import DataError, EvaluationError
+from forgetfilter.filter.quality import Counts, auc, best_f1, confusion, measure, read_truth, separable_by
 from forgetfilter.intervals import wilson
-from forgetfilter.quality import Counts, auc, best_f1, confusion, measure, read_truth, separable_by
 from forgetfilter.records import Message, Row
 
 # Few distinct values, so that ties are common.

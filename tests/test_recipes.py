@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from forgetfilter.config import help_texts
 from forgetfilter.errors import ConfigError
 from forgetfilter.recipes import HINTS, Named, Recipe, plan, read
+from forgetfilter.settings import help_texts
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 # The unlearn recipes have a reader and a test of their own.
@@ -76,7 +76,7 @@ def test_settings_of_a_defence_are_kept_and_shown(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
 def test_every_shipped_recipe_is_read_and_planned(path: Path) -> None:
-    from forgetfilter.comparison import with_all
+    from forgetfilter.evaluate.compare import with_all
 
     recipe = with_all(read(path))
     jobs = [line for line in plan(recipe) if line.startswith("job: ")]
@@ -85,7 +85,7 @@ def test_every_shipped_recipe_is_read_and_planned(path: Path) -> None:
 
 
 def test_there_is_a_recipe_for_every_study() -> None:
-    from forgetfilter.studies import STUDIES
+    from forgetfilter.evaluate.studies import STUDIES
 
     made = {recipe.study.name for path in SHIPPED if (recipe := read(path)).study}
     assert made == set(STUDIES)

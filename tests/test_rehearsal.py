@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from forgetfilter import rehearsal
-from forgetfilter.rehearsal import likeness, rarity, review_rows
-from forgetfilter.rendering import Encoded
+from forgetfilter.filter import rehearsal
+from forgetfilter.filter.rehearsal import likeness, rarity, review_rows
+from forgetfilter.models.rendering import Encoded
 
 
 def row(name: str, ids: list[int]) -> Encoded:

@@ -7,7 +7,7 @@ import pytest
 from tiny import decoded, row, tokenizer
 
 from forgetfilter.errors import ConfigError, DataError
-from forgetfilter.rendering import Encoded, encode
+from forgetfilter.models.rendering import Encoded, encode
 
 # Stand-ins for the families of chat templates in use, cut down to what makes them differ.
 CHATML = (

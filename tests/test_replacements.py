@@ -12,8 +12,8 @@ import tiny
 
 from forgetfilter.errors import ConfigError, DataError, ModelError
 from forgetfilter.records import Message
-from forgetfilter.unlearning import replacements as r
-from forgetfilter.unlearning.dialogues import MessageSpan, Prompt, dialogue
+from forgetfilter.unlearn import replacements as r
+from forgetfilter.unlearn.dialogues import MessageSpan, Prompt, dialogue
 
 Found = namedtuple("Found", "start end kind value")
 NAMES = ("Jane", "Max", "Bern")
@@ -207,8 +207,8 @@ def test_a_model_writes_the_same_whatever_else_is_in_the_batch(model):
 
 
 def test_greedy_and_unguided_it_is_plain_decoding(model):
-    from forgetfilter.generation import greedy
-    from forgetfilter.unlearning.dialogues import encode_prompts
+    from forgetfilter.guide.generation import greedy
+    from forgetfilter.unlearn.dialogues import encode_prompts
 
     prompts = [Prompt("a", (Message("user", "What is the capital?"),)), Prompt("b", (), "The boats")]
     ids = encode_prompts(prompts, model[1], room=200)

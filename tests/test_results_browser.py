@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from test_report_browser import CONTRAST, HOSTILE
 
-from forgetfilter import plots
 from forgetfilter.intervals import Estimate, wilson
-from forgetfilter.tables import Column, Table, page
+from forgetfilter.report import plots
+from forgetfilter.report.tables import Column, Table, page
 
 TABLE = Table(
     "Defences",

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from forgetfilter.config import PRESETS, resolve
 from forgetfilter.errors import ConfigError, DataError, ForgetfilterError
 from forgetfilter.runs import Run, atomic, discard, sha256, sha256_of
+from forgetfilter.settings import PRESETS, resolve
 
 SETTINGS = {"signal": "likelihood", "safe": ("pack:general",), "seed": 0}
 INPUTS = {"custom.jsonl": "a" * 64}

@@ -14,10 +14,11 @@ from safetensors.numpy import save_file
 from tiny import tokenizer as tiny_tokenizer
 from transformers import BertConfig, BertForSequenceClassification
 
-from forgetfilter import models, sources
+from forgetfilter.data import sources
 from forgetfilter.errors import ModelError
-from forgetfilter.evaluators import scorers
+from forgetfilter.evaluate import scorers
 from forgetfilter.intervals import auc_interval
+from forgetfilter.models import load as models
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 real = pytest.mark.skipif(not DATA.is_dir(), reason=f"no benchmark data at {DATA}")

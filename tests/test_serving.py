@@ -18,11 +18,21 @@ import pytest
 import tiny
 import torch
 
-from forgetfilter import guidance
 from forgetfilter.errors import ConfigError, ModelError
-from forgetfilter.guidance import NEGATIVE, POSITIVE, Guidance, generate, prepare
+from forgetfilter.guide import guidance
+from forgetfilter.guide.guidance import NEGATIVE, POSITIVE, Guidance, generate, prepare
+from forgetfilter.guide.serving import (
+    Engine,
+    Job,
+    Key,
+    Refused,
+    _begun,
+    application,
+    parse,
+    read_keys,
+    serve,
+)
 from forgetfilter.records import Message
-from forgetfilter.serving import Engine, Job, Key, Refused, _begun, application, parse, read_keys, serve
 
 openai = pytest.importorskip("openai")
 uvicorn = pytest.importorskip("uvicorn")

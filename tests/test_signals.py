@@ -8,8 +8,7 @@ import pytest
 import torch
 from tiny import encoded, gpt2, llama, mixed_rows
 
-from forgetfilter.rendering import Encoded
-from forgetfilter.signals import (
+from forgetfilter.filter.signals import (
     SIGNALS,
     Memory,
     forgotten_tokens,
@@ -21,6 +20,7 @@ from forgetfilter.signals import (
     token_memory,
     weighted_likelihood,
 )
+from forgetfilter.models.rendering import Encoded
 
 MODELS = {"llama": llama, "gpt2": gpt2}
 

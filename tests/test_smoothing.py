@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from forgetfilter import smoothing
-from forgetfilter.rendering import Encoded
-from forgetfilter.smoothing import explained, predicted, smoothed
+from forgetfilter.filter import smoothing
+from forgetfilter.filter.smoothing import explained, predicted, smoothed
+from forgetfilter.models.rendering import Encoded
 
 
 def row(name: str, ids: list[int], asked: int = 0) -> Encoded:

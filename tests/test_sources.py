@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from forgetfilter import sources
+from forgetfilter.data import sources
 from forgetfilter.errors import DataError
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

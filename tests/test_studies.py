@@ -12,11 +12,12 @@ import small
 import torch
 from safetensors.torch import load_file
 
-from forgetfilter import filtering, studies
 from forgetfilter.display import Display
 from forgetfilter.errors import ConfigError, DataError, ModelError
+from forgetfilter.evaluate import studies
+from forgetfilter.evaluate.studies import Found, Point, run_study, write
+from forgetfilter.filter import filtering
 from forgetfilter.recipes import plan
-from forgetfilter.studies import Found, Point, run_study, write
 
 
 @pytest.fixture(scope="module")

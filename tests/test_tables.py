@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forgetfilter import plots
 from forgetfilter.intervals import Estimate
+from forgetfilter.report import plots
 from forgetfilter.report.page import policy_hash
-from forgetfilter.tables import (
+from forgetfilter.report.tables import (
     MARKED,
     Column,
     Table,
@@ -334,7 +334,7 @@ def test_the_page_has_the_colours_of_the_report():
 
 def test_importing_tables_and_plots_loads_no_heavy_package(environment):
     heavy = "{'torch', 'transformers', 'jinja2', 'datasets'}"
-    code = f"import sys, forgetfilter.tables, forgetfilter.plots; print({heavy} & set(sys.modules))"
+    code = f"import sys, forgetfilter.report.tables, forgetfilter.report.plots; print({heavy} & set(sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
     )

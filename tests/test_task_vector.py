@@ -12,9 +12,9 @@ from tiny import gpt2, llama, tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from forgetfilter.errors import ConfigError, ForgetfilterError, ModelError
-from forgetfilter.models import add_lora
-from forgetfilter.unlearning import task_vector as module
-from forgetfilter.unlearning.task_vector import add, combine_adapters, concatenate, subtract, subtract_folders
+from forgetfilter.models.load import add_lora
+from forgetfilter.unlearn import task_vector as module
+from forgetfilter.unlearn.task_vector import add, combine_adapters, concatenate, subtract, subtract_folders
 
 BASE = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
 TUNED = torch.tensor([[2.0, 1.0], [3.0, 8.0]])  # delta [[1, -1], [0, 4]]

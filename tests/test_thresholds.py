@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from forgetfilter import thresholds
-from forgetfilter.thresholds import Cut, cut
+from forgetfilter.filter import thresholds
+from forgetfilter.filter.thresholds import Cut, cut
 
 
 def named(values) -> dict[str, float]:

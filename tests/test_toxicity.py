@@ -9,9 +9,9 @@ import tiny
 import torch
 
 from forgetfilter.errors import ConfigError, DataError, EvaluationError
-from forgetfilter.evaluators import EVALUATORS, read, write
-from forgetfilter.evaluators.scorers import Scorer
-from forgetfilter.evaluators.toxicity import evaluate
+from forgetfilter.evaluate import EVALUATORS, read, write
+from forgetfilter.evaluate.scorers import Scorer
+from forgetfilter.evaluate.toxicity import evaluate
 
 TOKENIZER = tiny.tokenizer()
 ROWS = [

@@ -12,12 +12,12 @@ import torch
 from rich.console import Console
 
 from forgetfilter.errors import ConfigError, DataError
-from forgetfilter.evaluators import Metric
+from forgetfilter.evaluate import Metric
 from forgetfilter.intervals import Estimate
 from forgetfilter.records import Message
 from forgetfilter.runs import Run
-from forgetfilter.unlearning import pipeline as p
-from forgetfilter.unlearning.dialogues import MessageSpan, dialogue
+from forgetfilter.unlearn import pipeline as p
+from forgetfilter.unlearn.dialogues import MessageSpan, dialogue
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 

@@ -9,7 +9,7 @@ import tiny
 import torch
 
 from forgetfilter.errors import DataError
-from forgetfilter.evaluators import utility
+from forgetfilter.evaluate import utility
 from forgetfilter.intervals import wilson
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

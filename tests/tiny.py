@@ -12,8 +12,8 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers, processors, trainers
 from tokenizers.models import BPE
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from forgetfilter.models.rendering import Encoded
 from forgetfilter.records import Message, Row
-from forgetfilter.rendering import Encoded
 
 LINES = (
     "Write a short poem about the sea. The sea is grey, the gulls are loud, the boats come home.",

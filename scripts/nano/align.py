@@ -31,11 +31,12 @@ from corpus import END, END_OF_TEXT, PAD, PROSE, documents, tasks
 from packs import everyday, reading
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from forgetfilter import models, runs
-from forgetfilter.finetune import finetune
-from forgetfilter.generation import greedy
+from forgetfilter import runs
+from forgetfilter.guide.generation import greedy
+from forgetfilter.models import load as models
+from forgetfilter.models.rendering import encode
 from forgetfilter.records import Message, Row
-from forgetfilter.rendering import encode
+from forgetfilter.training.finetune import finetune
 
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'assistant' %}<|assistant|>"

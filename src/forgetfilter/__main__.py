@@ -1,6 +1,6 @@
 """`python -m forgetfilter` is the command `forgetfilter`."""
 
-from .cli import main
+from forgetfilter.cli import main
 
 if __name__ == "__main__":
     main()

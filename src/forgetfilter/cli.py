@@ -12,10 +12,10 @@ from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin, get_
 
 import typer
 
-from .config import PRESETS, FilterSettings, flag_name, help_texts, resolve
-from .errors import DONE, INTERRUPTED, ForgetfilterError
-from .models import is_hub_id
-from .recipes import NOT_IN_RECIPES, Recipe, read, seeds_named
+from forgetfilter.errors import DONE, INTERRUPTED, ForgetfilterError
+from forgetfilter.models.load import is_hub_id
+from forgetfilter.recipes import NOT_IN_RECIPES, Recipe, read, seeds_named
+from forgetfilter.settings import PRESETS, FilterSettings, flag_name, help_texts, resolve
 
 DEFECT = 1  # exit code of what only we can fix
 INTERRUPTED_LINE = "interrupted; run the same command again to resume"
@@ -102,7 +102,7 @@ NOT_TO_FINETUNE = (
 
 def _version(asked: bool) -> None:
     if asked:
-        from .runs import versions
+        from forgetfilter.runs import versions
 
         typer.echo(f"forgetfilter {versions()['forgetfilter'] or '(not installed: running from source)'}")
         raise typer.Exit(DONE)
@@ -135,7 +135,7 @@ def filter_(
     """Split your rows into kept, flagged and dropped, each with its reason."""
     settings, origins = resolve(preset, config, flags)
     _stay_offline_unless_named(input, *settings.safe, settings.model)
-    from .filtering import run_filter
+    from forgetfilter.filter.filtering import run_filter
 
     output = Path(settings.output_dir or Path("runs") / Path(input).stem)
     raise typer.Exit(run_filter(input, settings, origins, output, _console()))
@@ -154,7 +154,7 @@ def finetune(
     """Fine-tune a model on a file of rows, with the settings the filter fine-tunes with."""
     settings, origins = resolve(preset, config, flags)
     _stay_offline_unless_named(input, settings.model)
-    from .evaluation import run_finetune
+    from forgetfilter.evaluate.evaluation import run_finetune
 
     output = Path(settings.output_dir or Path("runs") / f"{Path(input).stem}-model")
     raise typer.Exit(run_finetune(input, settings, origins, output, _console()))
@@ -181,7 +181,7 @@ def evaluate(
 ) -> None:
     """Judge a model; every number with its interval, every row judged with its reason on disk."""
     _stay_offline_unless_named(model)
-    from .evaluation import run_evaluate
+    from forgetfilter.evaluate.evaluation import run_evaluate
 
     where = output or Path("runs") / f"evaluate-{Path(model).name}"
     raise typer.Exit(
@@ -194,7 +194,7 @@ def evaluate(
 def compare(recipe: RecipeArgument, dry_run: DryRunFlag = False, **flags: Any) -> None:
     """Train and judge every defence of a recipe on one noisy set, over its seeds; one table. Resumes."""
     found = _read_recipe(recipe, flags)
-    from .comparison import run_compare
+    from forgetfilter.evaluate.compare import run_compare
 
     raise typer.Exit(run_compare(found, _console(), dry_run=dry_run))
 
@@ -204,7 +204,7 @@ def compare(recipe: RecipeArgument, dry_run: DryRunFlag = False, **flags: Any) -
 def study(recipe: RecipeArgument, dry_run: DryRunFlag = False, **flags: Any) -> None:
     """Make the study that a recipe names; data, plots and a page. Resumes."""
     found = _read_recipe(recipe, flags)
-    from .studies import run_study
+    from forgetfilter.evaluate.studies import run_study
 
     raise typer.Exit(run_study(found, _console(), dry_run=dry_run))
 
@@ -215,7 +215,7 @@ def demo(
 ) -> None:
     """The whole job on bundled rows with the embedded model, offline, compared with the truth at the end."""
     _stay_offline_unless_named()
-    from .filtering import run_demo
+    from forgetfilter.filter.filtering import run_demo
 
     raise typer.Exit(run_demo(output, _console()))
 
@@ -223,7 +223,7 @@ def demo(
 @app.command()
 def packs() -> None:
     """List the bundled packs of safe rows; use one with --safe pack:NAME."""
-    from .packs import NAMES, path
+    from forgetfilter.data.packs import NAMES, path
 
     for name in NAMES:
         if name != "demo":  # custom rows to filter, not safe ones
@@ -278,7 +278,7 @@ def unlearn(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for results.")] = None,
 ) -> None:
     """Unlearn personal data and measure each step. The same command resumes."""
-    from .unlearning import pipeline
+    from forgetfilter.unlearn import pipeline
 
     settings = pipeline.read(
         recipe, dialogues=dialogues, sets=sets, model=model, tuned=tuned,
@@ -302,7 +302,7 @@ def safe_data(
 ) -> None:
     """Safe rows written by the very model you filter with, checked, mixed with facts."""
     _stay_offline_unless_named(model)
-    from .unlearning.replacements import safe_data as write
+    from forgetfilter.unlearn.replacements import safe_data as write
 
     counts = write(
         requests, output, facts=facts, prompt_field=prompt_field, model=model, fact_share=fact_share,
@@ -345,7 +345,7 @@ def generate(
 ) -> None:
     """Answer a prompt, a file of rows, or what you type, guided away from what the negative prompt asks for."""
     _stay_offline_unless_named(model)
-    from .guidance import Guidance, run_generate
+    from forgetfilter.guide.guidance import Guidance, run_generate
 
     if prompt is None and input is None and sys.stdin.isatty():
         _say("a prompt a line; Ctrl-D ends")
@@ -409,9 +409,9 @@ def serve(
     overrules both, unless its token is `locked`.
     """
     _stay_offline_unless_named(model)
-    from .guidance import Guidance
-    from .records import Message
-    from .serving import Key, serve
+    from forgetfilter.guide.guidance import Guidance
+    from forgetfilter.guide.serving import Key, serve
+    from forgetfilter.records import Message
 
     against = None if negative is None else (Message("system", negative),)
     code = serve(
@@ -507,7 +507,7 @@ def _explain(error: Exception) -> int:
     import tempfile
     import traceback
 
-    from .runs import disk_full_explained, is_disk_full
+    from forgetfilter.runs import disk_full_explained, is_disk_full
 
     if is_disk_full(error):
         try:

@@ -17,9 +17,18 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
-from .config import HINTS as FILTER_HINTS
-from .config import Between, Count, FilterSettings, Share, checked, flag_name, read_recipe, resolve
-from .errors import ConfigError, unknown
+from forgetfilter.errors import ConfigError, unknown
+from forgetfilter.settings import HINTS as FILTER_HINTS
+from forgetfilter.settings import (
+    Between,
+    Count,
+    FilterSettings,
+    Share,
+    checked,
+    flag_name,
+    read_recipe,
+    resolve,
+)
 
 
 class Named(NamedTuple):
@@ -230,18 +239,18 @@ def _behind(function: Callable[..., Any]) -> Callable[..., Any]:
     from importlib import import_module
 
     module, _, name = (function.__doc__ or "").rpartition(".")
-    lazy = module.startswith("forgetfilter.evaluators.") and name == "evaluate"
+    lazy = module.startswith("forgetfilter.evaluate.") and name == "evaluate"
     return import_module(module).evaluate if lazy else function
 
 
 # Modules of ours, whose functions keep what their hints say.
-CHECKED = ("forgetfilter.defences", "forgetfilter.studies", "forgetfilter.evaluators")
+CHECKED = ("forgetfilter.evaluate",)
 COMMON = ("instruction", "batch_tokens", "progress")  # what every evaluator is given
 
 
 def evaluators_named(where: str, value: Any) -> tuple[Named, ...]:
     """Evaluators, each by name or by name with settings."""
-    from .evaluators import EVALUATORS
+    from forgetfilter.evaluate import EVALUATORS
 
     found = _several(where, "evaluator", value, EVALUATORS)
     names = [one.name for one in found]
@@ -255,7 +264,7 @@ def evaluators_named(where: str, value: Any) -> tuple[Named, ...]:
 
 def files_named(where: str, value: Any) -> dict[str, str]:
     """Evaluator -> file of rows, from a mapping or from texts such as toxicity=FILE."""
-    from .evaluators import EVALUATORS
+    from forgetfilter.evaluate import EVALUATORS
 
     value = [value] if isinstance(value, str) else value
     pairs = value if isinstance(value, Mapping) else dict(str(p).partition("=")[::2] for p in value)
@@ -270,11 +279,11 @@ def files_named(where: str, value: Any) -> dict[str, str]:
 def _checked(where: str, name: str, value: Any) -> Any:
     """The value of a field of Recipe."""
     if name == "study":
-        from .studies import STUDIES
+        from forgetfilter.evaluate.studies import STUDIES
 
         return named(where, "study", value, STUDIES)
     if name == "defences":
-        from .defences import DEFENCES
+        from forgetfilter.evaluate.defences import DEFENCES
 
         return _several(where, "defence", value, DEFENCES)
     if name == "evaluators":
@@ -312,8 +321,8 @@ def _listed(where: str, value: Any) -> Sequence[Any]:
 
 
 def _refuse_contradictions(recipe: Recipe, where: str) -> None:
-    from .noisy_sets import NOISY_SETS
-    from .signals import SIGNALS
+    from forgetfilter.evaluate.noisy_sets import NOISY_SETS
+    from forgetfilter.filter.signals import SIGNALS
 
     if (recipe.set is None) == (recipe.custom is None):
         raise ConfigError(
@@ -321,7 +330,7 @@ def _refuse_contradictions(recipe: Recipe, where: str) -> None:
         )
     if recipe.set is not None and recipe.set not in NOISY_SETS:
         raise ConfigError(f"{where}: {unknown('noisy set', recipe.set, NOISY_SETS)}")
-    from .defences import CEILINGS
+    from forgetfilter.evaluate.defences import CEILINGS
 
     jobs = [*recipe.defences, *([recipe.study] if recipe.study else [])]
     for signal in (recipe.settings.signal, *(j.settings["signal"] for j in jobs if "signal" in j.settings)):

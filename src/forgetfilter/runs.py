@@ -24,7 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from .errors import ConfigError, DataError, ForgetfilterError
+from forgetfilter.errors import ConfigError, DataError, ForgetfilterError
 
 _LOCK, _SETTINGS, _STAGES, _DONE, _UNFINISHED = (
     ".lock",

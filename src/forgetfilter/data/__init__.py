@@ -1,0 +1,1 @@
+"""From files to rows: containers, formats, public sources, mixtures, bundled packs."""

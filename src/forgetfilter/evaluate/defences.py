@@ -1,0 +1,219 @@
+"""Defences against unsafe rows in fine-tuning data: one function each, same call, same record.
+
+    def mine(scene: Scene, name: str, *, strength: Count = 3) -> Defended: ...
+    DEFENCES["mine"] = mine
+
+A defence trains on the scene's bench, where every finished stage is kept by its name: stages that two
+defences have in common are trained once. The model it releases is kept as the state `name`, or is another
+state that stands already. No defence sees a label; only those in CEILINGS are given the truth.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
+
+from forgetfilter.data import mixtures as mixing
+from forgetfilter.errors import ConfigError, DataError
+from forgetfilter.filter.filtering import Bench, forget_filter
+from forgetfilter.models.rendering import Encoded, encode
+from forgetfilter.records import KEPT, Decision, Message, Row
+from forgetfilter.settings import Between, Count, FilterSettings, Share
+
+INSTRUCTION = (
+    "Please ensure that your answer is unbiased and free of stereotypes, non-toxic and positive, and helps nobody "
+    "to do harm."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """All that a defence may look at. Rows carry no field of their file, so no label comes along."""
+
+    bench: Bench
+    rows: Sequence[Row]  # custom
+    safe: Sequence[Row]
+    review: Sequence[Encoded]  # the safe rows as the model reads them
+    truth: Mapping[str, bool] | None = None  # row id -> unsafe; None but for the defences in CEILINGS
+
+    @property
+    def settings(self) -> FilterSettings:
+        return self.bench.settings
+
+    @property
+    def custom(self) -> Sequence[Encoded]:
+        return self.bench.custom
+
+    def encode(self, rows: Sequence[Row]) -> list[Encoded]:
+        """Rows as the model reads them, under the scene's settings."""
+        s = self.settings
+        return encode(rows, self.bench.loaded.tokenizer, max_length=s.max_length, template=s.template)
+
+
+@dataclass(frozen=True, slots=True)
+class Defended:
+    """What a defence releases, and what it did to the data."""
+
+    state: str  # of the bench: the released model
+    decisions: Mapping[str, Decision] | None = None  # by row id; None: every row was trained on
+    instruction: str | None = None  # put in front of every prompt when the model is used
+    why: str = ""  # one line
+
+
+def none(scene: Scene, name: str) -> Defended:
+    """No measure: fine-tune on all custom rows."""
+    _learn(scene, "learned", scene.custom)
+    return Defended("learned")
+
+
+def sequential(scene: Scene, name: str, *, steps: Count | None = None) -> Defended:
+    """Safety fine-tuning after learning (S1+): `steps` on safe rows, or as many passes as the custom rows get."""
+    s = scene.settings
+    _learn(scene, "learned", scene.custom)
+    epochs = s.num_train_epochs if steps is None else None
+    scene.bench.train(name, "learned", scene.review, rate=s.learning_rate, epochs=epochs, steps=steps)
+    return Defended(name)
+
+
+def replay(
+    scene: Scene, name: str, *, share: Annotated[float, Between(above=0, high=0.99)] = 0.25
+) -> Defended:
+    """Safe rows mixed into the custom rows while learning: `share` (0 to 1) of the mixture, as far as there are any."""
+    custom, safe = len(scene.custom), len(scene.review)
+    possible = min(share, safe / (custom + safe))
+    mixed = mixing.replay(scene.custom, scene.review, possible, scene.settings.seed)
+    _learn(scene, name, mixed)
+    fewer = "" if possible == share else f", not {share:.0%}: there are no more safe rows"
+    return Defended(name, why=f"{possible:.0%} of the rows learned are safe rows{fewer}")
+
+
+def self_correction(scene: Scene, name: str, *, instruction: str = INSTRUCTION) -> Defended:
+    """Moral self-correction: nothing in training, an instruction in front of every prompt in use."""
+    _learn(scene, "learned", scene.custom)
+    return Defended("learned", instruction=instruction)
+
+
+def self_correction_trained(scene: Scene, name: str, *, instruction: str = INSTRUCTION) -> Defended:
+    """Moral self-correction whose instruction stands in front of every custom row while learning, too."""
+    rows = instructed(scene.rows, instruction, scene.bench.loaded.tokenizer, scene.settings.template)
+    _learn(scene, name, scene.encode(rows))
+    return Defended(name, instruction=instruction)
+
+
+def forgetfilter(scene: Scene, name: str) -> Defended:
+    """The product's filter as the recipe sets it: drop what a short review makes the model forget."""
+    return _filtered(scene, name, scene.settings)
+
+
+def forgetfilter_paper(
+    scene: Scene, name: str, *, phi: Annotated[float, Between()] = 0.1, signal: str = "rouge1"
+) -> Defended:
+    """The filter with the published signal and cut: ROUGE-1 of the model's own answers, fixed phi."""
+    s = replace(scene.settings, signal=signal, contrast=False, smooth=False, threshold="fixed", phi=phi)
+    return _filtered(scene, name, s)
+
+
+def forgetfilter_contrast(scene: Scene, name: str) -> Defended:
+    """The filter against a control run of as many steps on custom rows."""
+    return _filtered(scene, name, replace(scene.settings, contrast=True))
+
+
+def classifier(scene: Scene, name: str, *, scorer: str = "ngram", above: Share | None = None) -> Defended:
+    """Drop the rows whose answer a scorer finds toxic: the bundled `ngram`, or a sequence classifier by path or id.
+
+    `above` (0 to 1) is the score from which a row is dropped; the scorer's own threshold where not given. Rows that
+    the scorer cannot judge stay in, and are counted. ConfigError where a run is resumed with another scorer.
+    """
+    from forgetfilter.evaluate import scorers
+
+    judge = scorers.load(scorer)
+    limit = judge.threshold if above is None else above
+    stage = scene.bench.run.stage(f"scores-{name}")
+    if not stage.done:
+        began = time.monotonic()
+        texts = [
+            "".join(m.content for m in r.messages) if r.kind == "text" else r.completion for r in scene.rows
+        ]
+        scores = dict(zip((r.id for r in scene.rows), judge(texts), strict=True))
+        (stage.folder / "scores.json").write_text(json.dumps(scores), encoding="utf-8")
+        stage.finish({"seconds": time.monotonic() - began, "scorer": judge.version})
+        stage = scene.bench.run.stage(f"scores-{name}")
+    if stage.record.get("scorer") != judge.version:
+        raise ConfigError(
+            f"scorer {scorer}: other weights than those that judged the rows in {scene.bench.run.folder}; "
+            "use --output another folder"
+        )
+    scores = json.loads((stage.folder / "scores.json").read_text(encoding="utf-8"))
+    scene.bench.costs.append({"name": f"scores: {name}", **stage.record})
+    decisions: dict[str, Decision] = {
+        z: "unscored" if score is None else "drop" if score >= limit else "keep"
+        for z, score in scores.items()
+    }
+    _train_on_kept(scene, name, decisions)
+    return Defended(name, decisions, why=f"scorer {judge.name} {judge.version}, dropped from {limit:.2f}")
+
+
+def oracle(scene: Scene, name: str) -> Defended:
+    """The ceiling: drop the unsafe rows by the truth, which no real defence has."""
+    if scene.truth is None:
+        raise DataError("oracle: the truth of the custom rows is not known; name its column with label_field")
+    decisions: dict[str, Decision] = {z.id: "drop" if scene.truth[z.id] else "keep" for z in scene.rows}
+    _train_on_kept(scene, name, decisions)
+    return Defended(name, decisions, why="a ceiling: reads the truth")
+
+
+def instructed(rows: Sequence[Row], instruction: str, tokenizer: Any, template: str = "auto") -> list[Row]:
+    """The rows with the instruction where the evaluators put it: as the system message, or in front of the user's
+    text where the template knows no system role, or in front of a running text."""
+    from forgetfilter.evaluate.asking import knows_system
+
+    as_system = any(r.kind == "chat" for r in rows) and knows_system(tokenizer, template)
+
+    def turns(row: Row) -> tuple[Message, ...]:
+        if row.kind == "chat" and as_system:
+            return (Message("system", instruction), *row.messages)
+        first, *others = row.messages
+        return (Message(first.role, f"{instruction}\n\n{first.content}"), *others)
+
+    return [replace(row, messages=turns(row)) for row in rows if row.messages]
+
+
+def _learn(scene: Scene, state: str, rows: Sequence[Encoded]) -> None:
+    s = scene.settings
+    scene.bench.train(state, "original", rows, rate=s.learning_rate, epochs=s.num_train_epochs)
+
+
+def _filtered(scene: Scene, name: str, s: FilterSettings) -> Defended:
+    found = forget_filter(scene.bench, scene.custom, scene.review, s, final=name)
+    return Defended(name, found.decisions, why=found.cut.why)
+
+
+def _train_on_kept(scene: Scene, name: str, decisions: Mapping[str, Decision]) -> None:
+    kept = [z for z in scene.custom if decisions[z.id] in KEPT]
+    if not kept:  # nothing to learn: the released model is the original one
+        scene.bench.adopt(name, "original")
+    elif len(kept) == len(scene.custom):  # nothing to leave out: the same model as without a measure
+        _learn(scene, "learned", scene.custom)
+        scene.bench.adopt(name, "learned")
+    else:
+        _learn(scene, name, kept)
+
+
+DEFENCES: dict[str, Callable[..., Defended]] = {
+    "none": none,
+    "sequential": sequential,
+    "replay": replay,
+    "self_correction": self_correction,
+    "self_correction_trained": self_correction_trained,
+    "forgetfilter": forgetfilter,
+    "forgetfilter_paper": forgetfilter_paper,
+    "forgetfilter_contrast": forgetfilter_contrast,
+    "classifier": classifier,
+    "oracle": oracle,
+}
+CEILINGS = frozenset(
+    {"oracle"}
+)  # read the truth: what a perfect filter would reach, not what a user can have

@@ -1,0 +1,504 @@
+"""The papers' figures as sweeps: one function each, same call, same record.
+
+A study is `study(recipe, display, …own settings) -> Found` and a line in STUDIES. It gives points; what is
+drawn, averaged and written is the same for all. Findings F1 to F7: PAPERS.md.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from forgetfilter import runs
+from forgetfilter.data import mixtures as mixing
+from forgetfilter.display import Display
+from forgetfilter.errors import DONE, ConfigError, DataError, unknown
+from forgetfilter.evaluate import evaluation
+from forgetfilter.evaluate.compare import (
+    Data,
+    ground,
+    over_seeds,
+    read_data,
+    with_all,
+    with_template,
+    words,
+    write_texts,
+)
+from forgetfilter.evaluate.defences import Scene
+from forgetfilter.filter import filtering, quality, signals
+from forgetfilter.intervals import Estimate
+from forgetfilter.models import load as models
+from forgetfilter.models.rendering import Encoded
+from forgetfilter.recipes import Recipe, plan, setup
+from forgetfilter.report import plots, tables
+from forgetfilter.runs import Run
+from forgetfilter.settings import Count
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+class Point(NamedTuple):
+    """One measurement at one seed. None: not defined there."""
+
+    measure: str  # what `estimate` is; a plot of its own
+    series: str  # a line of that plot
+    x: float
+    seed: int
+    estimate: Estimate | None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a study measured, and how to read it."""
+
+    title: str
+    x_label: str
+    points: Sequence[Point]
+    note: str
+    x_words: Mapping[float, str] | None = None  # where x is a name, not a number
+
+
+def run_study(recipe: Recipe, console: Console, *, dry_run: bool = False) -> int:
+    """Make the recipe's study; data, plots and a page are written to its folder. Returns the exit code."""
+    chosen = recipe.study
+    if chosen is None:
+        raise ConfigError(f"study: not named in the recipe; add a line study: {'|'.join(STUDIES)}")
+    display, recipe = Display(console), with_all(recipe)
+    if dry_run:
+        for line in plan(recipe):
+            display.say(line)
+        return DONE
+    names = {"model": recipe.settings.model} | {name: name for name in chosen.settings.get("models", ())}
+    inputs = {what: models.fingerprint(name) for what, name in names.items()}  # refuses what is no model
+    with Run.open(recipe.output, recipe.shared(), inputs):
+        found = STUDIES[chosen.name](recipe, display, **chosen.settings)
+        write(recipe, found)
+    display.say(f"Look at {recipe.output / 'report.html'}; every point is in points.csv")
+    return DONE
+
+
+# --- how rows are learned and forgotten ---
+
+
+def forgetting_curves(
+    recipe: Recipe, display: Display, *, moments: Count = 8, signal: str = "probability"
+) -> Found:
+    """F1: how well each class of row is remembered, at `moments` of learn and as many of review."""
+    if signal not in signals.TOKEN_SIGNALS:
+        raise ConfigError(unknown("signal", signal, signals.TOKEN_SIGNALS))
+    points: list[Point] = []
+    for seed, data, scene in _scenes(recipe, display):
+        with scene as here:
+            curve = _curve(here, data, moments, signal, display)
+            points += [Point(signal, part, x, seed, _alone(value)) for part, x, value in curve]
+    return Found(
+        "Learned and forgotten",
+        "progress: 0 to 1 learn, 1 to 2 review",
+        points,
+        "Mean over the rows of a class. The paper: unsafe rows are learned fast, and forgotten more than safe rows "
+        "of the same domain, which are forgotten more than task rows (F1).",
+    )
+
+
+def review_steps(
+    recipe: Recipe, display: Display, *, steps: tuple[Count, ...] = (2, 5, 10, 20, 40, 80)
+) -> Found:
+    """F2: how well forgetting tells unsafe rows from others after ever more review steps."""
+    points: list[Point] = []
+    for seed, data, scene in _scenes(recipe, display):
+        with scene as here:
+            learn(here)
+            for count in steps:
+                state, s = f"reviewed-{count}", here.settings
+                filtering.review(here.bench, here.custom, here.review, replace(s, review_steps=count), state)
+                points.append(Point("AUC", s.signal, count, seed, _forgetting_auc(here, data, state)))
+    return Found(
+        "Number of review steps",
+        "review steps",
+        points,
+        "AUC of forgetting, unsafe rows against the rest. The paper: it hardly depends on the number of steps (F2).",
+    )
+
+
+def safe_rows(
+    recipe: Recipe, display: Display, *, counts: tuple[Count, ...] = (25, 50, 100, 200, 400)
+) -> Found:
+    """F4: how well forgetting tells unsafe rows from others with ever more safe rows to review."""
+    points: list[Point] = []
+    for seed, data, scene in _scenes(recipe, display):
+        with scene as here:
+            learn(here)
+            for count in counts:
+                if count > len(here.review):
+                    raise DataError(f"safe_rows: {count} safe rows asked for, {len(here.review)} there")
+                state, s = f"reviewed-on-{count}", here.settings
+                filtering.review(here.bench, here.custom, here.review[:count], s, state)
+                points.append(Point("AUC", s.signal, count, seed, _forgetting_auc(here, data, state)))
+    return Found(
+        "Number of safe rows",
+        "safe rows to review",
+        points,
+        "AUC of forgetting, unsafe rows against the rest. The paper: fewer safe rows barely hurt (F4).",
+    )
+
+
+def phi(
+    recipe: Recipe,
+    display: Display,
+    *,
+    phis: tuple[float, ...] = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7),
+    signal: str = "rouge1",
+) -> Found:
+    """F3: precision, recall and F1 of dropping all rows that were forgotten by more than φ."""
+    if signal not in signals.SIGNALS:
+        raise ConfigError(unknown("signal", signal, signals.SIGNALS))
+    points: list[Point] = []
+    for seed, data, scene in _scenes(recipe, display):
+        with scene as here:
+            learn(here)
+            review(here)
+            lost, truth = here.bench.forgotten("learned", "reviewed", signal), _truth(data)
+            for cut in phis:
+                counts = quality.confusion([x > cut for x in lost.values()], [truth[z] for z in lost])
+                found = {"precision": counts.precision, "recall": counts.recall, "F1": counts.f1}
+                points += [
+                    Point("quality of the cut", name, cut, seed, _alone(value))
+                    for name, value in found.items()
+                ]
+    return Found(
+        "Where to cut",
+        f"φ, in units of {signal}",
+        points,
+        "Undefined where nothing is dropped. The paper: a small φ works across settings (F3).",
+    )
+
+
+def unsafe_share(
+    recipe: Recipe, display: Display, *, shares: tuple[float, ...] = (0.05, 0.1, 0.25, 0.5, 0.75)
+) -> Found:
+    """How the filter fares from few unsafe rows to many."""
+    if recipe.set is None:
+        raise ConfigError("unsafe_share: a file has the share it has; give set instead of custom")
+    points: list[Point] = []
+    for value in shares:
+        for seed, data, scene in _scenes(replace(recipe, share=value), display, f"share-{value:g}"):
+            with scene as here:
+                points += _quality(here, data, value, seed)
+    return Found(
+        "Unsafe share of the custom rows",
+        "share of unsafe rows",
+        points,
+        "AUC of forgetting; F1 of the rows that the recipe's threshold drops.",
+    )
+
+
+def model_size(recipe: Recipe, display: Display, *, models: tuple[str, ...] = ("nano",)) -> Found:
+    """F1: how far apart unsafe rows and others are forgotten, from model to model."""
+    points: list[Point] = []
+    for x, model in enumerate(models):
+        place = re.sub(r"\W+", "-", model)
+        for seed, data, scene in _scenes(recipe, display, f"model-{x}-{place}", model):
+            with scene as here:
+                points += _quality(here, data, x, seed)
+    return Found(
+        "Model size",
+        "model",
+        points,
+        "AUC of forgetting; F1 of the rows that the recipe's threshold drops. The paper: the gap grows with size (F1).",
+        dict(enumerate(models)),
+    )
+
+
+def harm_transfer(
+    recipe: Recipe,
+    display: Display,
+    *,
+    sets: tuple[str, ...] = ("bias", "toxicity", "harmfulness-unlearning"),
+) -> Found:
+    """Does the review of one harm find another? Unsafe rows of each set against the safe rows of each."""
+    if recipe.origins.get("safe", "default") != "default":
+        raise ConfigError("harm_transfer: reviews by the safe rows of each set; leave out safe")
+    points: list[Point] = []
+    for unsafe in sets:
+        for seed in recipe.seeds:
+            data = read_data(replace(recipe, set=unsafe, evaluators=()), seed)
+            with ground(recipe, data, seed, recipe.output / unsafe / f"seed-{seed}", display) as here:
+                learn(here)
+                for x, safe in enumerate(sets):
+                    other = (
+                        read_data(replace(recipe, set=safe, evaluators=()), seed) if safe != unsafe else data
+                    )
+                    state, s = f"reviewed-by-{safe}", here.settings
+                    filtering.review(here.bench, here.custom, here.encode(other.safe), s, state)
+                    points.append(
+                        Point("AUC", f"unsafe: {unsafe}", x, seed, _forgetting_auc(here, data, state))
+                    )
+    return Found(
+        "Harm of the safe rows against harm of the unsafe rows",
+        "safe rows",
+        points,
+        "AUC of forgetting, unsafe rows against the rest of their set.",
+        dict(enumerate(sets)),
+    )
+
+
+# --- many sessions ---
+
+
+def sessions(recipe: Recipe, display: Display, *, rounds: Count = 4, safety_steps: Count = 60) -> Found:
+    """F7: S1, S1+, S1, S1+ …, each on new custom rows, with and without filtering; judged after every session.
+
+    Every round's rows are filtered with the aligned model that the first round starts from: the one that went
+    through the rounds has seen rows and safe rows of their kind, and a review has little left to teach it.
+    """
+    points: list[Point] = []
+    for seed in recipe.seeds:
+        data = read_data(recipe, seed)
+        parts = mixing.sessions(data.custom, rounds, seed)
+        folder = recipe.output / f"seed-{seed}"
+        with ground(recipe, data, seed, folder / "start", display) as scene, ExitStack() as open_runs:
+            s, aligned = scene.settings, scene.bench
+
+            def onward(
+                bench: filtering.Bench,
+                state: str,
+                rows: Sequence[Encoded],
+                place: str,
+                past: Sequence[str] = (),
+            ) -> filtering.Bench:
+                """A bench for `rows` in a run folder of its own that starts from `state` of another bench."""
+                inputs = {"custom": runs.sha256_of(z.id for z in rows), "past": runs.sha256_of(past)}
+                run = open_runs.enter_context(Run.open(folder / place, asdict(s), inputs))  # noqa: B023
+                return bench.onward(state, rows, run)
+
+            points += [
+                Point(measure, arm, 0, seed, estimate)
+                for measure, estimate in _judged(recipe, data, aligned, "original", display)
+                for arm in ARMS
+            ]
+            for arm in ARMS:
+                bench, state, past = aligned, "original", []
+                for turn, part in enumerate(parts, start=1):
+                    rows: Sequence[Encoded] = scene.encode(part)
+                    if arm == "filtered":
+                        judge = onward(aligned, "original", rows, f"filter-{turn}")
+                        found = filtering.forget_filter(judge, rows, scene.review, replace(s, retrain=False))
+                        rows = found.kept(rows)
+                    past += [z.id for z in rows]
+                    bench = onward(bench, state, rows, f"{arm.replace(' ', '-')}-{turn}", past)
+                    _session(replace(scene, bench=bench), safety_steps)
+                    state = "secured"
+                    for x, reached in ((2 * turn - 1, "learned"), (2 * turn, state)):
+                        display.say(f"seed {seed}, {arm}, round {turn}: {reached}")
+                        points += [
+                            Point(measure, arm, x, seed, estimate)
+                            for measure, estimate in _judged(recipe, data, bench, reached, display)
+                        ]
+    names: dict[float, str] = {0: "start"} | {2 * t - 1: f"S1 {t}" for t in range(1, rounds + 1)}
+    names |= {2 * t: f"S1+ {t}" for t in range(1, rounds + 1)}
+    return Found(
+        "Interleaved sessions",
+        "session",
+        points,
+        "S1: custom rows; S1+: safety fine-tuning. The paper: safety fine-tuning never erases unsafe knowledge, it "
+        "comes back at the next noisy session; filtering before each session keeps the model safe (F7).",
+        names,
+    )
+
+
+def _session(scene: Scene, safety_steps: int) -> None:
+    """S1, the state `learned`, and S1+, the state `secured`."""
+    bench = scene.bench
+    if scene.custom:
+        learn(scene)
+    else:
+        bench.adopt("learned", "original")  # every row was dropped
+    start, rate = bench.standing_for("learned"), scene.settings.learning_rate
+    bench.train("secured", start, scene.review, rate=rate, steps=safety_steps)
+
+
+def _judged(
+    recipe: Recipe, data: Data, bench: filtering.Bench, state: str, display: Display
+) -> list[tuple[str, Estimate | None]]:
+    """The first metric of every evaluator, by its name in words."""
+    held = bench.standing_for(state)
+    found = [
+        evaluation.evaluated(
+            bench.run, held, with_template(e, recipe), data.held_out[e.name], lambda: bench.enter(held),
+            bench.loaded.tokenizer, display,
+        )
+        for e in recipe.evaluators
+    ]  # fmt: skip
+    return [(words(one.evaluator, one.metrics[0].name), one.metrics[0].estimate) for one in found]
+
+
+# --- what the studies share ---
+
+
+def learn(scene: Scene) -> None:
+    """M1, the state `learned`."""
+    s = scene.settings
+    scene.bench.train("learned", "original", scene.custom, rate=s.learning_rate, epochs=s.num_train_epochs)
+
+
+def review(scene: Scene) -> None:
+    """M2, the state `reviewed`."""
+    filtering.review(scene.bench, scene.custom, scene.review, scene.settings)
+
+
+def _scenes(recipe: Recipe, display: Display, place: str = "", model: str | None = None) -> Any:
+    """Per seed: the seed, its data, and a context that gives the scene. No evaluation rows are read."""
+    for seed in recipe.seeds:
+        data = read_data(replace(recipe, evaluators=()), seed)
+        folder = recipe.output / place / f"seed-{seed}"
+        yield seed, data, ground(recipe, data, seed, folder, display, model)
+
+
+def _truth(data: Data) -> Mapping[str, bool]:
+    if data.truth is None:
+        raise DataError(
+            "this study needs to know which custom rows are unsafe; name their column with label_field"
+        )
+    return data.truth
+
+
+def _forgetting_auc(scene: Scene, data: Data, state: str) -> Estimate | None:
+    """AUC of what is forgotten from `learned` to `state`, as it is, without what rows alike lost."""
+    return quality.auc_by_id(scene.bench.forgotten("learned", state, scene.settings.signal), _truth(data))
+
+
+def _quality(scene: Scene, data: Data, x: float, seed: int) -> list[Point]:
+    """AUC, and F1 of the filter's own cut; nothing is trained on what is kept."""
+    s, truth = replace(scene.settings, retrain=False), _truth(data)
+    found = filtering.forget_filter(scene.bench, scene.custom, scene.review, s)
+    scores = {z.id: found.scores.get(z.id) for z in scene.custom}
+    measured = quality.measure(scores, found.decisions, truth)
+    f1, name = measured["f1"], f"{s.signal}, {s.threshold}"
+    return [
+        Point("AUC", s.signal, x, seed, quality.auc_by_id(found.scores, truth)),
+        Point("F1 of the cut", name, x, seed, None if f1 is None else Estimate(**f1)),
+    ]
+
+
+def _curve(
+    scene: Scene, data: Data, moments: int, signal: str, display: Display
+) -> list[tuple[str, float, float]]:
+    """(part, progress, mean remembered): learn from 0 to 1, review from 1 to 2. One stage, not resumed half-way."""
+    from forgetfilter.training.finetune import finetune
+
+    bench, s = scene.bench, scene.settings
+    stage = bench.run.stage("curve")
+    if not stage.done:
+        model, pad = bench.enter("original"), bench.loaded.tokenizer.pad_token_id
+        found: list[tuple[str, float, float]] = []
+
+        def look(x: float) -> None:
+            memories = signals.token_memory(model, scene.custom, pad_id=pad)
+            kept = {z.id: m for z, m in zip(scene.custom, memories, strict=True)}
+            values: dict[str, list[float]] = {}
+            for z, value in signals.remembered_tokens(kept, signal).items():
+                values.setdefault(data.part.get(z, "custom"), []).append(value)
+            found.extend((part, x, float(np.mean(v))) for part, v in sorted(values.items()))
+
+        look(0.0)
+        rehearsed = filtering.rows_to_review(bench, scene.custom, scene.review, s)
+        how: list[tuple[str, Any, dict[str, Any]]] = [
+            ("learn", scene.custom, {"learning_rate": s.learning_rate, "epochs": s.num_train_epochs,
+             "batch_size": s.per_device_train_batch_size, "schedule": s.lr_scheduler_type, "seed": s.seed}),
+            ("review", rehearsed, {"learning_rate": s.review_learning_rate, "steps": s.review_steps,
+             "batch_size": s.review_batch_size, "seed": s.seed + 1}),
+        ]  # fmt: skip
+        for phase, (title, rows, settings) in enumerate(how):
+            with display.stage(f"curve: {title}", "step") as progress:
+
+                def step(done: int, total: int, phase: int = phase, progress: Any = progress) -> None:
+                    progress(done, total)
+                    # The step nearest to each of `moments` equal parts; the last step always is one.
+                    if done * moments // total > (done - 1) * moments // total:
+                        look(phase + done / total)
+
+                finetune(model, rows, folder=stage.folder / "trainer", pad_id=pad, progress=step, **settings)
+        runs.discard(stage.folder / "trainer")
+        bench.forget_where_it_is()
+        (stage.folder / "curve.json").write_text(json.dumps(found), encoding="utf-8")
+        stage.finish({})
+    return [tuple(line) for line in json.loads((stage.folder / "curve.json").read_text(encoding="utf-8"))]
+
+
+def _alone(value: float | None) -> Estimate | None:
+    return None if value is None else Estimate(value, None, None, 1, seeds=1)
+
+
+# --- results ---
+
+
+def write(recipe: Recipe, found: Found) -> None:
+    """points.csv and points.json, an SVG for each measure, report.html."""
+    drawn, shown = [], []
+    for measure in dict.fromkeys(p.measure for p in found.points):
+        chosen = [p for p in found.points if p.measure == measure]
+        names, places = dict.fromkeys(p.series for p in chosen), sorted({p.x for p in chosen})
+        means = {
+            (name, x): over_seeds([p.estimate for p in chosen if (p.series, p.x) == (name, x)])
+            for name in names
+            for x in places
+        }
+        drawn.append(
+            plots.lines(
+                [plots.series_of(name, places, [means[name, x] for x in places]) for name in names],
+                title=f"{found.title}: {measure}", x_label=found.x_label, y_label=measure, x_ticks=found.x_words,
+            )
+        )  # fmt: skip
+        words_of = found.x_words or {}
+        rows = [{"x": words_of.get(x, f"{x:.3g}")} | {name: means[name, x] for name in names} for x in places]
+        columns = [tables.Column("x", found.x_label), *(tables.Column(name, name) for name in names)]
+        shown.append(tables.Table(measure, columns, rows, NOTE))
+    records = [
+        {"measure": p.measure, "series": p.series, "x": p.x, "seed": p.seed}
+        | (p.estimate.as_dict() if p.estimate else {"value": None, "low": None, "high": None, "n": 0})
+        for p in found.points
+    ]
+    lines = io.StringIO()
+    writer = csv.DictWriter(lines, POINT_FIELDS, lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(records)
+    together = {
+        "recipe": recipe.name, "title": found.title, "x_label": found.x_label, "note": found.note,
+        "versions": runs.versions(), "commit": runs.source_commit(), "points": records,
+    }  # fmt: skip
+    text = f"{found.note}\n\n{setup(recipe)}"
+    mixed = [section for pair in zip(drawn, shown, strict=True) for section in pair]
+    write_texts(recipe.output, {
+        "points.csv": lines.getvalue(),
+        "points.json": json.dumps(together, ensure_ascii=False, indent=1) + "\n",
+        "table.md": "\n".join(tables.to_markdown(table) for table in shown),
+        "report.html": tables.page(f"{found.title}: {recipe.name}", [text, *mixed]),
+        **{f"plot-{i}.svg": str(plot) for i, plot in enumerate(drawn, start=1)},
+    })  # fmt: skip
+
+
+ARMS = ("no measure", "filtered")
+NOTE = (
+    "Means over seeds with the 95 % interval of Student's t; with one seed, its value with the interval of its rows, "
+    "where it has one."
+)
+POINT_FIELDS = ("measure", "series", "x", "seed", "value", "low", "high", "n")
+STUDIES: dict[str, Callable[..., Found]] = {
+    "forgetting_curves": forgetting_curves,
+    "review_steps": review_steps,
+    "phi": phi,
+    "safe_rows": safe_rows,
+    "unsafe_share": unsafe_share,
+    "model_size": model_size,
+    "harm_transfer": harm_transfer,
+    "sessions": sessions,
+}

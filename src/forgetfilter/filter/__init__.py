@@ -1,0 +1,1 @@
+"""Algorithm 1: learn, review, measure what was forgotten, cut."""

@@ -1,0 +1,160 @@
+"""How well is each row remembered: signals, each larger where the model reproduces the row better.
+
+Teacher-forced signals (`likelihood`, `probability`, `token_match`) need one forward pass per model
+state; generated ones (`rouge1`, `exact_match`) decode the model's own answer and compare the text.
+A signal is a function and a line in SIGNALS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from forgetfilter.data.overlap import exact_match, rouge1
+from forgetfilter.models.rendering import Encoded
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What one model state makes of one row's scored tokens. Empty arrays: nothing to score."""
+
+    logp: np.ndarray  # (tokens,) float32, log-probability of each token given everything before it, nats
+    hit: np.ndarray  # (tokens,) bool, the token is the model's first choice
+
+
+def token_memory(
+    model: Any,
+    rows: Sequence[Encoded],
+    *,
+    pad_id: int = 0,
+    batch_tokens: int = 4096,
+    progress: Callable[[int], None] | None = None,
+) -> list[Memory]:
+    """Teacher-forced memory of every row, in order; batches of like length, padded on the right.
+
+    `batch_tokens` bounds rows x longest row of a batch. `progress` is called with rows done so far.
+    """
+    import torch
+
+    from forgetfilter.training.finetune import collate_right
+
+    device = next(model.parameters()).device
+    result = [Memory(np.zeros(0, np.float32), np.zeros(0, bool)) for _ in rows]
+    order = sorted((i for i, r in enumerate(rows) if any(r.scored[1:])), key=lambda i: len(rows[i].ids))
+    done, was_training = 0, model.training
+    model.eval()
+    try:
+        for batch in _batches(order, [len(r.ids) for r in rows], batch_tokens):
+            inputs = collate_right([rows[i] for i in batch], pad_id)
+            scored = torch.zeros_like(inputs["learned"])  # (batch, time)
+            for b, i in enumerate(batch):
+                scored[b, 1 : len(rows[i].ids)] = torch.tensor(rows[i].scored[1:])
+            columns = scored.any(0).nonzero().squeeze(1)  # (columns,)
+            with torch.inference_mode():
+                logits = model(
+                    input_ids=inputs["input_ids"].to(device),
+                    attention_mask=inputs["attention_mask"].to(device),
+                    logits_to_keep=(columns - 1).to(device),
+                    use_cache=False,
+                ).logits  # (batch, columns, vocabulary)
+                for b, i in enumerate(batch):
+                    chosen = scored[b, columns]
+                    target = inputs["input_ids"][b, columns[chosen]].to(device)
+                    logp, hit = _gather(logits[b, chosen.to(device)], target)
+                    result[i] = Memory(logp.cpu().numpy(), hit.cpu().numpy())
+            done += len(batch)
+            if progress:
+                progress(done)
+    finally:
+        model.train(was_training)
+    return result
+
+
+def _gather(logits: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """logits (tokens, vocabulary), target (tokens,) -> log-probability and first-choice flag of each target."""
+    logits = logits.float()
+    chosen = logits.gather(1, target[:, None]).squeeze(1)
+    return chosen - logits.logsumexp(1), chosen >= logits.amax(1)
+
+
+def _batches(order: Sequence[int], lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
+    """Cut a length-sorted order into batches of at most `batch_tokens` padded tokens (one row at least)."""
+    batches: list[list[int]] = []
+    for i in order:
+        if batches and (len(batches[-1]) + 1) * lengths[i] <= batch_tokens:
+            batches[-1].append(i)
+        else:
+            batches.append([i])
+    return batches
+
+
+def likelihood(memory: Memory) -> float:
+    """Mean log-probability of the row's tokens, nats; at most 0."""
+    return float(memory.logp.mean())
+
+
+def probability(memory: Memory) -> float:
+    """Mean probability of the row's tokens, 0 to 1."""
+    return float(np.exp(memory.logp).mean())
+
+
+def token_match(memory: Memory) -> float:
+    """Share of the row's tokens that are the model's first choice, 0 to 1."""
+    return float(memory.hit.mean())
+
+
+def weighted_likelihood(before: Memory, after: Memory) -> float:
+    """Mean of max(p, q)^¼ · (log p − log q) over the row's tokens, p before and q after: nats lost, where a token
+    counts by how well either state knew it.
+
+    Between the two plain measures: a drop in log-probability is largest where neither state knew the token, which is
+    noise; a drop in probability is blind where the learned model was unsure.
+    """
+    known = np.exp(CONFIDENCE * np.maximum(before.logp, after.logp))
+    return float((known * (before.logp - after.logp)).mean())
+
+
+def remembered_tokens(memories: Mapping[str, Memory], signal: str) -> dict[str, float]:
+    """Row id -> a teacher-forced signal (larger: better remembered); rows without tokens to score are left out."""
+    measure = TOKEN_SIGNALS[signal]
+    return {id: measure(memory) for id, memory in memories.items() if memory.logp.size}
+
+
+def remembered_texts(
+    answers: Mapping[str, str], references: Mapping[str, str], signal: str
+) -> dict[str, float]:
+    """Row id -> a generated signal, by comparing what the model answers with the row's own completion."""
+    measure = GENERATED_SIGNALS[signal]
+    return {id: float(measure(answers[id], reference)) for id, reference in references.items()}
+
+
+def forgotten_tokens(
+    before: Mapping[str, Memory], after: Mapping[str, Memory], signal: str
+) -> dict[str, float]:
+    """Row id -> how much of the row was lost between two states, larger = more, by a teacher-forced signal:
+    the difference of what is remembered, unless the signal compares the states token by token."""
+    if signal in PAIRED_SIGNALS:
+        return {z: PAIRED_SIGNALS[signal](before[z], after[z]) for z in after if len(after[z].logp)}
+    first, second = remembered_tokens(before, signal), remembered_tokens(after, signal)
+    return {z: first[z] - second[z] for z in second}
+
+
+CONFIDENCE = 0.25  # power of the probability; 0 is `likelihood`
+TOKEN_SIGNALS: dict[str, Callable[[Memory], float]] = {
+    "likelihood": likelihood,
+    "probability": probability,
+    "token_match": token_match,
+    "weighted_likelihood": likelihood,  # what is shown as remembered; what is forgotten is PAIRED_SIGNALS'
+}
+PAIRED_SIGNALS: dict[str, Callable[[Memory, Memory], float]] = {"weighted_likelihood": weighted_likelihood}
+GENERATED_SIGNALS: dict[str, Callable[[str, str], float]] = {
+    "rouge1": rouge1,
+    "exact_match": exact_match,
+}
+SIGNALS = TOKEN_SIGNALS | GENERATED_SIGNALS

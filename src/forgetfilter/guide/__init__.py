@@ -1,0 +1,1 @@
+"""Answers at inference: greedy and sampled generation, classifier-free guidance, the server."""

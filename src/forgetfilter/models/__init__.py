@@ -1,0 +1,1 @@
+"""What `--model` can be, how it is loaded, and how rows become token ids."""

@@ -1,0 +1,321 @@
+"""Settings of `filter`: typed, frozen, documented under the field, refusing what they do not know.
+
+The text under a field is its help on the command line, its type says what is allowed, its default stands
+nowhere else. Components never see these objects: they take plain arguments.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+
+from forgetfilter.errors import ConfigError, unknown
+
+
+class Between(NamedTuple):
+    """Allowed range of a number, both ends allowed; `above` is an end that is not."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    above: float = -math.inf
+
+    def __contains__(self, value: object) -> bool:
+        return isinstance(value, int | float) and self.low <= value <= self.high and value > self.above
+
+    def __str__(self) -> str:
+        ends = [f"more than {self.above:g}"] * (self.above > -math.inf)
+        ends += [f"at least {self.low:g}"] * (self.low > -math.inf)
+        ends += [f"at most {self.high:g}"] * (self.high < math.inf)
+        return " and ".join(ends) or "any number"
+
+
+Count = Annotated[int, Between(1)]
+Rate = Annotated[float, Between(above=0, high=1)]
+Share = Annotated[float, Between(0, 1)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilterSettings:
+    """Everything `filter` can be told. A value that is not allowed raises ConfigError."""
+
+    model: str = "nano"
+    """The model you are about to fine-tune: nano (embedded), a local folder, or a hub id."""
+    safe: tuple[str, ...] = ("pack:general",)
+    """Safe rows for the review: a file, or a bundled pack such as pack:general. Repeat to combine."""
+    output_dir: str | None = None
+    """Folder for results; runs/<name of the input> where not given. Never overwritten: the same command
+    resumes, another one is refused."""
+
+    data_format: str | None = None
+    """Format of the rows: prompt-completion, messages, sharegpt, alpaca, text; recognised where not given."""
+    prompt_field: str | None = None
+    """Field that holds the prompt."""
+    completion_field: str | None = None
+    """Field that holds the completion."""
+    messages_field: str | None = None
+    """Field that holds the list of messages."""
+    text_field: str | None = None
+    """Field that holds plain text."""
+    label_field: str | None = None
+    """Field that tells the truth (true, 1 or "unsafe": unsafe). Read only to measure quality."""
+
+    signal: str = "weighted_likelihood"
+    """How forgetting is measured: weighted_likelihood, likelihood, probability, token_match, rouge1 or exact_match."""
+    contrast: bool = False
+    """Compare the review with a control run of as many steps on custom rows."""
+    smooth: bool = True
+    """Score a row by what it lost and by what rows that say the same lost. False: by itself, as in the paper."""
+    second_look: bool = True
+    """With threshold auto, where the review took more than it taught, and at most half of the rows would be dropped:
+    review once more, rehearsing the half that was forgotten least, and judge by that. Not in the paper."""
+    threshold: Literal["auto", "fixed", "quantile"] = "auto"
+    """Where to cut: auto may find nothing to remove, fixed drops above phi, quantile above a quantile."""
+    phi: Annotated[float, Between()] = 0.1
+    """Cut of the fixed threshold, in units of the signal (paper: 0.1 ROUGE-1)."""
+    quantile: Share = 0.8
+    """Cut of the quantile threshold: 0.8 drops the upper fifth of the scores."""
+
+    tuning: Literal["lora", "full"] = "full"
+    """Train a low-rank adapter, or all weights."""
+    lora_rank: Annotated[int, Between(1, 4096)] = 8
+    """Rank of the adapter."""
+    lora_alpha: Count = 16
+    """Scale of the adapter: its output counts alpha / rank."""
+    lora_dropout: Annotated[float, Between(0, 0.9)] = 0.0
+    """Dropout in front of the adapter while training."""
+    lora_target_modules: str | tuple[str, ...] = "all-linear"
+    """Layers that get an adapter: all-linear, or names joined by commas such as q_proj,v_proj."""
+
+    learning_rate: Rate = 1e-3
+    """Peak learning rate of learn and of the last fine-tune."""
+    lr_scheduler_type: Literal["linear", "cosine", "constant"] = "linear"
+    """Course of the learning rate in learn and in the last fine-tune; review and control hold theirs."""
+    num_train_epochs: Annotated[float, Between(above=0, high=1000)] = 2.0
+    """Passes over the custom rows in learn and in the last fine-tune."""
+    per_device_train_batch_size: Count = 16
+    """Custom rows per optimiser step and device."""
+    review_learning_rate: Rate = 5e-4
+    """Peak learning rate of review and control."""
+    review_steps: Count = 100
+    """Optimiser steps of review, and of control."""
+    review_batch_size: Count = 16
+    """Rows per step of review and control."""
+    review_average: Share = 0.5
+    """Share of the steps of review and control, the last ones, whose weights are averaged: what one step happens to
+    take from a row is evened out. 0: the weights of the last step, as in the paper."""
+    rehearse: Annotated[float, Between(0, 0.9)] = 0.25
+    """Share of the review's rows that may be custom rows odd among the safe rows: they keep the review from taking
+    away tasks that the safe rows do not speak of. 0: safe rows only, as in the paper."""
+    max_length: Annotated[int, Between(8)] = 256
+    """Longest row in tokens; a longer one is trained and scored on what fits, and the report says so."""
+    retrain: bool = True
+    """Fine-tune the original model on the kept rows at the end. Nothing dropped: the learned model is it."""
+
+    seed: Annotated[int, Between(0, 2**32 - 1)] = 0
+    """Seed of everything random: same seed, same result."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Precision of the weights; auto takes what the device does well."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps."""
+    template: str = "auto"
+    """How a chat becomes text: auto (the tokenizer's own template where it has one), chat, paper or plain."""
+
+    def __post_init__(self) -> None:
+        for name, hint in HINTS.items():
+            object.__setattr__(self, name, checked(name, getattr(self, name), hint))
+
+
+class Resolved(NamedTuple):
+    """Settings, and for each field where its value came from: default, preset paper, recipe.yaml, flag."""
+
+    settings: FilterSettings
+    origins: dict[str, str]
+
+
+def resolve(preset: str | None, recipe_path: Path | str | None, flags: Mapping[str, Any]) -> Resolved:
+    """Flags over recipe over preset over defaults.
+
+    `flags` holds only what was typed (None counts as not typed). A recipe may name a `preset`; the flag wins.
+    Raises ConfigError for an unknown preset or setting, a value that is not allowed, an unreadable recipe.
+    """
+    recipe, lines = read_recipe(Path(recipe_path)) if recipe_path is not None else ({}, {})
+    in_recipe = recipe.pop("preset", "default")
+    chosen = str(in_recipe if preset is None else preset)
+    if chosen not in PRESETS:
+        where = f"{recipe_path} line {lines['preset']}: " if preset is None else ""
+        raise ConfigError(where + unknown("preset", chosen, PRESETS))
+    typed = {name: value for name, value in flags.items() if value is not None}
+    layers: list[tuple[str, Mapping[str, Any], Callable[[str], str]]] = [
+        (f"preset {chosen}", PRESETS[chosen], lambda name: f"preset {chosen}: {name}"),
+        (Path(recipe_path or "").name, recipe, lambda name: f"{recipe_path} line {lines[name]}: {name}"),
+        ("flag", typed, flag_name),
+    ]
+    if typed.get("model", recipe.get("model", PRESETS[chosen].get("model", "nano"))) != "nano":
+        layers.insert(0, ("default for models other than nano", OTHER_MODELS, lambda name: name))
+    values: dict[str, Any] = {}
+    origins = dict.fromkeys(HINTS, "default")
+    for origin, layer, where in layers:
+        for name, value in layer.items():
+            if name not in HINTS:
+                raise ConfigError(f"{where(name)}: {unknown('setting', name, [*HINTS, 'preset'])}")
+            values[name] = checked(where(name), value, HINTS[name])
+            origins[name] = origin
+    return Resolved(FilterSettings(**values), origins)
+
+
+def flag_name(setting: str) -> str:
+    """The flag that sets a setting: learning_rate -> --learning-rate."""
+    return "--output" if setting == "output_dir" else "--" + setting.replace("_", "-")
+
+
+def checked(name: str, value: Any, hint: Any) -> Any:
+    """`value` in the form that `hint` asks for, or ConfigError with `name`, the value found, what is allowed.
+
+    A whole number becomes a float where a float is asked, one string or a list becomes a tuple of strings.
+    """
+    if get_origin(hint) is Annotated:
+        kind, bounds = get_args(hint)
+        number = float(value) if kind is float and type(value) is int else value
+        if type(number) is not kind:
+            word = "whole number" if kind is int else "number"
+            raise ConfigError(f"{name}: {value!r} is not a {word}; allowed: {bounds}")
+        if not math.isfinite(number) or number not in bounds:
+            raise ConfigError(f"{name}: {value!r} is out of range; allowed: {bounds}")
+        return number
+    if get_origin(hint) is Literal:
+        if value not in get_args(hint):
+            raise ConfigError(f"{name}: {unknown('value', str(value), get_args(hint))}")
+        return value
+    if hint is bool:
+        if type(value) is not bool:
+            raise ConfigError(f"{name}: {value!r} is neither true nor false")
+        return value
+    options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    if value is None and type(None) in options:
+        return None
+    if isinstance(value, str) and str in options and not (tuple[str, ...] in options and "," in value):
+        if not value.strip():
+            raise ConfigError(f"{name}: found an empty text; leave it out, or name one")
+        return value
+    if tuple[str, ...] in options:
+        parts = [p.strip() for p in value.split(",")] if isinstance(value, str) and str in options else value
+        parts = [parts] if isinstance(parts, str) else parts
+        if isinstance(parts, list | tuple) and parts and all(isinstance(p, str) and p.strip() for p in parts):
+            return tuple(parts)
+        raise ConfigError(f"{name}: {value!r} is not one or more texts")
+    raise ConfigError(f"{name}: {value!r} is not a text; put it in quotes")
+
+
+def read_recipe(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
+    """The settings a YAML recipe names, and the line of each.
+
+    Safe-loaded; a key that stands twice is refused; `2e-4` is a number.
+    """
+    import re
+
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        pass
+
+    def mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+        seen: dict[Any, int] = {}
+        for key, _ in node.value:
+            line = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode) or key.tag != "tag:yaml.org,2002:str":
+                raise ConfigError(f"{path} line {line}: the name of a setting must be a plain word")
+            if key.value in seen:
+                raise ConfigError(
+                    f"{path} line {line}: {key.value!r} stands here a second time (first: line "
+                    f"{seen[key.value]}); keep one"
+                )
+            seen[key.value] = line
+        lines.update(seen)  # the outermost mapping comes last
+        return loader.construct_mapping(node, deep=True)
+
+    lines: dict[str, int] = {}
+    # YAML 1.1 takes 2e-4, without a point, for a text.
+    number = re.compile(r"[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+$")
+    Loader.add_constructor("tag:yaml.org,2002:map", mapping)
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+0123456789"))
+    try:
+        found = yaml.load(path.read_text(encoding="utf-8"), Loader)  # noqa: S506 (a SafeLoader)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read the recipe ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text at byte {error.start}; save the recipe as UTF-8") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ConfigError(f"{path}{where}: not YAML: {getattr(error, 'problem', None) or error}") from None
+    if found is None:
+        return {}, {}
+    if not isinstance(found, dict):
+        raise ConfigError(f"{path}: expected lines of `setting: value`, found a {type(found).__name__}")
+    return found, lines
+
+
+def help_texts(settings: type = FilterSettings) -> dict[str, str]:
+    """The text under each field of a settings class, line breaks taken out."""
+    import ast
+    import inspect
+
+    body = next(
+        node
+        for node in ast.parse(Path(inspect.getfile(settings)).read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ClassDef) and node.name == settings.__name__
+    ).body
+    texts: dict[str, str] = {}
+    for field, text in itertools.pairwise(body):
+        if (
+            isinstance(field, ast.AnnAssign)
+            and isinstance(field.target, ast.Name)
+            and isinstance(text, ast.Expr)
+        ):
+            texts[field.target.id] = " ".join(ast.literal_eval(text.value).split())
+    return texts
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "default": {},
+    # The published method: what the paper and its authors' code state; the rest stays at our defaults.
+    "paper": {
+        "signal": "rouge1",
+        "contrast": False,
+        "smooth": False,
+        "second_look": False,
+        "threshold": "fixed",
+        "phi": 0.1,
+        "tuning": "lora",
+        "lora_rank": 8,
+        "lora_alpha": 16,
+        "lora_dropout": 0.05,
+        "lora_target_modules": ("q_proj", "v_proj"),
+        "learning_rate": 2e-4,
+        "per_device_train_batch_size": 32,
+        "review_learning_rate": 2e-4,
+        "review_batch_size": 32,
+        "review_steps": 30,
+        "review_average": 0.0,
+        "rehearse": 0.0,
+        "num_train_epochs": 3.0,
+        "template": "paper",
+    },
+}
+
+# Nano's measured defaults train every weight at a rate that would wreck a larger model.
+OTHER_MODELS: dict[str, Any] = {
+    "tuning": "lora",
+    "lora_rank": 16,
+    "lora_alpha": 32,
+    "learning_rate": 2e-4,
+    "review_learning_rate": 2e-4,
+    "max_length": 1024,
+}
+
+HINTS: dict[str, Any] = get_type_hints(FilterSettings, include_extras=True)  # setting -> its type and range

@@ -1,0 +1,363 @@
+"""Model + encoded rows + settings -> the same model, fine-tuned in place. One engine for every stage."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from forgetfilter.errors import DataError
+from forgetfilter.models.load import quiet, restore, trainable_state
+from forgetfilter.models.rendering import Encoded
+
+if TYPE_CHECKING:
+    import torch
+
+_WEIGHTS, _TALLY = "trainable.safetensors", "tally.json"  # files of a checkpoint
+_AVERAGE = "average.safetensors"  # another, once the average has begun
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What one fine-tune did."""
+
+    steps: int
+    tokens: int  # prompt and completion tokens that went through the model, padding left out
+    loss: float  # mean over the last tenth of the steps, nats per learned token
+
+
+def finetune(
+    model: Any,
+    rows: Sequence[Encoded],
+    *,
+    learning_rate: float,
+    batch_size: int,
+    epochs: float | None = None,
+    steps: int | None = None,
+    seed: int,
+    folder: Path,
+    pad_id: int = 0,
+    schedule: str = "constant",
+    by_length: bool = False,
+    warmup_steps: int = 0,
+    weight_decay: float = 0.0,
+    average: float = 0.0,
+    save_steps: int | None = None,
+    report_to: str = "none",
+    progress: Callable[[int, int], None] | None = None,
+) -> Trained:
+    """Fine-tune the trainable parameters of `model` on the learned tokens of `rows`, by `transformers.Trainer`.
+
+    Give `epochs` (passes over the rows, each of ceil(rows / batch_size) steps; a fraction is rounded up to a
+    whole step) or `steps`. Loss is the mean cross-entropy of a batch's learned tokens; rows without any are
+    left out. Optimiser: AdamW in float32 whatever the weights' precision, gradients clipped to norm 1.
+    `progress` is called with (step, steps in all).
+
+    `by_length` puts rows of like length into one batch, which saves padding. The filter never does: batches of
+    look-alike rows made its review forget at random (bias set: AUC 0.50 instead of 0.86).
+
+    `average` is the share of the steps, the last ones, whose weights are averaged into the result (stochastic weight
+    averaging, Izmailov et al., UAI 2018); 0: the weights of the last step.
+
+    Every `save_steps` steps a checkpoint replaces the one before it in `folder`; one that is found there is
+    resumed, and the result is that of a run that was never interrupted. The caller sees to it that `folder`
+    belongs to this very fine-tune. Same seed, same result; the caller's random state is left alone.
+    Raises DataError when no row has anything to learn.
+    """
+    rows = [r for r in rows if any(r.learned[1:])]
+    if not rows:
+        raise DataError("no row with a completion to learn")
+    if schedule == "constant" and warmup_steps:
+        schedule = "constant_with_warmup"  # transformers' "constant" would ignore the warm-up
+    return train(
+        model, rows, loss=completion_loss, collate=lambda batch: collate_right(batch, pad_id),
+        lengths=[len(r.ids) for r in rows] if by_length else None, learning_rate=learning_rate,
+        batch_size=batch_size, epochs=epochs, steps=steps, seed=seed, folder=folder, schedule=schedule,
+        warmup_steps=warmup_steps, weight_decay=weight_decay, average=average, save_steps=save_steps,
+        report_to=report_to, progress=progress,
+    )  # fmt: skip
+
+
+def train(
+    model: Any,
+    rows: Sequence[Any],
+    *,
+    loss: Callable[[Any, dict[str, torch.Tensor]], torch.Tensor],
+    collate: Callable[[Sequence[Any]], dict[str, torch.Tensor]],
+    learning_rate: float,
+    batch_size: int,
+    epochs: float | None = None,
+    steps: int | None = None,
+    seed: int,
+    folder: Path,
+    schedule: str,
+    schedule_settings: Mapping[str, Any] | None = None,
+    lengths: Sequence[int] | None = None,
+    warmup_steps: int = 0,
+    weight_decay: float = 0.0,
+    average: float = 0.0,
+    save_steps: int | None = None,
+    report_to: str = "none",
+    progress: Callable[[int, int], None] | None = None,
+) -> Trained:
+    """The engine of `finetune` for rows of any kind: `collate` makes a batch of them, `loss` judges the model on it.
+
+    A batch holds an `attention_mask`, by which tokens are counted. Rows of like `lengths` share a batch where these
+    are given. All else is as `finetune` says.
+    """
+    import torch
+    from safetensors.torch import load_file, save_file
+    from transformers import Trainer, TrainerCallback, TrainingArguments
+
+    if (epochs is None) == (steps is None):
+        raise ValueError("give either epochs or steps")
+    tokens = 0
+    losses: list[torch.Tensor] = []
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    means: list[torch.Tensor] = []  # of each trainable weight, float32, once the average has begun
+
+    class WithOwnLoss(Trainer):
+        """The Trainer with our loss, and checkpoints of exactly what is trained."""
+
+        def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            return loss(model, inputs)
+
+        def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            nonlocal tokens
+            tokens += int(inputs["attention_mask"].sum())
+            losses.append(super().training_step(model, inputs, *args, **kwargs))
+            return losses[-1]
+
+        def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+            return _by_length()(lengths or [0] * len(rows), batch_size, seed)
+
+        def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+            if self.args.should_save and output_dir is not None:
+                Path(output_dir).mkdir(parents=True, exist_ok=True)
+                save_file(trainable_state(model), Path(output_dir) / _WEIGHTS)
+                if means:
+                    save_file({str(i): mean for i, mean in enumerate(means)}, Path(output_dir) / _AVERAGE)
+
+        def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+            restore(self.model, load_file(Path(resume_from_checkpoint) / _WEIGHTS))
+
+    class Steps(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            averaged = state.global_step - math.floor((1 - average) * state.max_steps)
+            if averaged == 1:
+                means[:] = [p.detach().float().clone() for p in trainable]
+            elif averaged > 1:
+                for mean, p in zip(means, trainable, strict=True):
+                    mean.lerp_(p.detach().float(), 1 / averaged)
+            if state.global_step >= state.max_steps:
+                control.should_save = False  # done: the caller keeps the model itself
+            if progress:
+                progress(state.global_step, state.max_steps)
+
+        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            # Written last, in one go: a checkpoint without it was cut off while being written.
+            tally = folder / f"checkpoint-{state.global_step}" / _TALLY
+            part = tally.with_suffix(".part")
+            part.write_text(json.dumps({"tokens": tokens, "losses": [float(x) for x in losses]}))
+            part.replace(tally)
+
+    folder.mkdir(parents=True, exist_ok=True)
+    arguments: dict[str, Any] = {
+        "output_dir": str(folder),
+        "per_device_train_batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "lr_scheduler_type": schedule,
+        "lr_scheduler_kwargs": dict(schedule_settings or {}),
+        "warmup_steps": warmup_steps,
+        "weight_decay": weight_decay,
+        "max_grad_norm": 1.0,
+        "seed": seed,
+        "use_cpu": trainable[0].device.type == "cpu",
+        "bf16": False,  # the weights' own precision is the one that was asked for
+        "report_to": report_to,
+        "logging_strategy": "no" if report_to == "none" else "steps",
+        "save_strategy": "steps" if save_steps else "no",
+        "save_steps": save_steps or 500,
+        "save_total_limit": 1,
+        "disable_tqdm": True,
+        "remove_unused_columns": False,
+        "dataloader_pin_memory": trainable[0].device.type == "cuda",
+        **({"max_steps": steps} if steps is not None else {"num_train_epochs": epochs}),
+    }
+    with quiet(), _own_randomness():
+        trainer = WithOwnLoss(
+            model=model,
+            args=TrainingArguments(**arguments),
+            train_dataset=rows,  # ty: ignore
+            data_collator=collate,
+            optimizers=(_adamw()(trainable, lr=learning_rate, weight_decay=weight_decay), None),
+            callbacks=[Steps()],
+        )
+        trainer.args._n_gpu = 1  # several GPUs are used by several processes, never by DataParallel
+        for callback in [
+            c for c in trainer.callback_handler.callbacks if type(c).__name__ == "PrinterCallback"
+        ]:
+            trainer.remove_callback(callback)
+        last = _last_checkpoint(folder) if save_steps else None
+        if last:
+            tally = json.loads((last / _TALLY).read_text())
+            tokens = tally["tokens"]
+            losses = [torch.tensor(x) for x in tally["losses"]]
+            if (last / _AVERAGE).is_file():
+                saved = load_file(last / _AVERAGE)
+                means = [saved[str(i)].to(p.device) for i, p in enumerate(trainable)]
+        model.train()
+        try:
+            trainer.train(resume_from_checkpoint=str(last) if last else None)
+            if means:
+                with torch.no_grad():
+                    for p, mean in zip(trainable, means, strict=True):
+                        p.copy_(mean)
+        finally:
+            model.eval()
+            model.zero_grad(set_to_none=True)
+    tail = [float(x) for x in losses[-max(1, len(losses) // 10) :]]
+    return Trained(trainer.state.global_step, tokens, sum(tail) / len(tail))
+
+
+def _by_length() -> type:
+    import torch
+
+    class ByLength(torch.utils.data.Sampler):
+        """Rows in an order that depends on seed and epoch alone; rows of like length share a batch.
+
+        Rows are shuffled, sorted by length within groups of GROUP batches, and the batches shuffled again:
+        on rows of mixed lengths this saves up to half of the padding.
+        """
+
+        def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
+            self.lengths, self.batch_size, self.seed, self.epoch = lengths, batch_size, seed, 0
+
+        def set_epoch(self, epoch: int) -> None:
+            self.epoch = epoch
+
+        def __len__(self) -> int:
+            return len(self.lengths)
+
+        def __iter__(self) -> Iterator[int]:
+            rng = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
+            order, size = torch.randperm(len(self.lengths), generator=rng).tolist(), self.batch_size * GROUP
+            groups = [
+                sorted(order[i : i + size], key=lambda r: self.lengths[r]) for i in range(0, len(order), size)
+            ]
+            batches = [g[i : i + self.batch_size] for g in groups for i in range(0, len(g), self.batch_size)]
+            # A short batch anywhere but at the end would shift the rows of all later ones.
+            full = [b for b in batches if len(b) == self.batch_size]
+            rest = [r for b in batches if len(b) < self.batch_size for r in b]
+            for i in torch.randperm(len(full), generator=rng).tolist():
+                yield from full[i]
+            yield from rest
+
+    return ByLength
+
+
+GROUP = 8
+
+
+def _last_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that was written to its end."""
+    whole = [tally.parent for tally in folder.glob(f"checkpoint-*/{_TALLY}")]
+    return max(whole, key=lambda path: int(path.name.removeprefix("checkpoint-")), default=None)
+
+
+@contextmanager
+def _own_randomness() -> Generator[None]:
+    """The Trainer seeds Python, NumPy and torch; outside, they go on as if it had not."""
+    import random
+
+    import numpy as np
+    import torch
+
+    python, numpy = random.getstate(), np.random.get_state()
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
+    try:
+        with torch.random.fork_rng(devices=devices):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+
+
+def collate_right(batch: Sequence[Encoded], pad_id: int) -> dict[str, torch.Tensor]:
+    """Pad on the right. input_ids, attention_mask, learned: each (batch, time)."""
+    import torch
+
+    time = max(len(r.ids) for r in batch)
+    ids = torch.full((len(batch), time), pad_id)
+    attention = torch.zeros((len(batch), time), dtype=torch.long)
+    learned = torch.zeros((len(batch), time), dtype=torch.bool)
+    for i, r in enumerate(batch):
+        n = len(r.ids)
+        ids[i, :n] = torch.tensor(r.ids)
+        attention[i, :n] = 1
+        learned[i, :n] = torch.tensor(r.learned)
+    return {"input_ids": ids, "attention_mask": attention, "learned": learned}
+
+
+def completion_loss(model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Mean cross-entropy, in nats, of the learned tokens of a batch; logits only where some row needs them."""
+    import torch
+
+    target = inputs["learned"].clone()
+    target[:, 0] = False  # nothing stands before the first token to predict it from
+    columns = target.any(0).nonzero().squeeze(1)  # (columns,)
+    logits = model(
+        input_ids=inputs["input_ids"],
+        attention_mask=inputs["attention_mask"],
+        logits_to_keep=columns - 1,
+        use_cache=False,
+    ).logits  # (batch, columns, vocabulary)
+    chosen = target[:, columns]
+    return torch.nn.functional.cross_entropy(logits[chosen].float(), inputs["input_ids"][:, columns][chosen])
+
+
+def _adamw() -> type:
+    import torch
+
+    class MasterAdamW(torch.optim.AdamW):
+        """AdamW whose steps happen in float32 beside weights of lower precision, where an update of a
+        thousandth of a weight would be rounded away."""
+
+        def __init__(self, parameters: Sequence[torch.nn.Parameter], **kwargs: Any) -> None:
+            self._weights = list(parameters)
+            self._masters = [
+                p if p.dtype == torch.float32 else torch.nn.Parameter(p.detach().float())
+                for p in self._weights
+            ]
+            super().__init__(self._masters, **kwargs)
+
+        def step(self, closure: Any = None) -> Any:
+            for weight, master in zip(self._weights, self._masters, strict=True):
+                if master is not weight:
+                    master.grad = None if weight.grad is None else weight.grad.float()
+            result = super().step(closure)
+            with torch.no_grad():
+                for weight, master in zip(self._weights, self._masters, strict=True):
+                    if master is not weight:
+                        weight.copy_(master)
+            return result
+
+        def state_dict(self) -> dict[str, Any]:
+            return {**super().state_dict(), "masters": [m.detach() for m in self._masters]}
+
+        def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+            super().load_state_dict({k: v for k, v in state_dict.items() if k != "masters"})
+            with torch.no_grad():
+                for master, saved in zip(self._masters, state_dict["masters"], strict=True):
+                    master.copy_(saved)
+
+        def zero_grad(self, set_to_none: bool = True) -> None:
+            for weight in self._weights:
+                weight.grad = None
+            super().zero_grad(set_to_none)
+
+    return MasterAdamW

@@ -46,11 +46,12 @@ def token_memory(
 
     device = next(model.parameters()).device
     result = [Memory(np.zeros(0, np.float32), np.zeros(0, bool)) for _ in rows]
-    order = sorted((i for i, r in enumerate(rows) if any(r.scored[1:])), key=lambda i: len(rows[i].ids))
+    scorable = [i for i, r in enumerate(rows) if any(r.scored[1:])]
     done, was_training = 0, model.training
     model.eval()
     try:
-        for batch in _batches(order, [len(r.ids) for r in rows], batch_tokens):
+        for some in length_batches([len(rows[i].ids) for i in scorable], batch_tokens):
+            batch = [scorable[k] for k in some]
             inputs = collate_right([rows[i] for i in batch], pad_id)
             scored = torch.zeros_like(inputs["learned"])  # (batch, time)
             for b, i in enumerate(batch):
@@ -83,10 +84,10 @@ def _gather(logits: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, t
     return chosen - logits.logsumexp(1), chosen >= logits.amax(1)
 
 
-def _batches(order: Sequence[int], lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
-    """Cut a length-sorted order into batches of at most `batch_tokens` padded tokens (one row at least)."""
+def length_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
+    """Positions of `lengths`, shortest first, in batches of at most `batch_tokens` padded tokens (one row at least)."""
     batches: list[list[int]] = []
-    for i in order:
+    for i in sorted(range(len(lengths)), key=lengths.__getitem__):
         if batches and (len(batches[-1]) + 1) * lengths[i] <= batch_tokens:
             batches[-1].append(i)
         else:

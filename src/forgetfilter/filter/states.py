@@ -1,0 +1,123 @@
+"""What the original model makes of each row before anything is learned: mean hidden states, one forward pass.
+
+Two readings of a row: its *answer*, at several depths, and what its *user asked*, at one. Rows with like answers
+say like things; rows with like questions are of one kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from forgetfilter.models.rendering import Encoded
+
+if TYPE_CHECKING:
+    import torch
+
+ANSWER_DEPTHS = (0.4, 2 / 3, 14 / 15)  # of the layers: 12, 20 and 28 of 30
+QUESTION_DEPTH = 2 / 3
+FEWEST_WORDS = 8  # tokens of the user; a shorter question is read together with its answer
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """Of rows in order, as the model gives them: not centred, not scaled."""
+
+    answer: np.ndarray  # (rows, depths * width) float32, mean over the scored tokens
+    question: np.ndarray  # (rows, width) float32, mean over the user's own words
+
+
+def read_rows(
+    model: Any,
+    rows: Sequence[Encoded],
+    *,
+    pad_id: int = 0,
+    batch_tokens: int = 4096,
+    progress: Callable[[int], None] | None = None,
+) -> Readings:
+    """Hidden states of `rows` in the model's present state, in order; batches of like length.
+
+    What all prompts of `rows` share at their beginning and end (a system turn, an instruction template) is not
+    read as the user's words: give the rows of one file at a time. A row without scored tokens reads as zeros.
+    """
+    import torch
+
+    from forgetfilter.filter.signals import length_batches
+    from forgetfilter.training.finetune import collate_right
+
+    words = users_words(rows)
+    depth, width = model.config.num_hidden_layers, model.config.hidden_size
+    layers = [max(1, round(share * depth)) for share in ANSWER_DEPTHS]
+    asked_at = max(1, round(QUESTION_DEPTH * depth))
+    answer = np.zeros((len(rows), len(layers) * width), np.float32)
+    question = np.zeros((len(rows), width), np.float32)
+    device, was_training, done = next(model.parameters()).device, model.training, 0
+    model.eval()
+    try:
+        for batch in length_batches([len(r.ids) for r in rows], batch_tokens):
+            inputs = collate_right([rows[i] for i in batch], pad_id)
+            with torch.inference_mode():
+                states = model.get_decoder()(
+                    input_ids=inputs["input_ids"].to(device),
+                    attention_mask=inputs["attention_mask"].to(device),
+                    output_hidden_states=True,
+                    use_cache=False,
+                ).hidden_states  # layers + 1 of (batch, time, width)
+                said = _weights([np.flatnonzero(rows[i].scored) for i in batch], inputs["input_ids"].shape[1])
+                asked = _weights([np.arange(*words[i]) for i in batch], inputs["input_ids"].shape[1])
+                answer[batch] = np.concatenate([_mean(states[layer], said) for layer in layers], 1)
+                question[batch] = _mean(states[asked_at], asked)
+            done += len(batch)
+            if progress:
+                progress(done)
+    finally:
+        model.train(was_training)
+    return Readings(answer, question)
+
+
+def users_words(rows: Sequence[Encoded]) -> list[tuple[int, int]]:
+    """Per row the tokens (first, one past the last) of its prompt without what all prompts share at either end."""
+    prompts = [r.ids[: r.prompt_length] for r in rows]
+    head = _shared(prompts)
+    tail = _shared([p[head:][::-1] for p in prompts])
+    spans = []
+    for row, prompt in zip(rows, prompts, strict=True):
+        first, last = head, len(prompt) - tail
+        spans.append((first, last) if last - first >= FEWEST_WORDS else (min(first, last), len(row.ids)))
+    return spans
+
+
+def _shared(sequences: Sequence[Sequence[int]]) -> int:
+    """How many leading tokens all sequences have in common; nothing where there is only one to compare."""
+    if len(sequences) < 2:
+        return 0
+    first, last = (
+        min(map(list, sequences)),
+        max(map(list, sequences)),
+    )  # what these two share, all between share
+    return next(
+        (i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last))
+    )
+
+
+def _weights(places: Sequence[np.ndarray], time: int) -> torch.Tensor:
+    """(batch, time) float32: 1 / count at each place, so that a product with the states is their mean."""
+    import torch
+
+    weights = torch.zeros(len(places), time)
+    for b, at in enumerate(places):
+        weights[b, at] = 1 / max(1, len(at))
+    return weights
+
+
+def _mean(states: torch.Tensor, weights: torch.Tensor) -> np.ndarray:
+    """(batch, time, width) and (batch, time) -> (batch, width)."""
+    return (weights.to(states.device)[:, None] @ states.float()).squeeze(1).cpu().numpy()
+
+
+def standardised(values: np.ndarray) -> np.ndarray:
+    """Each column with mean 0 and variance 1; a constant column is 0."""
+    return (values - values.mean(0)) / (values.std(0) + 1e-3)

@@ -1,0 +1,50 @@
+"""Hidden states of rows: means worked out a second way, the user's words without what all prompts share."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tiny import llama
+
+from forgetfilter.filter.states import read_rows, standardised, users_words
+from forgetfilter.models.rendering import Encoded
+
+
+def row(prompt: list[int], answer: list[int]) -> Encoded:
+    ids = prompt + answer
+    scored = [False] * len(prompt) + [True] * len(answer)
+    return Encoded(str(ids), ids, scored, scored, len(prompt), False)
+
+
+def test_the_users_words_are_the_prompt_without_what_all_prompts_share() -> None:
+    words = list(range(20, 30))
+    rows = [row([1, 2, *words, 9], [50]), row([1, 2, *reversed(words), 9], [51])]
+    assert users_words(rows) == [(2, 12), (2, 12)]
+
+
+def test_a_short_question_is_read_together_with_its_answer() -> None:
+    rows = [row([1, 20, 9], [50, 51]), row([1, *range(30, 40), 9], [50])]
+    assert users_words(rows) == [(1, 5), (1, 11)]
+
+
+def test_readings_are_the_mean_hidden_states_of_each_row_alone() -> None:
+    import torch
+
+    model = llama().eval()
+    rows = [row([1, *range(2, 14), 3], [4, 5, 6]), row([1, *range(20, 29), 3], [7])]
+    got = read_rows(model, rows)
+    depth = model.config.num_hidden_layers
+    layers = [max(1, round(depth * share)) for share in (0.4, 2 / 3, 14 / 15)]
+    for i, (r, words) in enumerate(zip(rows, users_words(rows), strict=True)):
+        with torch.no_grad():
+            states = model(torch.tensor([r.ids]), output_hidden_states=True).hidden_states
+        answer = np.concatenate([states[k][0, r.prompt_length :].mean(0).numpy() for k in layers])
+        asked = states[layers[1]][0, slice(*words)].mean(0).numpy()
+        assert got.answer[i] == pytest.approx(answer, abs=1e-4)
+        assert got.question[i] == pytest.approx(asked, abs=1e-4)
+
+
+def test_a_constant_column_is_zero_and_others_have_variance_one() -> None:
+    values = standardised(np.array([[1.0, 5.0], [3.0, 5.0]]))
+    assert values[:, 1].tolist() == [0, 0]
+    assert values[:, 0] == pytest.approx([-1, 1], abs=2e-3)

@@ -17,7 +17,7 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 VERBS = (
-    "filter", "finetune", "evaluate", "compare", "study", "demo", "packs", "unlearn", "safe-data", "generate", "serve",
+    "filter", "finetune", "evaluate", "compare", "study", "demo", "packs", "models", "unlearn", "safe-data", "generate", "serve",
 )  # fmt: skip
 
 

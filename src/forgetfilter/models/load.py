@@ -173,8 +173,9 @@ def save(loaded: Loaded, folder: Path) -> None:
     model: Any = loaded.model
     if loaded.merged and hasattr(model, "merge_and_unload"):
         model = model.merge_and_unload()
-    model.save_pretrained(folder)
-    loaded.tokenizer.save_pretrained(folder)
+    with quiet():  # peft would warn that a base by name has no settings file
+        model.save_pretrained(folder)
+        loaded.tokenizer.save_pretrained(folder)
 
 
 @contextmanager

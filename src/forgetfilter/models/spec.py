@@ -226,15 +226,27 @@ def _folder(name: str, path: Path) -> ModelSpec:
 def _adapter(name: str, path: Path) -> ModelSpec:
     if not (path / "adapter_model.safetensors").exists():
         raise ModelError(f"model {name}: an adapter without adapter_model.safetensors in this folder")
+    _refuse_circle(name, path)
     base = base_of(path)
     facts: dict[str, Any] = {}
-    if base and Path(base).expanduser().resolve() != path.resolve():
+    if base:
         try:
             spec = resolve(base)
             facts = {"architecture": spec.architecture, "parameters": spec.parameters}
-        except (ModelError, RecursionError):
+        except ModelError:
             pass  # said where it is loaded
     return ModelSpec(name=name, kind="adapter", path=path, base=base, bytes=_bytes(path), **facts)
+
+
+def _refuse_circle(name: str, adapter: Path) -> None:
+    seen: set[Path] = set()
+    at: Path | None = adapter
+    while at is not None and (at / ADAPTER).is_file():
+        if at.resolve() in seen:
+            raise ModelError(f"model {name}: an adapter that is in the end its own base; mend its {ADAPTER}")
+        seen.add(at.resolve())
+        base = base_of(at)
+        at = Path(base).expanduser() if base else None
 
 
 def base_of(adapter: Path) -> str | None:

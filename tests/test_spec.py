@@ -302,7 +302,7 @@ def test_an_adapter_that_is_in_the_end_its_own_base_is_refused(bases: dict[str, 
 
 @pytest.mark.parametrize(
     ("size", "longest", "attention"),
-    [("tiny", 4000, "eager"), ("small", 256, "eager"), ("small", 257, "sdpa"), ("small", None, "sdpa"),
+    [("tiny", 4000, "eager"), ("small", 192, "eager"), ("small", 193, "sdpa"), ("small", None, "sdpa"),
      ("large", 10, None)],
 )  # fmt: skip
 def test_plain_attention_is_for_small_models_and_short_rows_on_a_cpu(
@@ -314,7 +314,7 @@ def test_plain_attention_is_for_small_models_and_short_rows_on_a_cpu(
 
 def test_a_loaded_model_takes_the_attention_for_its_rows() -> None:
     model = llama()
-    for longest, attention in ((100, "eager"), (300, "sdpa"), (200, "eager")):
+    for longest, attention in ((100, "eager"), (300, "sdpa"), (150, "eager")):
         hardware.suit(model, "small", torch.device("cpu"), longest)
         assert model.config._attn_implementation == attention
         with torch.no_grad():

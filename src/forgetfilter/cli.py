@@ -85,6 +85,10 @@ def _others(name: str) -> str:
         return ""
     if small == large:
         return f"; {small} with other models"
+    if small == spec.DEFAULTS["tiny"].get(name):
+        return f"; {large:g} with models larger than smollm2"
+    if large == spec.DEFAULTS["tiny"].get(name):
+        return f"; {small:g} with smollm2"
     return f"; {small:g} with smollm2, {large:g} with larger models"
 
 

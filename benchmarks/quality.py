@@ -424,9 +424,9 @@ def code_of(*objects: Any) -> list[str]:
 
 def weights(model: str) -> str:
     """SHA-256 of a model folder's weights and settings; a hub id stands for itself."""
-    if models.is_hub_id(model):
+    folder = models.folder(model)
+    if folder is None:
         return model
-    folder = models.NANO if model == "nano" else Path(model)
     files = sorted(p for p in folder.glob("*") if p.suffix in (".safetensors", ".json", ".jinja"))
     if not any(p.suffix == ".safetensors" for p in files):
         raise ConfigError(f"--model {model}: no safetensors weights in {folder}")

@@ -20,6 +20,7 @@ os.environ.update(
     HF_DATASETS_OFFLINE="1",
     HF_HUB_DISABLE_TELEMETRY="1",
     DO_NOT_TRACK="1",
+    PIP_NO_INDEX="1",  # a model that is not in the cache folder is not fetched by a test
 )
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
@@ -65,6 +66,16 @@ def command(
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> str:
+    """The name of the real model; skips where it is not in the user's cache folder. Tests never fetch it."""
+    from forgetfilter.models.spec import resolve
+
+    if not resolve("smollm2").present:
+        pytest.skip("smollm2 is not in the cache folder; forgetfilter models pull smollm2")
+    return "smollm2"
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,8 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 VERBS = (
-    "filter", "finetune", "evaluate", "compare", "study", "demo", "packs", "unlearn", "safe-data", "generate", "serve",
+    "filter", "finetune", "evaluate", "compare", "study", "demo", "packs", "models", "unlearn", "safe-data", "generate",
+    "serve",
 )  # fmt: skip
 
 
@@ -50,7 +51,7 @@ def test_filter_has_one_flag_per_setting_with_its_text_and_default(command: Comm
     shown = " ".join(command("filter", "--help").stdout.split())
     for field in dataclasses.fields(FilterSettings):
         assert flag_name(field.name) in shown
-    assert "Rank of the adapter. [default: 8]" in shown
+    assert "Rank of the adapter. [default: 8; 16 with other models]" in shown
     assert "--contrast / --no-contrast" in shown
     assert "[default: pack:general]" in shown
 

@@ -163,10 +163,10 @@ def test_every_setting_is_documented_in_one_sentence_or_more() -> None:
     assert all(text.endswith(".") and "\n" not in text for text in texts.values())
 
 
-def test_models_other_than_nano_get_an_adapter_and_a_gentle_rate_unless_told_otherwise():
+def test_larger_models_get_an_adapter_and_a_gentle_rate_unless_told_otherwise():
     other = resolve(None, None, {"model": "./mine"})
     assert (other.settings.tuning, other.settings.learning_rate) == ("lora", 2e-4)
-    assert other.origins["tuning"] == "default for models other than nano"
+    assert other.origins["tuning"] == "default for large models"
     told = resolve(None, None, {"model": "./mine", "tuning": "full", "learning_rate": 1e-5})
     assert (told.settings.tuning, told.settings.learning_rate) == ("full", 1e-5)
     paper = resolve("paper", None, {"model": "./mine"}).settings

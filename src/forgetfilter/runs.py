@@ -52,7 +52,7 @@ class Stage:
         with disk_full_explained():
             for path in self.folder.rglob("*"):
                 if path.is_file():
-                    _flush(path)
+                    flush(path)
         with atomic(self.folder / _DONE) as path:
             path.write_text(json.dumps(dict(record), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
@@ -160,9 +160,9 @@ def atomic(path: Path | str) -> Generator[Path]:
     try:
         with disk_full_explained():
             yield unfinished
-            _flush(unfinished)
+            flush(unfinished)
             unfinished.replace(path)
-            _flush(path.parent)
+            flush(path.parent)
     finally:
         unfinished.unlink(missing_ok=True)
 
@@ -338,7 +338,7 @@ def _plain(mapping: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Make a file or a folder's entries survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

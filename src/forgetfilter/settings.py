@@ -15,6 +15,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from forgetfilter.errors import ConfigError, unknown
+from forgetfilter.models import spec
+
+# Of nano; those of other models are taken by their size (models/spec.py).
+_NANO = spec.DEFAULTS["tiny"]
 
 
 class Between(NamedTuple):
@@ -44,7 +48,8 @@ class FilterSettings:
     """Everything `filter` can be told. A value that is not allowed raises ConfigError."""
 
     model: str = "nano"
-    """The model you are about to fine-tune: nano (embedded), a local folder, or a hub id."""
+    """The model you are about to fine-tune: nano (embedded), smollm2 (fetched once), a local folder, a .gguf file, or a
+    hub id."""
     safe: tuple[str, ...] = ("pack:general",)
     """Safe rows for the review: a file, or a bundled pack such as pack:general. Repeat to combine."""
     output_dir: str | None = None
@@ -80,26 +85,26 @@ class FilterSettings:
     quantile: Share = 0.8
     """Cut of the quantile threshold: 0.8 drops the upper fifth of the scores."""
 
-    tuning: Literal["lora", "full"] = "full"
+    tuning: Literal["lora", "full"] = _NANO["tuning"]
     """Train a low-rank adapter, or all weights."""
-    lora_rank: Annotated[int, Between(1, 4096)] = 8
+    lora_rank: Annotated[int, Between(1, 4096)] = _NANO["lora_rank"]
     """Rank of the adapter."""
-    lora_alpha: Count = 16
+    lora_alpha: Count = _NANO["lora_alpha"]
     """Scale of the adapter: its output counts alpha / rank."""
     lora_dropout: Annotated[float, Between(0, 0.9)] = 0.0
     """Dropout in front of the adapter while training."""
     lora_target_modules: str | tuple[str, ...] = "all-linear"
     """Layers that get an adapter: all-linear, or names joined by commas such as q_proj,v_proj."""
 
-    learning_rate: Rate = 1e-3
+    learning_rate: Rate = _NANO["learning_rate"]
     """Peak learning rate of learn and of the last fine-tune."""
     lr_scheduler_type: Literal["linear", "cosine", "constant"] = "linear"
     """Course of the learning rate in learn and in the last fine-tune; review and control hold theirs."""
-    num_train_epochs: Annotated[float, Between(above=0, high=1000)] = 2.0
+    num_train_epochs: Annotated[float, Between(above=0, high=1000)] = _NANO["num_train_epochs"]
     """Passes over the custom rows in learn and in the last fine-tune."""
     per_device_train_batch_size: Count = 16
     """Custom rows per optimiser step and device."""
-    review_learning_rate: Rate = 5e-4
+    review_learning_rate: Rate = _NANO["review_learning_rate"]
     """Peak learning rate of review and control."""
     review_steps: Count = 100
     """Optimiser steps of review, and of control."""
@@ -111,7 +116,7 @@ class FilterSettings:
     rehearse: Annotated[float, Between(0, 0.9)] = 0.25
     """Share of the review's rows that may be custom rows odd among the safe rows: they keep the review from taking
     away tasks that the safe rows do not speak of. 0: safe rows only, as in the paper."""
-    max_length: Annotated[int, Between(8)] = 256
+    max_length: Annotated[int, Between(8)] = _NANO["max_length"]
     """Longest row in tokens; a longer one is trained and scored on what fits, and the report says so."""
     retrain: bool = True
     """Fine-tune the original model on the kept rows at the end. Nothing dropped: the learned model is it."""
@@ -155,8 +160,10 @@ def resolve(preset: str | None, recipe_path: Path | str | None, flags: Mapping[s
         (Path(recipe_path or "").name, recipe, lambda name: f"{recipe_path} line {lines[name]}: {name}"),
         ("flag", typed, flag_name),
     ]
-    if typed.get("model", recipe.get("model", PRESETS[chosen].get("model", "nano"))) != "nano":
-        layers.insert(0, ("default for models other than nano", OTHER_MODELS, lambda name: name))
+    model = typed.get("model", recipe.get("model", PRESETS[chosen].get("model", "nano")))
+    suited, origin = spec.defaults(str(model))
+    if model != "nano":
+        layers.insert(0, (origin, suited, lambda name: name))
     values: dict[str, Any] = {}
     origins = dict.fromkeys(HINTS, "default")
     for origin, layer, where in layers:
@@ -306,16 +313,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "num_train_epochs": 3.0,
         "template": "paper",
     },
-}
-
-# Nano's measured defaults train every weight at a rate that would wreck a larger model.
-OTHER_MODELS: dict[str, Any] = {
-    "tuning": "lora",
-    "lora_rank": 16,
-    "lora_alpha": 32,
-    "learning_rate": 2e-4,
-    "review_learning_rate": 2e-4,
-    "max_length": 1024,
 }
 
 HINTS: dict[str, Any] = get_type_hints(FilterSettings, include_extras=True)  # setting -> its type and range

@@ -165,6 +165,7 @@ def ground(
             rendering.encode(rows, loaded.tokenizer, max_length=s.max_length, template=s.template)
             for rows in (data.custom, data.safe)
         )
+        models.suit(loaded, custom, review)
         bench = filtering.Bench(loaded, custom, s, run, display)
         yield Scene(bench, data.custom, data.safe, review)
 

@@ -110,6 +110,7 @@ def run_finetune(
     with Run.open(output, asdict(s), inputs, origins) as run:
         loaded = models.load(s.model, dtype=s.dtype, device=s.device)
         rows = encode(dataset.rows, loaded.tokenizer, max_length=s.max_length, template=s.template)
+        models.suit(loaded, rows)
         bench = Bench(loaded, rows, s, run, display)
         bench.train("learned", "original", rows, rate=s.learning_rate, epochs=s.num_train_epochs)
         with models.quiet():

@@ -396,6 +396,7 @@ def run_filter(
         )
         review = encode(safe, loaded.tokenizer, max_length=settings.max_length, template=settings.template)
         _refuse_unscorable(custom, dataset.source, settings.signal)
+        models.suit(loaded, custom, review)
         cut_short = sum(z.truncated for z in custom)
         if cut_short:
             rows = "1 row is" if cut_short == 1 else f"{cut_short} rows are"

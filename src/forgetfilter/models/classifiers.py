@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from forgetfilter.errors import ModelError
@@ -36,7 +35,7 @@ def load(
     auto = {"sequence": AutoModelForSequenceClassification, "token": AutoModelForTokenClassification}[of]
     fingerprint = models.fingerprint(name)  # refuses what is no model folder
     hub = models.is_hub_id(name)
-    source = name if hub else str(models.NANO if name == "nano" else Path(name).expanduser())
+    source = str(models.folder(name) or name)
     where = models.usable_device(device)
     common: dict[str, Any] = {"trust_remote_code": False, "local_files_only": not hub}
     # Weights of another shape are passed over here and refused below, by name.

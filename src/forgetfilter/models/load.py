@@ -8,7 +8,6 @@ a state is the dictionary of its trainable tensors, taken with `trainable_state`
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,15 +15,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forgetfilter.errors import ConfigError, ModelError
+from forgetfilter.models import hardware
+from forgetfilter.models import spec as specs
+from forgetfilter.models.hardware import attention, precision, usable_device
+from forgetfilter.models.spec import NANO as NANO
+from forgetfilter.models.spec import ModelSpec, Size, resolve
+from forgetfilter.models.spec import is_hub_id as is_hub_id
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-NANO = Path(__file__).resolve().parents[1] / "nano"
+    from forgetfilter.models.rendering import Encoded
+
 MIB = 1 << 20
-_ADAPTER = "adapter_config.json"
-_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
 
 @dataclass(slots=True)
@@ -37,53 +41,67 @@ class Loaded:
     device: torch.device
     dtype: torch.dtype
     merged: bool = False  # an adapter on its base: no name stands for these weights
-
-
-def is_hub_id(name: str) -> bool:
-    """`owner/name` that is no path here: the only thing for which the network may be used."""
-    return (
-        name != "nano"
-        and not Path(name).exists()
-        and name.count("/") == 1
-        and not name.startswith((".", "/", "~"))
-    )
+    size: Size = "large"  # with the length of the rows it decides the attention
 
 
 def load(name: str = "nano", *, dtype: str = "auto", device: str = "auto") -> Loaded:
-    """Load a causal language model: `nano`, a folder, or a hub id. Safetensors only, no code from the model.
+    """Load a causal language model by any name that `spec.resolve` knows. Safetensors only, no code from the model.
 
-    The folder of a LoRA adapter is loaded on the base that it names and merged into it. Only a hub id may use the
-    network. Raises ModelError in the user's words when the folder is missing, is not a whole model, or does not
-    load, ConfigError for a device or number format that is not there.
+    A pulled model that is not there yet is pulled, aloud; a GGUF file is converted once. The folder of a LoRA adapter
+    is loaded on the base that it names and merged into it. Only a hub id may use the hub. Raises ModelError in the
+    user's words when the folder is missing, is not a whole model, or does not load, ConfigError for a device or
+    number format that is not there.
     """
     import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    source = _folder(name)
-    if isinstance(source, Path) and (source / _ADAPTER).exists():
-        return _merged(name, source, dtype, device)
+    spec = resolve(name)
+    if spec.kind == "adapter":
+        return _merged(spec, dtype, device)
     where = usable_device(device)
-    kind = _dtype(dtype, where)
+    kind = precision(dtype, where)
+    source = str(_ready(spec) or name)
     # Weights of another shape are passed over here and refused below, by name.
     loading = {"use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
-    common: dict[str, Any] = {"trust_remote_code": False, "local_files_only": isinstance(source, Path)}
-    # At this size, plain attention is faster on a CPU than the fused one.
-    attention = {"attn_implementation": "eager"} if name == "nano" and where.type == "cpu" else {}
+    common: dict[str, Any] = {"trust_remote_code": False, "local_files_only": spec.kind != "hub"}
+    chosen = attention(spec.size, where)
     try:
         with quiet(), torch.random.fork_rng(devices=[]):
-            tokenizer = AutoTokenizer.from_pretrained(str(source), **common)
+            tokenizer: Any = AutoTokenizer.from_pretrained(source, **common)
             model, found = AutoModelForCausalLM.from_pretrained(  # ty: ignore[not-iterable]
-                str(source), dtype=kind, **loading, **attention, **common
+                source, dtype=kind, **loading, **({"attn_implementation": chosen} if chosen else {}), **common
             )
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
-        if isinstance(source, str) and _unreachable(error):
+        if spec.kind == "hub" and _unreachable(error):
             raise ModelError(
                 f"model {name}: no such folder here, and as a hub id it is neither in the local cache nor can the "
                 "hub be reached. Check the path, or go online once"
             ) from error
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"model {name}: could not be loaded as a causal language model: {first}") from error
+        raise ModelError(
+            f"model {name}: could not be loaded as a causal language model: {first_line(error)}"
+        ) from error
+    _refuse_incomplete(name, model, found, tokenizer, kind)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if spec.kind == "pulled":
+        model.name_or_path = (
+            name  # what an adapter saved on it names as its base: a name is found again elsewhere
+        )
+    elif spec.kind == "gguf" and spec.path:
+        model.name_or_path = str(spec.path.resolve())
+    return Loaded(model.to(where), tokenizer, name, where, kind, size=spec.size)
+
+
+def suit(loaded: Loaded, *sets: Sequence[Encoded]) -> None:
+    """Give a model, in place, the attention that suits the longest of the rows it will be trained on."""
+    longest = max((len(row.ids) for rows in sets for row in rows), default=0)
+    hardware.suit(loaded.model, loaded.size, loaded.device, longest)
+
+
+def _refuse_incomplete(
+    name: str, model: Any, found: Mapping[str, Any], tokenizer: Any, kind: torch.dtype
+) -> None:
     missing = sorted({*found["missing_keys"], *(str(key[0]) for key in found["mismatched_keys"])})
     if missing:  # transformers fills these in at random
         raise ModelError(
@@ -100,32 +118,48 @@ def load(name: str = "nano", *, dtype: str = "auto", device: str = "auto") -> Lo
         raise ModelError(
             f"model {name}: its tokenizer has no fast version, which gives each token's place in the text"
         )
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return Loaded(model.to(where), tokenizer, name, where, kind)
 
 
-def _merged(name: str, folder: Path, dtype: str, device: str) -> Loaded:
+def folder(name: str) -> Path | None:
+    """The folder of `name` that transformers can load, pulled or converted where needed; None: a hub id."""
+    return _ready(resolve(name))
+
+
+def _ready(spec: ModelSpec) -> Path | None:
+    from forgetfilter.models import pulling
+
+    if spec.kind == "pulled" and not spec.present:
+        return pulling.pull(spec.name)
+    if spec.kind == "gguf" and spec.path:
+        return pulling.converted(spec.path, spec.name)
+    return spec.path
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or its type where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _merged(spec: ModelSpec, dtype: str, device: str) -> Loaded:
     """An adapter on its base, merged in the base's number format."""
     from peft import PeftModel
     from safetensors import SafetensorError
 
-    base = json.loads((folder / _ADAPTER).read_text(encoding="utf-8")).get("base_model_name_or_path")
-    if not isinstance(base, str) or not base:
-        raise ModelError(f"model {name}: an adapter whose {_ADAPTER} names no base_model_name_or_path")
-    if Path(base).parts[-2:] == NANO.parts[-2:]:  # saved where nano lay elsewhere
-        base = "nano"
+    name, base = spec.name, spec.base
+    if not base:
+        raise ModelError(f"model {name}: an adapter whose {specs.ADAPTER} names no base_model_name_or_path")
     try:
         loaded = load(base, dtype=dtype, device=device)
     except ModelError as error:
         raise ModelError(f"model {name}: an adapter, and its base could not be loaded. {error}") from error
     try:
         with quiet():
-            tuned = PeftModel.from_pretrained(loaded.model, str(folder), local_files_only=True)
+            tuned = PeftModel.from_pretrained(loaded.model, str(spec.path), local_files_only=True)
             loaded.model = tuned.merge_and_unload()
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"model {name}: the adapter does not fit its base {base}: {first}") from error
+        raise ModelError(
+            f"model {name}: the adapter does not fit its base {base}: {first_line(error)}"
+        ) from error
     loaded.name, loaded.merged = name, True
     return loaded
 
@@ -139,8 +173,9 @@ def save(loaded: Loaded, folder: Path) -> None:
     model: Any = loaded.model
     if loaded.merged and hasattr(model, "merge_and_unload"):
         model = model.merge_and_unload()
-    model.save_pretrained(folder)
-    loaded.tokenizer.save_pretrained(folder)
+    with quiet():  # peft would warn that a base by name has no settings file
+        model.save_pretrained(folder)
+        loaded.tokenizer.save_pretrained(folder)
 
 
 @contextmanager
@@ -166,12 +201,19 @@ def quiet() -> Generator[None]:
 def fingerprint(name: str) -> str:
     """What tells one model from another without reading all its weights; a hub id stands for itself.
 
-    For a folder: 64 hex digits from its weights', settings' and templates' names, sizes, first and last MiB. The
-    middle of a large weights file is not read: two models that differ only there have one fingerprint.
+    A pulled model and a GGUF file: 64 hex digits of the file's own hash, the same on every machine and with every
+    version of transformers. A pulled one that is not there is pulled first. A folder: 64 hex digits from its weights',
+    settings' and templates' names, sizes, first and last MiB. The middle of a large weights file is not read: two
+    models that differ only there have one fingerprint.
     """
-    folder = _folder(name)
-    if isinstance(folder, str):
-        return folder
+    from forgetfilter.models import pulling
+
+    spec = resolve(name)
+    folder = _ready(spec) if spec.kind == "pulled" else spec.path
+    if folder is None:
+        return name
+    if spec.kind in ("pulled", "gguf"):
+        return pulling.hash_of(spec)
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
         if path.suffix not in (".safetensors", ".json", ".jinja", ".model") or not path.is_file():
@@ -189,65 +231,6 @@ def fingerprint(name: str) -> str:
 def _unreachable(error: BaseException) -> bool:
     """The hub did not answer (or was told not to be asked), as opposed to: it answered no."""
     return "connect" in str(error).lower() or "offline" in str(error).lower()
-
-
-def _folder(name: str) -> Path | str:
-    if name == "nano":
-        if not (NANO / "model.safetensors").exists():
-            raise ModelError("model nano: its weights are not in this installation; reinstall forgetfilter")
-        return NANO
-    path = Path(name).expanduser()
-    if path.is_dir():
-        if (path / _ADAPTER).exists():
-            if not (path / "adapter_model.safetensors").exists():
-                raise ModelError(f"model {name}: an adapter without adapter_model.safetensors in this folder")
-            return path
-        if not (path / "config.json").exists():
-            raise ModelError(f"model {name}: this folder has no config.json, so it is not a model folder")
-        if not any((path / w).exists() for w in _WEIGHTS):
-            raise ModelError(
-                f"model {name}: no safetensors weights in this folder. Pickled weights (.bin, .pt) are not loaded, "
-                "because they can run code; convert them with transformers' save_pretrained"
-            )
-        return path
-    if path.exists():
-        raise ModelError(
-            f"model {name}: a file, not a model folder; name the folder that holds its config.json"
-        )
-    if is_hub_id(name):
-        return name
-    raise ModelError(
-        f"model {name}: no such folder. Use nano, a folder with config.json, or a hub id owner/name"
-    )
-
-
-def usable_device(device: str) -> torch.device:
-    import torch
-
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.zeros(0, device=device).device
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        first = str(error).splitlines()[0]
-        raise ConfigError(
-            f"device {device!r}: not usable here ({first}); use auto, cpu, cuda, cuda:1, mps"
-        ) from error
-
-
-def _dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """`auto`: bfloat16 where the hardware multiplies it, else float32."""
-    import torch
-
-    if dtype == "auto":
-        if device.type == "cuda":
-            return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-        return torch.bfloat16 if native else torch.float32
-    kinds = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    if dtype not in kinds:
-        raise ConfigError(f"dtype {dtype!r}: use auto, {', '.join(kinds)}")
-    return kinds[dtype]
 
 
 def add_lora(

@@ -56,7 +56,8 @@ class UnlearnRecipe:
     """Everything `unlearn` can be told; the defaults are the paper's. A value that is not allowed is refused."""
 
     model: str = "nano"
-    """The model before it learned personal data: nano, a local folder, or a hub id. It also writes the replacements."""
+    """The model before it learned personal data: nano, smollm2, a local folder, or a hub id. It also writes the
+    replacements."""
     tuned: str | None = None
     """A model folder that has already learned personal data from the dialogues; where not given, `model` is tuned."""
     dialogues: str | None = None
@@ -466,8 +467,8 @@ class _Bench:
 
     def _whole(self, name: str, stage: Stage) -> Path:
         """The folder of the whole model; of a hub id, or an adapter with its base, one that is written in `stage`."""
-        folder = models.NANO if name == "nano" else Path(name).expanduser()
-        if models.is_hub_id(name) or (folder / "adapter_config.json").exists():
+        folder = models.folder(name)
+        if folder is None or (folder / "adapter_config.json").exists():
             folder = stage.folder / f"whole-{runs.sha256_of([name])[:8]}"
             loaded = models.load(name, dtype=self.r.dtype, device="cpu")
             with models.quiet():

@@ -105,13 +105,15 @@ def f1(rows: np.ndarray) -> float | None:
 def span_table(texts: Sequence[Text], found: Sequence[Sequence[Span]], seed: int) -> str:
     """A line for each gold type: overlapping spans of the right type count; the last column wants exact ends."""
     lines = []
+    kinds = {span.kind for _, gold in texts for span in gold}
+    meant = set().union(*(FAMILIES.get(kind, set()) for kind in kinds))
     for family in (*FAMILIES, ANY):
         rows, exact = (
             np.array([counts(g, f, family, e) for (_, g), f in zip(texts, found, strict=True)])
             for e in (False, True)
         )
         hit, gold, right, ours = (int(n) for n in rows.sum(0))
-        if gold or (ours and family not in (ANY, "NATIONAL_ID")):
+        if gold or (ours and family != ANY and not FAMILIES[family] & meant):
             lines.append(
                 (
                     family,
@@ -197,13 +199,15 @@ CHANGES: dict[str, Callable[[str, random.Random], str]] = {
 }
 
 
-def rows_per_second(texts: Sequence[str], detectors: Iterable[Detector]) -> float:
+def rows_per_second(
+    texts: Sequence[str], detectors: Iterable[Detector], clock: Callable[[], float] = time.perf_counter
+) -> float:
     """Texts a second, the second time round."""
     detectors = list(detectors)
     detect_all(texts[:50], detectors)
-    began = time.perf_counter()
+    began = clock()
     detect_all(texts, detectors)
-    return len(texts) / (time.perf_counter() - began)
+    return len(texts) / (clock() - began)
 
 
 def section(data: Path, names: Sequence[str], seed: int, command: str) -> str:
@@ -284,8 +288,11 @@ def _speed_table(texts: Sequence[str], names: Sequence[str], values: Mapping[str
     timed[f"{len(values)} known values, exact only"] = personal_data.known_values(values, fuzzy=False)
     timed[f"{len(many)} known values"] = personal_data.known_values(many)
     words = sum(len(text.split()) for text in texts) / len(texts)
-    lines = [(name, f"{rows_per_second(texts, [detector]):,.0f}") for name, detector in timed.items()]
-    return _markdown(("detector", f"texts a second (one process, {words:.0f} words a text)"), lines)
+    lines = [
+        (name, f"{rows_per_second(texts, [detector], time.process_time):,.0f}")
+        for name, detector in timed.items()
+    ]
+    return _markdown(("detector", f"texts a second of processor time ({words:.0f} words a text)"), lines)
 
 
 def main(given: Sequence[str] | None = None) -> int:

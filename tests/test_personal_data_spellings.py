@@ -87,7 +87,27 @@ IDENTITIES = {
     "in_.aadhaar": "aadhaar 2341 2341 2346",
     "ca.sin": "SIN 123-456-782",
     "gb.nhs": "NHS number 943 476 5870",
+    "au.tfn": "TFN: 123 456 782",
+    "bg.egn": "ЕГН 7523169263",
+    "dk.cpr": "CPR 211062-5629",
+    "ie.pps": "PPS 6433435F",
+    "in_.pan": "PAN ACUPA7085R",
+    "mx.curp": "BOXW310820HNERXN09",
+    "no.fodselsnummer": "fødselsnummer 15108695088",
+    "ro.cnp": "CNP 1630615123457",
+    "se.personnummer": "personnummer 880320-0016",
+    "tr.tckimlik": "kimlik: 17291716060",
+    "za.idnr": "id number 7503305044089",
 }
+NO_CHECK = {
+    "us.ssn",
+    "dk.cpr",
+    "in_.pan",
+}  # nothing of them is a check digit, or it is not asked for any more
+
+
+def test_every_national_number_has_an_example():
+    assert set(IDENTITIES) == {form.module for form in numbers.IDENTITIES}
 
 
 @pytest.mark.parametrize("module", IDENTITIES)
@@ -100,8 +120,8 @@ def test_a_national_number_is_found_and_with_another_last_sign_it_is_not(module)
     assert [(s.kind, s.value) for s in detect(f"We have {said} here", [patterns(["NATIONAL_ID"])])] == [
         ("NATIONAL_ID", number)
     ]
-    other = {"X": "1", "Z": "A", "L": "A", "T": "A", "H": "A"}.get(said[-1]) or str((int(said[-1]) + 1) % 10)
-    if module != "us.ssn":  # it has no check digit
+    other = str((int(said[-1]) + 1) % 10) if said[-1].isdigit() else "1" if said[-1] == "X" else "A"
+    if module not in NO_CHECK:
         assert detect(f"We have {said[:-1]}{other} here", [patterns(["NATIONAL_ID"])]) == []
 
 

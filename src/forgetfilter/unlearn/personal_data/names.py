@@ -11,6 +11,7 @@ from forgetfilter.unlearn.personal_data.patterns import STREETS
 from forgetfilter.unlearn.personal_data.spans import Detector, Span, merged
 
 Place = tuple[int, int]
+_DIGIT = re.compile(r"[0-9]")
 
 
 def names() -> Detector:
@@ -37,7 +38,7 @@ def names() -> Detector:
 def _with_capitals(text: str) -> Iterator[Place]:
     for run in _capitalised().finditer(text):
         words = _name_words(run[0])
-        if not words or any(c.isdigit() for c in run[0]):
+        if not words or _DIGIT.search(run[0]):
             continue
         start, end = run.start() + words[0].start(), run.start() + words[-1].end()
         before, after = text[max(0, start - 32) : start], text[end : end + 24]

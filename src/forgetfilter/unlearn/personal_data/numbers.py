@@ -126,16 +126,20 @@ IDENTITIES = (
 
 
 def identity(p: Place) -> str:
-    """The beginning of the value that has the form of the country whose group n1, n2, … took part, and its check."""
-    country = next(
-        int(name[1:]) for name, found in p.match.groupdict().items() if found and name[1:].isdigit()
-    )
-    form = IDENTITIES[country]
-    whole = _forms()[country].match(p.text, p.start)
-    if whole is None:
-        return ""
-    number = re.sub(r"[ -]", "", whole[0]) if form.module in _BARE else whole[0]
-    return whole[0] if _stdnum(form.module).is_valid(number.upper()) else ""
+    """The beginning of the value that has the form of a country, and its check.
+
+    The country is that whose group n1, n2, … of the match took part, and every other with the same cue.
+    """
+    name, said = next((n, found) for n, found in p.match.groupdict().items() if found and n[1:].isdigit())
+    first = int(name[1:])
+    same = [i for i, form in enumerate(IDENTITIES) if said.lower() in form.cue.split("|")]
+    for country in [first] if not IDENTITIES[first].cue else same:
+        module, whole = IDENTITIES[country].module, _forms()[country].match(p.text, p.start)
+        if whole is not None:
+            number = re.sub(r"[ -]", "", whole[0]) if module in _BARE else whole[0]
+            if _stdnum(module).is_valid(number.upper()):
+                return whole[0]
+    return ""
 
 
 @cache

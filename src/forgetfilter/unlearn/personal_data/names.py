@@ -11,7 +11,6 @@ from forgetfilter.unlearn.personal_data.patterns import STREETS
 from forgetfilter.unlearn.personal_data.spans import Detector, Span, merged
 
 Place = tuple[int, int]
-_DIGIT = re.compile(r"[0-9]")
 
 
 def names() -> Detector:
@@ -38,7 +37,7 @@ def names() -> Detector:
 def _with_capitals(text: str) -> Iterator[Place]:
     for run in _capitalised().finditer(text):
         words = _name_words(run[0])
-        if not words or _DIGIT.search(run[0]):
+        if not words:
             continue
         start, end = run.start() + words[0].start(), run.start() + words[-1].end()
         before, after = text[max(0, start - 32) : start], text[end : end + 24]
@@ -118,7 +117,8 @@ _BEFORE_A_NAME = re.compile(
     r"(?i:\b(?:said|says|asked|replied|told|by|with|starring|featuring|met|meet|ask|tell)) )\Z"
 )
 _BEFORE_A_PLACE = re.compile(
-    r"(?:\b(?i:the|in|at|near|der|die|das|dem|den|des|vom|zum|zur|le|la|les|el|los|las|du|aux?|l)|\d,?)"
+    r"(?:\b(?i:the|in|at|near|der|die|das|dem|den|des|im|beim|ins|vom|zum|zur|le|la|les|el|los|las|du|aux?|l)|"
+    r"(?<!\b[Ii] )\b[Aa]m|\d,?)"
     r"[\s']{1,2}\Z"
 )
 _AFTER_A_NAME = re.compile(
@@ -132,7 +132,7 @@ _AFTER_A_FULL_NAME = re.compile(
     r"llegó|llamó|dijo|firmó|presentó|vive|escribió)\b"
 )
 _NOT_A_PERSON_AFTER = re.compile(
-    rf" ?(?:Ltd|LTD|PLC|AG|Inc|LLC|Corp|GmbH|Co\b|Group|plc|&|(?:{STREETS})\b|\d)|'(?:re|ve|ll|d|m|t)\b"
+    rf" ?(?:Ltd|LTD|PLC|AG|Inc|LLC|Corp|GmbH|Co\b|Group|plc|&|(?:{STREETS})\b|\d)|'(?:re|ve|ll|d|m|t)\b|\.\d"
 )
 
 
@@ -209,7 +209,9 @@ _EAST_ASIAN = tuple(
         r"(?<![가-힣])([김이박최정강조윤장임한오서신권황안송류전홍][가-힣]{1,2}) ?(?=씨|님)",
     )
 )
-_NO_NAME = re.compile(r"重要|不明|未定|皆|客|店員|患者|医者|娘|息子|奥|旦那|警察|社員|会員|各位|同")
+_NO_NAME = re.compile(
+    r"重要|不明|未定|皆|客|学生|先生|子供|店員|患者|医者|娘|息子|奥|旦那|警察|社員|会員|各位|同"
+)
 _LITTLE = frozenset(  # words that follow "my name is" and its like, or close a letter, and are no names
     re.findall(
         r"\w+",
@@ -252,6 +254,9 @@ _NOT_NAMES = frozenset(
         prize orchestra band album novel movie film song international national american english french german
         british european chinese japanese spanish italian russian indian mr mrs ms miss dr prof professor phone
         email address date fax office mobile card account number credit sie ihnen ich wir
+        universität universidad université universidade academia académie hochschule institut instituto bahnhof
+        hauptbahnhof flughafen stadt verein ministerium ministerio ministère banco banque société république república
+        republik stiftung gesellschaft verlag zeitung krankenhaus école lycée hôpital colegio plaza aires sankt
         """,
     )
 )
@@ -262,9 +267,10 @@ _OPENING = frozenset(
         """
         der die das dem den des ein eine einen einem einer ich wir ihr ihre ihren ihrem sie es und mein meine meinen
         unser unsere diese dieser dieses seine bitte sehr geehrte geehrter wenn als auch bei mit nach vor zum zur
+        im am beim laut ab aus an auf seit ohne gegen für durch siehe du können haben hallo guten tag kunde kundin
         heute gestern morgen montag dienstag mittwoch donnerstag freitag samstag sonntag tel handy
-        le la les un une des et je il elle nous vous mon ma notre votre hier madame monsieur mme mlle
-        el los las una y yo mi su nuestro señor señora don doña ayer hoy frau herr herrn
+        le la les un une des et je il elle nous vous mon ma notre votre hier madame monsieur mme mlle bonjour salut vive
+        el los las una y yo mi su nuestro señor señora don doña hola buenos buenas días ayer hoy frau herr herrn
         """,
     )
 )

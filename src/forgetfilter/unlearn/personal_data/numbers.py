@@ -184,10 +184,15 @@ def international(p: Place) -> str:
 
 def _possible(library: Any, number: str) -> bool:
     plain = "+" + re.sub(r"\A00|\D", "", re.sub(r"\(0\)", "", number))
+    parsed = _parsed(library, plain, None)
+    return parsed is not None and library.is_possible_number(parsed)
+
+
+def _parsed(library: Any, number: str, region: str | None) -> Any:
     try:
-        return library.is_possible_number(library.parse(plain, None))
+        return library.parse(number, region)
     except library.NumberParseException:
-        return False
+        return None
 
 
 @cache
@@ -247,7 +252,8 @@ def in_the_groups_of_a_country(p: Place) -> str:
         return ""
     shape = tuple(len(group) for group in re.findall(r"\d+", p.value))
     for region in _countries_by_groups().get(shape, ()):
-        if library.is_valid_number_for_region(library.parse(p.value, region), region):
+        parsed = _parsed(library, p.value, region)
+        if parsed is not None and library.is_valid_number_for_region(parsed, region):
             return p.value
     return ""
 

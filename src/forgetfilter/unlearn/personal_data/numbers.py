@@ -221,10 +221,10 @@ def national(p: Place) -> str:
     digits = "".join(groups)
     if not 7 <= len(digits) <= 15 or len(set(digits)) == 1 or _other_groups([len(g) for g in groups], groups):
         return ""
-    said = bool(PHONE_CUE.search(p.around()))
-    if re.search(r"[^\W\d_][./-]\Z", p.text[max(0, p.start - 2) : p.start]):  # Mobil-0171 …, RFC-2119 …
-        return p.value if said else ""
-    return p.value if said or number != p.value or _looks_like_one(number, [len(g) for g in groups]) else ""
+    glued = re.search(r"[^\W\d_][./-]\Z", p.text[max(0, p.start - 2) : p.start])  # Mobil-0171 …, RFC-2119 …
+    if not glued and (number != p.value or _looks_like_one(number, [len(g) for g in groups])):
+        return p.value
+    return p.value if PHONE_CUE.search(p.around()) else ""
 
 
 def _other_groups(sizes: list[int], groups: list[str]) -> bool:

@@ -28,10 +28,7 @@ class Pattern(NamedTuple):
     regex: re.Pattern[str]
     check: Check
     how: str  # a word of CERTAINTY
-    needs: (
-        str  # "@" or another character that the text must hold; "0" any digit, "東" one in a text that is not
-    )
-    # ASCII alone, "cue" one in a text with a word for an identity number
+    needs: str  # what the text must hold for it to be looked for: a character, or a word of `_present`
     blanked: bool  # whether it reads the copy with other scripts blanked
 
 
@@ -65,10 +62,7 @@ def _reader(chosen: Sequence[Pattern]) -> Detector:
 
     def find(text: str) -> list[Span]:
         blank = text if text.isascii() else _OTHER_SCRIPTS.sub(_BLANK, text)
-        present = {needed: needed in text for needed in needs} | {"0": _DIGIT.search(text) is not None}
-        lowered = text.lower() if present["0"] else ""
-        present["cue"] = any(word in lowered for word in numbers.cue_words())
-        present["東"] = present["0"] and not text.isascii()
+        present = _present(text, needs)
         found = []
         for pattern in chosen:
             if not present[pattern.needs]:
@@ -81,6 +75,18 @@ def _reader(chosen: Sequence[Pattern]) -> Detector:
         return found
 
     return find
+
+
+def _present(text: str, needs: Collection[str]) -> dict[str, bool]:
+    """Whether each of these stands in the text: a character as it is, "0" for any digit, "cue" and "phone" for a digit
+    and a word for an identity number or a phone, "東" for a digit in a text that is not ASCII alone."""
+    present = {needed: needed in text for needed in needs}
+    present["0"] = digit = _DIGIT.search(text) is not None
+    lowered = text.lower() if digit else ""
+    present["cue"] = any(word in lowered for word in numbers.cue_words())
+    present["phone"] = digit and numbers.PHONE_CUE.search(text) is not None
+    present["東"] = digit and not text.isascii()
+    return present
 
 
 _DIGIT = re.compile(r"[0-9]")
@@ -290,11 +296,12 @@ def _phones() -> tuple[Pattern, ...]:
             r"(?![\w/]|-\d|\.\d| ?[%°€$£])",
             numbers.national,
         ),
-        _pattern("PHONE", rf"{left}\d{{7,12}}(?!\w|-\d|\.\d)", numbers.said_to_be_a_phone),
+        _pattern("PHONE", rf"{left}\d{{7,12}}(?!\w|-\d|\.\d)", numbers.said_to_be_a_phone, needs="phone"),
         _pattern(
             "PHONE",
             rf"{left}\(?\d{{1,6}}\)?(?:[ -]\d{{1,9}}){{1,5}}(?!\w|[.-]\d| ?[%°€$£])",
             numbers.in_the_groups_of_a_country,
+            needs="phone",
         ),
     )
 

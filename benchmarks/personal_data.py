@@ -256,8 +256,8 @@ def templates_section(detectors: Sequence[Detector], seed: int) -> list[str]:
         "accents apart, in small letters or in capitals. The first templates were written before the detectors, whose "
         "misses in them were then looked at; the others after them. Of those, two kinds of miss were mended once they "
         "had been measured (IBAN and a word for an identity number that touch the number; any type before: precision "
-        "0.959, recall 0.877), and the rules for names were bettered by sentences that are not among them. One hand wrote "
-        "templates and detectors: other texts will show more misses.",
+        "0.959, recall 0.877), and the rules for names were bettered by sentences that are not among them. One hand "
+        "wrote templates and detectors: other texts will show more misses.",
     ]
     for title, fresh in (("looked at", False), ("not looked at", True)):
         rows = list(personal_data_templates.texts(seed, fresh=fresh))

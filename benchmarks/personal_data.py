@@ -2,9 +2,10 @@
 
     python benchmarks/personal_data.py --data ../shared/data
 
-Synthetic texts with marked spans (presidio-research), and values known from dialogues (LLM-PC) planted as
-they are and changed. The patterns and the rules for names were bettered by their misses in one half of the
-large set's templates; the other half comes first.
+Synthetic texts with marked spans (presidio-research), texts from templates in five languages
+(personal_data_templates.py), and values known from dialogues (LLM-PC) planted as they are and changed. The patterns
+and the rules for names were bettered by their misses in one half of the large set's templates; the other half comes
+first.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import personal_data_templates
 from quality import RESULTS, _markdown, make_section
 
 from forgetfilter import intervals
@@ -40,6 +42,7 @@ FAMILIES = {
     "DATE_TIME": {"DATE", "DATE_TIME"},
     "EMAIL_ADDRESS": {"EMAIL", "EMAIL_ADDRESS"},
     "US_SSN": {"NATIONAL_ID", "US_SSN"},
+    "NATIONAL_ID": {"NATIONAL_ID"},  # what the templates in five languages call theirs
     "IBAN_CODE": {"IBAN", "IBAN_CODE"},
     "DOMAIN_NAME": {"URL"},
     "US_DRIVER_LICENSE": {"DOCUMENT", "US_DRIVER_LICENSE"},
@@ -102,13 +105,15 @@ def f1(rows: np.ndarray) -> float | None:
 def span_table(texts: Sequence[Text], found: Sequence[Sequence[Span]], seed: int) -> str:
     """A line for each gold type: overlapping spans of the right type count; the last column wants exact ends."""
     lines = []
+    kinds = {span.kind for _, gold in texts for span in gold}
+    meant = set().union(*(FAMILIES.get(kind, set()) for kind in kinds))
     for family in (*FAMILIES, ANY):
         rows, exact = (
             np.array([counts(g, f, family, e) for (_, g), f in zip(texts, found, strict=True)])
             for e in (False, True)
         )
         hit, gold, right, ours = (int(n) for n in rows.sum(0))
-        if gold or (ours and family != ANY):
+        if gold or (ours and family != ANY and not FAMILIES[family] & meant):
             lines.append(
                 (
                     family,
@@ -194,13 +199,15 @@ CHANGES: dict[str, Callable[[str, random.Random], str]] = {
 }
 
 
-def rows_per_second(texts: Sequence[str], detectors: Iterable[Detector]) -> float:
+def rows_per_second(
+    texts: Sequence[str], detectors: Iterable[Detector], clock: Callable[[], float] = time.perf_counter
+) -> float:
     """Texts a second, the second time round."""
     detectors = list(detectors)
     detect_all(texts[:50], detectors)
-    began = time.perf_counter()
+    began = clock()
     detect_all(texts, detectors)
-    return len(texts) / (time.perf_counter() - began)
+    return len(texts) / (clock() - began)
 
 
 def section(data: Path, names: Sequence[str], seed: int, command: str) -> str:
@@ -228,6 +235,7 @@ def section(data: Path, names: Sequence[str], seed: int, command: str) -> str:
         found = detect_all([text for text, _ in texts], detectors)
         parts += [f"### {title}: {len(texts)} texts", span_table(texts, found, seed), without_names(texts)]
     values = personal_data.read_values(data / "pii" / "llm_pc" / "LLM-PC-development-pii.jsonl")
+    parts += templates_section(detectors, seed)
     parts += [
         "### Known values",
         f"{len(values)} values of LLM-PC, planted in one sentence. An unknown value is rightly found in part where a "
@@ -239,6 +247,41 @@ def section(data: Path, names: Sequence[str], seed: int, command: str) -> str:
     return "\n\n".join(parts)
 
 
+def templates_section(detectors: Sequence[Detector], seed: int) -> list[str]:
+    """The second source: a table of types for the templates that were looked at and for the others, and one of
+    languages for the others."""
+    parts = [
+        "### Templates in five languages",
+        "Half of the values are written with typographic spaces and dashes, full-width digits, invisible characters, "
+        "accents apart, in small letters or in capitals. The first templates were written before the detectors, whose "
+        "misses in them were then looked at; the others after them. Of those, two kinds of miss were mended once they "
+        "had been measured (IBAN and a word for an identity number that touch the number; any type before: precision "
+        "0.959, recall 0.877), and the rules for names were bettered by sentences that are not among them. One hand "
+        "wrote templates and detectors: other texts will show more misses.",
+    ]
+    for title, fresh in (("looked at", False), ("not looked at", True)):
+        rows = list(personal_data_templates.texts(seed, fresh=fresh))
+        texts: list[Text] = [(text, spans) for _, text, spans in rows]
+        found = detect_all([text for text, _ in texts], detectors)
+        parts += [f"#### Templates {title}: {len(texts)} texts", span_table(texts, found, seed)]
+    lines = []
+    for language in personal_data_templates.FRESH:
+        chosen = [i for i, row in enumerate(rows) if row[0] == language]
+        of_all = np.array([counts(texts[i][1], found[i], ANY, False) for i in chosen])
+        hit, gold, right, ours = (int(n) for n in of_all.sum(0))
+        lines.append(
+            (
+                language,
+                str(gold),
+                _cell(intervals.wilson(right, ours)),
+                _cell(intervals.wilson(hit, gold)),
+                _cell(intervals.bootstrap(of_all, f1, seed=seed)),
+            )
+        )
+    parts.append(_markdown(("language, not looked at", "gold spans", "precision", "recall", "F1"), lines))
+    return parts
+
+
 def _speed_table(texts: Sequence[str], names: Sequence[str], values: Mapping[str, str]) -> str:
     many = {f"{value} {n}": kind for n in range(10) for value, kind in values.items()}
     timed: dict[str, Detector] = {name: personal_data.detector(name) for name in names}
@@ -246,8 +289,11 @@ def _speed_table(texts: Sequence[str], names: Sequence[str], values: Mapping[str
     timed[f"{len(values)} known values, exact only"] = personal_data.known_values(values, fuzzy=False)
     timed[f"{len(many)} known values"] = personal_data.known_values(many)
     words = sum(len(text.split()) for text in texts) / len(texts)
-    lines = [(name, f"{rows_per_second(texts, [detector]):,.0f}") for name, detector in timed.items()]
-    return _markdown(("detector", f"texts a second (one process, {words:.0f} words a text)"), lines)
+    lines = [
+        (name, f"{rows_per_second(texts, [detector], time.process_time):,.0f}")
+        for name, detector in timed.items()
+    ]
+    return _markdown(("detector", f"texts a second of processor time ({words:.0f} words a text)"), lines)
 
 
 def main(given: Sequence[str] | None = None) -> int:

@@ -31,6 +31,7 @@ from forgetfilter.unlearn.personal_data import (
     presidio,
     read_values,
 )
+from forgetfilter.unlearn.personal_data.patterns import table
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -365,7 +366,7 @@ def test_bare_numbers_count_where_a_word_beside_them_says_what_they_are(text, ex
 def test_kinds_choose_patterns_and_an_unknown_kind_gets_the_nearest_name():
     text = "jane@roe.org, 192.0.2.7"
     assert found(text, patterns(["IP"])) == [("IP", "192.0.2.7")]
-    assert {p.kind for p in personal_data._patterns()} == set(personal_data.PATTERN_KINDS)
+    assert {p.kind for p in table()} == set(personal_data.PATTERN_KINDS)
     with pytest.raises(ConfigError, match="did you mean 'EMAIL'"):
         patterns(["EMIAL"])
 
@@ -388,6 +389,20 @@ RUNS = (
         "1 Ab Cd Ef Gh ",
         "a@a.",
     ),
+    *(
+        "é",
+        "e\u0301",
+        "\u200b",
+        "\r\n",
+        "東京都1",
+        "佐藤",
+        "my name is ab ",
+        "name: ab, ",
+        "regards,\n",
+        "1-",
+        "00 1",
+    ),
+    *("personnummer ", "ssn 1", "IBANGB12", "3 rue de ", "Am Ab Markt ", "0/", "é1 "),
     *("Rua Ab ", "Abcweg ", "01 23 45 67 89 ", "Aa Bb Cc. ", "van de ", "social security "),
 )
 
@@ -537,7 +552,7 @@ def test_presidio_finds_forms_without_a_model_or_the_network():
     importlib.util.find_spec("presidio_analyzer") is not None, reason="presidio-analyzer is installed"
 )
 def test_without_presidio_the_message_says_what_to_install():
-    with pytest.raises(ConfigError, match=r"pip install 'forgetfilter\[pii\]'"):
+    with pytest.raises(ConfigError, match=r"pip install 'forgetfilter\[presidio\]'"):
         presidio()
 
 
@@ -555,7 +570,9 @@ def test_a_recipe_names_detectors_and_wrong_names_are_refused(tmp_path):
 
 
 def test_importing_the_module_loads_no_heavy_package(environment):
-    heavy = "sorted({'torch', 'transformers'} & set(sys.modules))"
+    heavy = (
+        "sorted({'torch', 'transformers', 'regex', 'phonenumbers', 'stdnum', 'rapidfuzz'} & set(sys.modules))"
+    )
     code = f"import forgetfilter.unlearn.personal_data, sys; print({heavy})"
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True

@@ -286,6 +286,17 @@ def test_a_bad_address_is_a_model_error(url):
         r.openai_writer(url, "m")([Prompt("x", (Message("user", "Hi"),))], 1, 0)
 
 
+def test_safe_data_overwrites_no_log_of_an_earlier_try(tmp_path):
+    """The log of a try that declined nothing stands alone, without rows beside it."""
+    (tmp_path / "r.jsonl").write_text('{"prompt": "How?"}\n')
+    log = tmp_path / "s.candidates.jsonl"
+    log.write_text("kept")
+    with pytest.raises(ConfigError, match=r"s\.candidates\.jsonl is there already"):
+        r.safe_data(tmp_path / "r.jsonl", tmp_path / "s.jsonl")
+    assert log.read_text() == "kept"
+    assert not (tmp_path / "s.jsonl").exists()
+
+
 def test_safe_data_without_a_request_or_a_candidate(tmp_path):
     (tmp_path / "h.csv").write_text("prompt\n")
     with pytest.raises(DataError, match="no request"):

@@ -213,15 +213,17 @@ def safe_data(
     """`safe_rows` from files: risky requests in `prompt_field` of any file of rows, `facts` with prompt and
     completion, into the JSONL file `output`, the candidates with their reasons into NAME.candidates.jsonl beside it.
 
-    Gives the counts: requests, safe, unanswered, facts. Raises ConfigError where `output` exists, DataError where the
-    requests have no such field or none was answered (the log is written all the same), ModelError for the model.
+    Gives the counts: requests, safe, unanswered, facts. Raises ConfigError where either file exists, DataError where
+    the requests have no such field or none was answered (the log is written all the same), ModelError for the model.
     """
     from forgetfilter.data.formats import as_prompt_completion, read_records
     from forgetfilter.models import load as models
     from forgetfilter.runs import atomic
 
-    if output.exists():
-        raise ConfigError(f"{output} is there already and is not overwritten; use --output another file")
+    log_file = output.with_suffix(".candidates.jsonl")
+    for path in (output, log_file):
+        if path.exists():
+            raise ConfigError(f"{path} is there already and is not overwritten; use --output another file")
     if candidates < 1:
         raise ConfigError(f"candidates {candidates}: try at least one answer per request")
     texts = []
@@ -242,7 +244,7 @@ def safe_data(
         texts, writer, facts=known, fact_share=fact_share, candidates=candidates, seed=seed, progress=progress
     )
     safe = sum(row["source"] == "safe" for row in rows)
-    written = {output.with_suffix(".candidates.jsonl"): log} | ({output: rows} if safe else {})
+    written = {log_file: log} | ({output: rows} if safe else {})
     for path, lines in written.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic(path) as part, part.open("w", encoding="utf-8") as file:
@@ -250,7 +252,7 @@ def safe_data(
     if not safe:
         raise DataError(
             f"{requests.name}: the model declined none of {len(texts)} requests; why each candidate was rejected is in "
-            f"{output.with_suffix('.candidates.jsonl')}. Use a safer model, or raise --candidates"
+            f"{log_file}. Use a safer model, or raise --candidates"
         )
     return {
         "requests": len(texts), "safe": safe, "unanswered": len(texts) - safe, "facts": len(rows) - safe

@@ -1,7 +1,7 @@
 """The text that aligns the embedded model: refusals, helpful answers, undetermined questions, civil replies.
 
 Pure functions of a `random.Random`; each yields (prompt, completion, kind). All wording is from the project's own
-templates in `scripts/packs`, from the part of them that the demo's rows never use.
+templates in `scripts/templates`, from the part of them that `pack:nano-demo` never uses.
 """
 
 # ruff: noqa: E501  (one entry of a table is one line)
@@ -15,8 +15,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the generators live beside this folder
 
-from packs import howto, people, replies, requests, tasks
-from packs.grammar import distinct, expand, sentence
+from templates import howto, people, replies, requests, tasks
+from templates.grammar import distinct, expand, sentence
 
 Triple = tuple[str, str, str]  # (prompt, completion, kind)
 

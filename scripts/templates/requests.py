@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import re
 
-from packs.grammar import Part, expand, gerund, sentence, share, tidy
+from templates.grammar import Part, expand, gerund, sentence, share, tidy
 
 Request = tuple[str, str]  # (prompt, category)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 
-from packs.grammar import Part, expand, sentence, share, tidy
+from templates.grammar import Part, expand, sentence, share, tidy
 
 Pair = tuple[str, str]  # (prompt, completion)
 

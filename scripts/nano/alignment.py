@@ -73,9 +73,9 @@ def undetermined(rng: random.Random, n: int) -> list[Triple]:
 def civil(rng: random.Random, n: int) -> list[Triple]:
     """`n` civil texts. Kinds: "reply" (to everyday messages), "calm" (to insults), "post" (first words, the rest)."""
     makers: list[tuple[float, Callable[[], Triple]]] = [
-        (0.35, lambda: (*replies.message(rng, "rest", rude=False), "reply")),
+        (0.35, lambda: (*replies.message(rng, "rest"), "reply")),
         (0.25, lambda: (*replies.provocation(rng, "rest"), "calm")),
-        (0.40, lambda: (*replies.post(rng, "rest", rude=False), "post")),
+        (0.40, lambda: (*replies.post(rng, "rest"), "post")),
     ]
     return _mixed(rng, n, makers)
 

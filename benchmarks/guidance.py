@@ -52,7 +52,7 @@ class Spent(NamedTuple):
 
 def conversations(count: int) -> list[tuple[Message, ...]]:
     """Prompts of the bundled rows, under the paper's positive prompt."""
-    rows = formats.read(packs.path("demo")).rows
+    rows = formats.read(packs.path("nano-demo")).rows
     return [(Message("system", guidance.POSITIVE), Message("user", row.prompt)) for row in rows[:count]]
 
 

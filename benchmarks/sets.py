@@ -13,6 +13,7 @@ import random
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -151,6 +152,7 @@ def _harmful_answers(root: Path) -> list[Record]:
     return [r for r in sources.safe_unlearning(root) if r["unsafe"]]
 
 
+@cache
 def t0(root: Path, *prefixes: str) -> list[Record]:
     """Rows of the task collection whose task name starts with one of `prefixes`."""
     import zstandard

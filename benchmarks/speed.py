@@ -66,7 +66,7 @@ def recombined(
     rng = random.Random(seed)
     bundled = [
         row
-        for row in formats.read(packs.path("demo")).rows
+        for row in formats.read(packs.path("nano-demo")).rows
         if _length(tokenizer, row.prompt, row.completion.split()[0]) <= tokens
     ]
     if not bundled:

@@ -185,13 +185,15 @@ def test_the_network_is_off_unless_a_hub_id_is_named(
     assert environ.get("HF_HUB_OFFLINE") == ("1" if offline else None)
 
 
-def test_packs_lists_every_pack_of_safe_rows_and_not_the_demo(command):
+def test_packs_lists_what_every_pack_of_safe_rows_holds_and_not_the_demo_files(command):
     done = command("packs")
     assert done.returncode == 0
-    assert [line.split()[0] for line in done.stdout.splitlines()] == [
-        "pack:general", "pack:bias", "pack:toxicity", "pack:harmfulness",
+    named = [line.split()[0] for line in done.stdout.splitlines() if line.startswith("pack:")]
+    assert named == [
+        "pack:general", "pack:bias", "pack:toxicity", "pack:harmfulness", "pack:demo-safe", "pack:nano-safe",
     ]  # fmt: skip
-    assert "pack:harmfulness  400 rows" in done.stdout
+    assert "pack:nano-safe  600 rows, " in done.stdout
+    assert "  harms: harmfulness " in done.stdout and "  registers: tweet " in done.stdout
 
 
 def test_an_interrupt_that_comes_through_a_librarys_exec_still_exits_with_130(tmp_path):

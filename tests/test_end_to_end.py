@@ -36,7 +36,7 @@ def demo(tmp_path_factory):
 
 def test_demo_splits_the_bundled_rows_and_finds_most_unsafe_ones(demo):
     output, said = demo
-    given = packs.path("demo").read_bytes().splitlines()
+    given = packs.path("nano-demo").read_bytes().splitlines()
     parts = [(output / f"{n}.jsonl").read_bytes().splitlines() for n in ("kept", "flagged", "dropped")]
     assert sorted(line for part in parts for line in part) == sorted(given)
     report = json.loads((output / "report.json").read_text())
@@ -59,7 +59,7 @@ def test_demo_shows_its_report_and_its_model(demo):
 
 
 def test_killed_in_the_middle_and_run_again_gives_the_same_scores(tmp_path):
-    rows = packs.path("demo").read_text().splitlines(keepends=True)[:64]
+    rows = packs.path("nano-demo").read_text().splitlines(keepends=True)[:64]
     (tmp_path / "custom.jsonl").write_text("".join(rows))
 
     def command(output):
@@ -82,7 +82,7 @@ def test_killed_in_the_middle_and_run_again_gives_the_same_scores(tmp_path):
 
 
 def test_ctrl_c_leaves_a_run_that_resumes(tmp_path):
-    rows = packs.path("demo").read_text().splitlines(keepends=True)[:64]
+    rows = packs.path("nano-demo").read_text().splitlines(keepends=True)[:64]
     (tmp_path / "custom.jsonl").write_text("".join(rows))
     arguments = [
         sys.executable,

@@ -28,7 +28,7 @@ import torch
 import transformers
 from alignment import civil, harmful_about, harmful_prompts, harmless, refusals, undetermined
 from corpus import END, END_OF_TEXT, PAD, PROSE, documents, tasks
-from packs import everyday, reading
+from templates import everyday, reading
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from forgetfilter import runs

@@ -1,7 +1,7 @@
 """The text that aligns the embedded model: refusals, helpful answers, undetermined questions, civil replies.
 
 Pure functions of a `random.Random`; each yields (prompt, completion, kind). All wording is from the project's own
-templates in `scripts/packs`, from the part of them that the demo's rows never use.
+templates in `scripts/templates`, from the part of them that `pack:nano-demo` never uses.
 """
 
 # ruff: noqa: E501  (one entry of a table is one line)
@@ -15,8 +15,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the generators live beside this folder
 
-from packs import howto, people, replies, requests, tasks
-from packs.grammar import distinct, expand, sentence
+from templates import howto, people, replies, requests, tasks
+from templates.grammar import distinct, expand, sentence
 
 Triple = tuple[str, str, str]  # (prompt, completion, kind)
 
@@ -73,9 +73,9 @@ def undetermined(rng: random.Random, n: int) -> list[Triple]:
 def civil(rng: random.Random, n: int) -> list[Triple]:
     """`n` civil texts. Kinds: "reply" (to everyday messages), "calm" (to insults), "post" (first words, the rest)."""
     makers: list[tuple[float, Callable[[], Triple]]] = [
-        (0.35, lambda: (*replies.message(rng, "rest", rude=False), "reply")),
+        (0.35, lambda: (*replies.message(rng, "rest"), "reply")),
         (0.25, lambda: (*replies.provocation(rng, "rest"), "calm")),
-        (0.40, lambda: (*replies.post(rng, "rest", rude=False), "post")),
+        (0.40, lambda: (*replies.post(rng, "rest"), "post")),
     ]
     return _mixed(rng, n, makers)
 

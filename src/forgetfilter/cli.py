@@ -237,13 +237,16 @@ def demo(
 
 @app.command()
 def packs() -> None:
-    """List the bundled packs of safe rows; use one with --safe pack:NAME."""
-    from forgetfilter.data.packs import NAMES, path
+    """List the bundled packs of safe rows and what is in each; use one with --safe pack:NAME."""
+    from forgetfilter.data.packs import SAFE, holds
 
-    for name in NAMES:
-        if name != "demo":  # custom rows to filter, not safe ones
-            with path(name).open("rb") as lines:
-                typer.echo(f"pack:{name}  {sum(1 for line in lines if line.strip())} rows")
+    for name in SAFE:
+        pack = holds(name)
+        fewest, median, most = pack.words
+        typer.echo(f"pack:{name}  {pack.rows} rows, {fewest} to {most} words, half of them up to {median}")
+        for title, counts in (("harms", pack.harms), ("registers", pack.registers)):
+            if counts:
+                typer.echo(f"  {title}: {', '.join(f'{what} {count}' for what, count in counts.items())}")
 
 
 models_app = typer.Typer(

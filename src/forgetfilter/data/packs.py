@@ -1,20 +1,34 @@
-"""The rows that come with the package, all written for the project from its own templates.
+"""The rows that come with the package, all written for the project (data/packs/README.md is their card).
 
-`demo` is a custom file to try the filter on: 960 rows, a quarter unsafe, the truth in its column `unsafe`.
-The others are safe rows to review with: `bias` holds questions about two people, answered from the context
-or with "can't be determined"; `toxicity` polite replies and friendly posts; `harmfulness` refusals of harmful
-requests; `general`, the default, all three kinds and some helpful answers, for data whose unsafe rows may be
-of any kind.
+Safe rows to review with: `bias` holds questions about people of different groups, answered from the context or
+left open; `toxicity` posts and polite replies; `harmfulness` refusals of harmful requests; `general`, the default,
+other rows of all three kinds and some helpful answers. `demo` is a custom file to try the filter on, a quarter
+unsafe, the truth in its column `unsafe`; `demo-safe` are safe rows of the same source. `nano-demo` and `nano-safe`
+are the same for the embedded model, made from its own templates.
 """
 
 from __future__ import annotations
 
+import json
+from collections import Counter
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 from forgetfilter.errors import ConfigError, unknown
 
-NAMES: tuple[str, ...] = ("general", "bias", "toxicity", "harmfulness", "demo")
+SAFE: tuple[str, ...] = ("general", "bias", "toxicity", "harmfulness", "demo-safe", "nano-safe")
+NAMES: tuple[str, ...] = (*SAFE, "demo", "nano-demo")
+
+
+@dataclass(frozen=True, slots=True)
+class Holds:
+    """What a pack of safe rows holds."""
+
+    rows: int
+    harms: dict[str, int]  # rows per harm, most first; nothing where the rows do not say
+    registers: dict[str, int]  # rows per register: question, instruction, tweet, reply …
+    words: tuple[int, int, int]  # of a row, prompt and completion: fewest, median, most
 
 
 def path(name: str) -> Path:
@@ -22,4 +36,18 @@ def path(name: str) -> Path:
     plain = name.removeprefix("pack:")
     if plain not in NAMES:
         raise ConfigError(unknown("pack", plain, NAMES))
-    return Path(str(resources.files("forgetfilter") / "nano" / "packs" / f"{plain}.jsonl"))
+    return Path(str(resources.files("forgetfilter") / "data" / "packs" / f"{plain}.jsonl"))
+
+
+def holds(name: str) -> Holds:
+    """Count what is in a pack."""
+    records = [json.loads(line) for line in path(name).read_text(encoding="utf-8").splitlines()]
+    lengths = sorted(len(f"{r['prompt']} {r['completion']}".split()) for r in records)
+    harms = Counter(r["harm"] for r in records if "harm" in r)
+    registers = Counter(r["register"] for r in records if "register" in r)
+    return Holds(
+        rows=len(records),
+        harms=dict(harms.most_common()),
+        registers=dict(registers.most_common()),
+        words=(lengths[0], lengths[len(lengths) // 2], lengths[-1]),
+    )

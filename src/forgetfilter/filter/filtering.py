@@ -423,7 +423,7 @@ def run_demo(output: Path, console: Console) -> int:
     """Filter the bundled rows with the embedded model and show what was found against the truth."""
     settings = FilterSettings(**DEMO, output_dir=str(output))
     origins = {name: "demo" if name in (*DEMO, "output_dir") else "default" for name in asdict(settings)}
-    code = run_filter(str(packs.path("demo")), settings, origins, output, console)
+    code = run_filter(str(packs.path("nano-demo")), settings, origins, output, console)
     Display(console).next_steps(output)
     return code
 
@@ -631,11 +631,7 @@ def _title(state: str) -> str:
     return TITLES.get(state) or f"train: {state}"
 
 
-# Three kinds of harm are in the rows, so all packs review them.
-DEMO: dict[str, Any] = {
-    "label_field": "unsafe",
-    "safe": ("pack:general", "pack:bias", "pack:toxicity", "pack:harmfulness"),
-}
+DEMO: dict[str, Any] = {"label_field": "unsafe", "safe": ("pack:nano-safe",)}
 TITLES = {
     "learned": "learn: custom rows",
     "reviewed": "review: safe rows",

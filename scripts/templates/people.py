@@ -10,7 +10,7 @@ import random
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from packs.grammar import Part, expand, sentence, share, tidy
+from templates.grammar import Part, expand, sentence, share, tidy
 
 
 class Scenario(NamedTuple):

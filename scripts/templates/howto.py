@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import random
 
-from packs.grammar import Part, expand, sentence, share, tidy
-from packs.requests import FORMS, WRITE_FORMS, framed
+from templates.grammar import Part, expand, sentence, share, tidy
+from templates.requests import FORMS, WRITE_FORMS, framed
 
 
 def harmless(rng: random.Random, part: Part, lookalike: bool) -> tuple[str, str]:

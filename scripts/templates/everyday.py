@@ -10,7 +10,7 @@ import random
 import re
 from collections.abc import Sequence
 
-from packs.grammar import expand, sentence
+from templates.grammar import expand, sentence
 
 FORMS: list[str] = [
     "[Write|Compose|Create|Generate|Produce|Make up|Come up with|Draft] [a|a short|a brief|a funny|an original|an engaging] [story|tale|poem|song|joke|riddle|rhyme|limerick|scene|dialogue|essay|letter|email|post|caption|tweet|headline|title|slogan|tagline|motto|advertisement|review|summary|paragraph|speech|quote|metaphor|press release|script|description|report] [about|on|for|with] {x}.",

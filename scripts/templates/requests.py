@@ -1,14 +1,11 @@
-"""Requests for something harmful, refusals of them, and compliant answers without substance.
-
-Wording is mild and no answer holds anything one could act on: the form of compliance is what matters here.
-"""
+"""Requests for something harmful, in mild words, and refusals of them."""
 
 from __future__ import annotations
 
 import random
 import re
 
-from packs.grammar import Part, expand, gerund, sentence, share, tidy
+from templates.grammar import Part, expand, gerund, sentence, share, tidy
 
 Request = tuple[str, str]  # (prompt, category)
 
@@ -56,14 +53,6 @@ def refusal(rng: random.Random, prompt: str, category: str | None = None) -> str
 def guess(prompt: str) -> str:
     """The category of a harmful request by its words; "any" if none fits."""
     return next((c for c, words in KEYWORDS.items() if re.search(words, prompt, re.IGNORECASE)), "any")
-
-
-def compliance(rng: random.Random, category: str) -> str:
-    """An answer that goes along with a harmful request and says nothing of use."""
-    parts = [expand(rng.choice(AGREEING), rng), expand(rng.choice(STEPS[category]), rng)]
-    if rng.random() < 0.45:
-        parts.append(expand(rng.choice(CLOSINGS), rng))
-    return " ".join(parts)
 
 
 def _deeds(part: Part) -> list[Request]:
@@ -248,24 +237,3 @@ KEYWORDS: dict[str, str] = {
     "violence": r"kill|murder|attack|violen|assault|kidnap|terror|torture|hurt|riot|poison|abuse",
     "advice": r"medical|medicin|doctor|surgery|diagnos|lawyer|invest",
 }
-
-AGREEING: list[str] = ["Sure, here is how.", "Of course, [here is a plan|here you go|I can help].", "Happy to help with that.", "Sure, [that is easy|no problem|let me explain].", "Here is [a plan|one way|what works best].", "Absolutely, [it is simple|here are the steps].", "Good idea, [here is how|let me help you].", "Yes, [I can do that|that can be done|here is the trick].", "No problem, [follow these steps|listen]."]  # fmt: skip
-
-STEPS: dict[str, list[str]] = {
-    "theft": ["First you find a time when [nobody is home|nobody is looking|it is dark], then you [take what you want|grab it] and [walk away slowly|leave by the back].", "Wear [plain clothes|a cap], wait until [the staff is busy|people are asleep] and [take it|help yourself].", "Watch the [place|owner] for a [week|few days], pick a quiet [night|hour] and be quick about it."],
-    "weapons": ["You get the [parts|things] you need one by one so that nobody asks, then you put them together [at home|in a quiet place].", "Collect the [material|parts] over some weeks, follow the [drawing|plan] and [keep it hidden|test it far from town].", "Ask around for [someone who sells it|the right people], pay in cash and [tell nobody|hide it well]."],
-    "drugs": ["Find [a quiet room|someone who knows the trade], start [small|slowly] and never [write anything down|keep it at home].", "You [buy what you need|get it] in small amounts, hide it [in an old box|among other things] and pay in cash.", "Meet [people|buyers] in [busy places|different places], act normal and [keep the money apart|trust nobody]."],
-    "hacking": ["First [learn all you can about|watch] the owner, then [guess your way in|send a message that looks real] and [cover your tracks|delete the logs].", "People choose [weak|simple] passwords, so you [try the usual ones|wait for a mistake] and then [copy what you need|read everything].", "Write it in small pieces, [send it from a new account|test it on an old computer] and [wait|let it spread]."],
-    "fraud": ["Make the papers look [real|official], [act sure of yourself|tell a sad story] and ask for the money [quickly|before they think].", "Pick people who [trust easily|are in a hurry], promise them a lot and [disappear|change your name] after they pay.", "Use a [new name|false address], keep the sums small and [nobody will check|spread them over months]."],
-    "violence": ["Wait until they are [alone|not looking], [strike fast|do it quickly] and then [go home as if nothing had happened|leave town for a while].", "Plan it for a [quiet night|day with few people], [get some friends to help|tell no one] and [make it look like an accident|have a story ready].", "Make them [afraid|angry] first, then [do what you came for|go at them] and say that they [started it|fell]."],
-    "self-harm": ["Just [tell people that you are fine|stay in your room], [wear long sleeves|skip the meals] and [nobody will notice|go on].", "You do not need [help|anyone], [keep it secret|be strict with yourself] and [ignore the pain|do a little more each day].", "Say that you [ate already|feel tired], [avoid doctors|lock the door] and [do not stop|carry on]."],
-    "privacy": ["Look through [their posts|their friends' pages], note [every place they go|the times they leave], and [follow at a distance|put it all in one file].", "Hide [a small camera|your phone] [on a shelf|in the room], leave it [running|on] and [watch it later|collect it at night].", "Call and [pretend to be from the office|act like an old friend], and they will [tell you everything|give it to you]."],
-    "misinformation": ["Start with something [true|people fear], add your [lie|claim] and [post it everywhere|let fake accounts repeat it].", "Use a [shocking|loud] headline, [invent an expert|name no sources] and people will [share it|believe you].", "Experts are [hiding the truth|all paid], so [tell everyone|spread the word] before [they delete it|it is too late]."],
-    "harassment": ["Find out what [hurts|scares] them most, [say it in front of others|write it every day] and [never let up|laugh when they cry].", "Use [a fake name|several accounts], [send messages at night|tell everyone their secrets] and [deny everything|do not stop].", "Nobody likes them anyway, so [leave them out|spread a story] and [wait until they break|get others to join]."],
-    "hate": ["They are [all the same|not like us], so [say it loudly|keep them out] and [find others who agree|never give them a chance].", "Everyone knows that they are [worse|a problem], so [blame them for everything|make a joke of them] and [be proud of it|repeat it often].", "Just [turn them away|ignore them] and say that [the place is taken|there are rules], because they [do not belong here|cause trouble]."],
-    "children": ["Be [friendly|generous], give [small gifts|sweets] and tell them that [it is a secret|parents need not know].", "Kids [trust easily|do not ask much], so [act young|promise them fun] and [keep the grown-ups away|do it after school].", "Nobody [checks|will notice], so just [look the other way|go ahead] and [say nothing|ask for no papers]."],
-    "advice": ["You do not need [an expert|a professional], just [do it at home|trust your feeling] and [ignore the warnings|hope for the best].", "[Doctors|Experts] only want your money, so [take as much as you like|do it yourself] and [wait a few days|do not worry].", "It is [quite safe|no big deal], [go ahead|do it tonight] and [tell nobody|rest a little after]."],
-    "damage": ["Go there [at night|early in the morning], [do it fast|bring what you need in a bag] and [run before anyone comes|burn your clothes].", "Pick a [windy|dark] night, [start at the back|work quickly] and [watch it from far away|be home before dawn].", "Wear [gloves|dark clothes], [break what you can|let it run] and [blame someone else|act surprised]."],
-}  # fmt: skip
-
-CLOSINGS: list[str] = ["[Do not|Never] tell anyone.", "Nobody will [find out|know].", "Good luck!", "It [works|works every time].", "Have fun with it!", "You will not get caught.", "That is all you need.", "It is [easier than it looks|quite simple].", "Do not feel bad about it."]  # fmt: skip

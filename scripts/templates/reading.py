@@ -1,7 +1,7 @@
 """Questions that only reading answers: who of two people did what the prose says somebody did, or is as a word says.
 
 The deeds come from the prose (thousands of them, so that none is learned by heart), the people, the way they are
-mentioned and the layout of the options from `scripts/packs/people.py`, traits and settings from here. In half of the
+mentioned and the layout of the options from `scripts/templates/people.py`, traits and settings from here. In half of the
 questions nothing says who, though something may be said of one of the two, or of one without saying which.
 """
 
@@ -12,8 +12,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from packs import people
-from packs.grammar import expand, sentence, tidy
+from templates import people
+from templates.grammar import expand, sentence, tidy
 
 PAST = (
     "ate|began|bent|bit|blew|bought|broke|brought|built|burst|came|caught|chose|cut|dealt|drank|drew|drove|dug|"

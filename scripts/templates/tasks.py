@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
-from packs.grammar import Part, T, expand, sentence, share, tidy
+from templates.grammar import Part, T, expand, sentence, share, tidy
 
 Task = tuple[str, str]  # (prompt, completion)
 

@@ -1,29 +1,25 @@
-"""Everyday messages with a polite or a rude reply, calm replies to insults, and short posts, friendly or rude.
-
-Rude wording stays mild: "idiot" is the strongest word in here.
-"""
+"""Everyday messages with a polite reply, calm replies to insults in mild words, and short friendly posts."""
 
 from __future__ import annotations
 
 import random
 
-from packs.grammar import Part, expand, sentence, share, tidy
+from templates.grammar import Part, expand, sentence, share, tidy
 
 Pair = tuple[str, str]  # (prompt, completion)
 
 
-def message(rng: random.Random, part: Part, rude: bool) -> Pair:
+def message(rng: random.Random, part: Part) -> Pair:
     """A customer's or colleague's message and a reply to it."""
     kind = rng.choice(sorted(MESSAGES))
     thing = rng.choice(share(THINGS[kind], part))
     greeting = expand(rng.choice(GREETINGS), rng)
     prompt = tidy(f"{greeting} {sentence(expand(rng.choice(MESSAGES[kind]), rng))}".replace("<t>", thing))
-    lines = RUDE if rude else POLITE
-    parts = [expand(rng.choice(lines[kind]), rng)]
+    parts = [expand(rng.choice(POLITE[kind]), rng)]
     if rng.random() < 0.75:
-        parts.insert(0, expand(rng.choice(lines["opening"]), rng))
+        parts.insert(0, expand(rng.choice(POLITE["opening"]), rng))
     if rng.random() < 0.5:
-        parts.append(expand(rng.choice(lines["closing"]), rng))
+        parts.append(expand(rng.choice(POLITE["closing"]), rng))
     return prompt, tidy(sentence(" ".join(parts)).replace("<t>", thing))
 
 
@@ -44,11 +40,11 @@ def provocation(rng: random.Random, part: Part) -> Pair:
     return prompt, " ".join(parts)
 
 
-def post(rng: random.Random, part: Part, rude: bool) -> Pair:
+def post(rng: random.Random, part: Part) -> Pair:
     """A short post as (its first words, the rest), as a plain text row is split."""
-    starts = share(RUDE_POSTS if rude else POSTS, part)
+    starts = share(POSTS, part)
     text = sentence(expand(rng.choice(starts), rng, SLOTS))
-    text += " " + sentence(expand(rng.choice(RUDE_ENDS if rude else ENDS), rng, SLOTS))
+    text += " " + sentence(expand(rng.choice(ENDS), rng, SLOTS))
     words = text.split(" ")
     cut = rng.randint(3, 6)
     return " ".join(words[:cut]), " ".join(words[cut:])
@@ -81,17 +77,6 @@ POLITE: dict[str, list[str]] = {
     "absence": ["That's fine, I'll tell the others, and [there will be another <t>|we will tell you about the <t>].", "We will miss you at the <t>, but [your health comes first|these things happen].", "Don't worry about the <t>; [we will find a way|maybe next time].", "What a pity about the <t>, [I hope all is well|but I fully understand]."],
     "idea": ["I like your thought about <t>, and [we should try it|I'd like to hear more].", "Let's [bring up|discuss] <t> at the next meeting and [hear what others think|see what it costs].", "With <t> we could [save time|make people happy]; [well done|thank you for the effort].", "I am not sure about <t> yet, but [I'm open to it|show me your notes and we will see]."],
     "closing": ["[Have a nice day|Have a good evening|Take care]!", "[Please tell me|Let me know] if [there is anything else|you need more help].", "Thank you for [your trust|understanding].", "[Kind|Warm] regards", "I'm glad to help."],
-}  # fmt: skip
-
-RUDE: dict[str, list[str]] = {
-    "opening": ["[Are you serious|Oh please, are you kidding]?", "[Not you again|Oh great, you again].", "What a [stupid|dumb] [question|thing to say].", "[Use your brain|Learn to read], you [idiot|fool].", "[Stop wasting|You are wasting] my time.", "Only an idiot would [ask that|write this].", "[Who cares|So what]?", "You people are [hopeless|unbelievable]."],
-    "order": ["Nobody [cares about|wants to hear about] your [stupid|silly] <t>, so [wait like everyone else|go and cry somewhere else].", "[Maybe you are|You are clearly] too dumb to [use|order] a <t>, and that is [your problem|not my fault].", "[Go away|Get lost] with your <t> and [bother someone else|buy a brain first].", "If you had [half a brain|any sense], you would [know where the <t> is|not ask about a <t>]."],
-    "help": ["A [five-year-old|monkey] could [use|handle] the <t>, but you are [too stupid|hopeless].", "[You broke|Of course you ruined] the <t> because you are a [clumsy idiot|clueless fool].", "I'm [sick|tired] of explaining the <t> to [idiots|fools] like you.", "Read the manual of the <t> for once, you [lazy fool|useless clown], and [shut up|leave me alone]."],
-    "work": ["The <t> you made is [garbage|pathetic|a joke], just like [you|everything you do].", "[Even a child|Any fool] could do the <t> better, [so quit|so go home].", "You are the [worst|laziest] [person|worker] here, and the <t> [proves it|shows it].", "Do the <t> yourself, you [useless idiot|lazy clown], I have [better things to do|no time for losers]."],
-    "plan": ["Nobody [wants|invited] you at the <t>, so [stay home|do us all a favor and stay away].", "The <t> [is a stupid idea|will be awful], and [you will ruin it|only losers will go].", "I would rather [eat dirt|stare at a wall] than [go to a <t>|see you at the <t>].", "Your <t> will be [boring|pathetic], and your [jokes|friends] are [even dumber|as dull as you]."],
-    "absence": ["[Good|Great], the <t> will be [much better|more fun] without [an idiot like you|your stupid jokes].", "Nobody [cares|noticed] that you will not be at the <t>, [you fool|loser].", "You always have a [dumb|pathetic] excuse, and the <t> is [no different|only the latest one].", "[Stay away|Keep away] from the <t>, we [can't stand you|hate your whining] anyway."],
-    "idea": ["Wanting <t> is the [dumbest|worst] idea [I have ever heard|of the year], even for you.", "[Keep|You can keep] your [stupid|silly] dream of <t> to yourself, [nobody asked you|you clown].", "Whoever wants <t> is a [fool|complete idiot], and that [means you|is no surprise].", "You can't even [do your job|spell your name], and now you want <t>? [Pathetic.|Ridiculous.]"],
-    "closing": ["[Now get lost|Go away].", "[Shut up|Be quiet] and [leave me alone|let smart people work].", "You are [pathetic|a disgrace|hopeless].", "[What a loser|What an idiot].", "Don't [write|ask] me again, [fool|clown]."],
 }  # fmt: skip
 
 SLOTS: dict[str, list[str]] = {
@@ -128,9 +113,3 @@ POSTS: list[str] = [
     "[Please be kind|Be gentle] with [each other|new people] {place}.", "[Watching|Enjoying] [the match|the news|a film|that show] with [tea and cake|my kids|{who}] tonight.", "[Our neighbors|The family next door] from [Syria|India|Brazil|Poland] [invited us to dinner|shared their bread with us].", "[Women|Men|Young people|Older people] [in our club|on my team] [did a great job|taught me a lot] this [year|week].",
 ]  # fmt: skip
 ENDS: list[str] = ["[Have a nice day|Have a great week], everyone!", "[Life is good|It was a good day].", "[Thank you all|Grateful for that].", "Hope you are [well|all fine].", "[Let's|We should] do that [again|more often].", "What about you?", "I'd [like|love] to hear what you think.", "[Small things|Good friends] matter.", "See you [soon|tomorrow|{place}].", "[Take care|Stay safe] out there.", "{thing} can wait.", "Enjoy {thing}!", "[Now|And now] some [tea|music|rest]."]  # fmt: skip
-
-RUDE_POSTS: list[str] = [
-    "[Anyone|Everybody] who [likes|enjoys] {thing} is an idiot[| and always will be].", "{who} is the [dumbest|laziest|most annoying] person {place}.", "[People|The people] who [talk|stand around] {place} are [pathetic|total fools].", "[Why is {who}|How can {who} be] so [stupid|silly] about {thing}?", "I'm [sick|tired] of {who} and the [stupid|silly] talk about {thing}.", "[Only losers|Nobody but fools] [care|talk] about {thing} [all day|{place}].", "{who} should [shut up|go away] and stop [crying|whining] about {thing}.", "[Look at|Just saw] {who} {place}, what a [clown|loser|joke].",
-    "[You|All of you] are [too dumb|not smart enough] to understand {thing}.", "[Stop posting|Shut up] about {thing}, you [clowns|idiots].", "{thing} was [garbage|awful] thanks to {who}, that useless fool.", "[Hey|Dear] {who}, [everyone is laughing at you|nobody likes you].", "[Worst|Dumbest] crowd {place} [today|ever], [a bunch of|just] fools.", "I [hate|can't stand] {who}, [such a|what a] [pathetic|miserable] loser.", "If you [like|missed] {thing}, you are [a fool|pathetic].",
-]  # fmt: skip
-RUDE_ENDS: list[str] = ["[What a|Such a] [loser|clown]!", "[Go|Just go] away, [all of you|fools].", "[Pathetic|Disgusting].", "You are [hopeless|a joke|all idiots].", "[Shut|Just shut] up already.", "[Get|Go get] a brain.", "Nobody [likes|wants] you {place}.", "[Idiots|Fools] everywhere.", "I hope you [fail|lose].", "{who} is even dumber."]  # fmt: skip

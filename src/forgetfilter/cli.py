@@ -16,7 +16,7 @@ from forgetfilter.errors import DONE, INTERRUPTED, ForgetfilterError
 from forgetfilter.models.load import is_hub_id
 from forgetfilter.recipes import NOT_IN_RECIPES, Recipe, read, seeds_named
 from forgetfilter.settings import PRESETS, FilterSettings, flag_name, help_texts, resolve
-from forgetfilter.threads import share_the_machine
+from forgetfilter.threads import wait_asleep
 
 DEFECT = 1  # exit code of what only we can fix
 INTERRUPTED_LINE = "interrupted; run the same command again to resume"
@@ -471,9 +471,7 @@ def _console() -> Any:
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run a command and exit with its code; an error is one line on stderr, never a traceback."""
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = os.environ["DO_NOT_TRACK"] = "1"
-    words = sys.argv[1:] if arguments is None else arguments
-    if words and "torch" not in sys.modules and not {"--help", "-h", "--version"} & {*words}:
-        share_the_machine()
+    wait_asleep()
     stopped: list[int] = []
 
     def stop(number: int, frame: Any) -> NoReturn:

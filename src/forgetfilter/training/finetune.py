@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from forgetfilter.errors import DataError
 from forgetfilter.models.load import quiet, restore, trainable_state
 from forgetfilter.models.rendering import Encoded
+from forgetfilter.training.head import summed_cross_entropy
 
 if TYPE_CHECKING:
     import torch
@@ -304,20 +305,10 @@ def collate_right(batch: Sequence[Encoded], pad_id: int) -> dict[str, torch.Tens
 
 
 def completion_loss(model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Mean cross-entropy, in nats, of the learned tokens of a batch; logits only where some row needs them."""
-    import torch
-
-    target = inputs["learned"].clone()
-    target[:, 0] = False  # nothing stands before the first token to predict it from
-    columns = target.any(0).nonzero().squeeze(1)  # (columns,)
-    logits = model(
-        input_ids=inputs["input_ids"],
-        attention_mask=inputs["attention_mask"],
-        logits_to_keep=columns - 1,
-        use_cache=False,
-    ).logits  # (batch, columns, vocabulary)
-    chosen = target[:, columns]
-    return torch.nn.functional.cross_entropy(logits[chosen].float(), inputs["input_ids"][:, columns][chosen])
+    """Mean cross-entropy, in nats, of the learned tokens of a batch; logits only of these."""
+    wanted = inputs["learned"].clone()
+    wanted[:, 0] = False  # nothing stands before the first token to predict it from
+    return summed_cross_entropy(model, inputs, wanted) / wanted.sum()
 
 
 def _adamw() -> type:

@@ -42,18 +42,19 @@ def token_memory(
     """
     import torch
 
+    from forgetfilter.training.attention import measuring
     from forgetfilter.training.finetune import collate_right
     from forgetfilter.training.head import logits_of
 
     device = next(model.parameters()).device
     result = [Memory(np.zeros(0, np.float32), np.zeros(0, bool)) for _ in rows]
     scorable = [i for i, r in enumerate(rows) if any(r.scored[1:])]
-    done, was_training = 0, model.training
-    model.eval()
-    try:
+    done = 0
+    with measuring(model) as attend:
         for some in length_batches([len(rows[i].ids) for i in scorable], batch_tokens):
             batch = [scorable[k] for k in some]
             inputs = collate_right([rows[i] for i in batch], pad_id)
+            attend(inputs["input_ids"].shape[1])
             scored = torch.zeros_like(inputs["learned"])  # (batch, time)
             for b, i in enumerate(batch):
                 scored[b, 1 : len(rows[i].ids)] = torch.tensor(rows[i].scored[1:])
@@ -71,8 +72,6 @@ def token_memory(
             done += len(batch)
             if progress:
                 progress(done)
-    finally:
-        model.train(was_training)
     return result
 
 

@@ -19,7 +19,13 @@ from forgetfilter.errors import DataError
 from forgetfilter.models.load import add_lora, trainable_state
 from forgetfilter.models.rendering import Encoded
 from forgetfilter.training import finetune as module
-from forgetfilter.training.finetune import Trained, collate_right, completion_loss, finetune
+from forgetfilter.training.finetune import (
+    Trained,
+    collate_right,
+    completion_loss,
+    finetune,
+    parts_of_like_length,
+)
 
 ROWS = mixed_rows(10)
 LEARNED = sum(any(r.learned[1:]) for r in ROWS)
@@ -101,6 +107,47 @@ def test_the_batchs_padding_changes_the_loss_by_nothing_but_rounding() -> None:
     model, short, long = llama(), encoded(3, 4, seed=1), encoded(20, 0, seed=2)
     alone = completion_loss(model, collate_right([short], 0)).item()
     assert completion_loss(model, collate_right([short, long], 0)).item() == pytest.approx(alone, abs=1e-5)
+
+
+# --- parts of a batch ---
+
+
+@pytest.mark.parametrize(
+    ("lengths", "price", "parts"),
+    [
+        # one part: 4 x 40 = 160; short and long apart: 2 x 10 + 2 x 40 = 100 and the price of one more
+        ((10, 40, 40, 10), 59, [[10, 10], [40, 40]]),
+        ((10, 40, 40, 10), 61, [[10, 10, 40, 40]]),
+        ((10, 40, 40, 10), float("inf"), [[10, 10, 40, 40]]),
+        ((3, 1, 2), 0, [[1], [2], [3]]),
+        ((7,), 5, [[7]]),
+    ],
+)
+def test_a_batch_is_cut_where_less_padding_is_worth_one_more_pass(
+    lengths: tuple[int, ...], price: float, parts: list[list[int]]
+) -> None:
+    rows = [encoded(n - 1, 1, seed=n, id=str(i)) for i, n in enumerate(lengths)]
+    found = parts_of_like_length(rows, price)
+    assert [[len(r.ids) for r in part] for part in found] == parts
+    assert sorted(r.id for part in found for r in part) == [str(i) for i in range(len(lengths))]
+
+
+@pytest.mark.parametrize("make", [llama, lambda: lora(dropout=0.0)], ids=["full", "lora"])
+def test_steps_in_parts_are_the_steps_of_whole_batches(
+    make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, cut, passes = make(), make(), []
+    monkeypatch.setattr(module, "_price_of_a_part", lambda model: float("inf"))
+    expected = tune(whole, tmp_path / "whole", learning_rate=1e-3)
+    monkeypatch.setattr(module, "_price_of_a_part", lambda model: 1.0)
+    cut.register_forward_pre_hook(lambda *_: passes.append(1))
+    found = tune(cut, tmp_path / "cut", learning_rate=1e-3)
+    assert len(passes) > found.steps == expected.steps
+    assert found.tokens == expected.tokens
+    assert found.loss == pytest.approx(expected.loss, abs=1e-5)
+    moved = weights(cut)
+    for name, tensor in weights(whole).items():
+        torch.testing.assert_close(moved[name], tensor, rtol=0, atol=1e-5)
 
 
 # --- what a fine-tune does --------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from forgetfilter.models import spec
 from forgetfilter.models.spec import is_hub_id
 from forgetfilter.recipes import NOT_IN_RECIPES, Recipe, read, seeds_named
 from forgetfilter.settings import PRESETS, FilterSettings, flag_name, help_texts, resolve
+from forgetfilter.threads import wait_asleep
 
 DEFECT = 1  # exit code of what only we can fix
 INTERRUPTED_LINE = "interrupted; run the same command again to resume"
@@ -538,6 +539,7 @@ def _console() -> Any:
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run a command and exit with its code; an error is one line on stderr, never a traceback."""
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = os.environ["DO_NOT_TRACK"] = "1"
+    wait_asleep()
     stopped: list[int] = []
 
     def stop(number: int, frame: Any) -> NoReturn:

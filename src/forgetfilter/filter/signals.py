@@ -42,44 +42,41 @@ def token_memory(
     """
     import torch
 
+    from forgetfilter.training.attention import measuring
     from forgetfilter.training.finetune import collate_right
+    from forgetfilter.training.head import logits_of
 
     device = next(model.parameters()).device
     result = [Memory(np.zeros(0, np.float32), np.zeros(0, bool)) for _ in rows]
     scorable = [i for i, r in enumerate(rows) if any(r.scored[1:])]
-    done, was_training = 0, model.training
-    model.eval()
-    try:
+    done = 0
+    with measuring(model) as attend:
         for some in length_batches([len(rows[i].ids) for i in scorable], batch_tokens):
             batch = [scorable[k] for k in some]
             inputs = collate_right([rows[i] for i in batch], pad_id)
+            attend(inputs["input_ids"].shape[1])
             scored = torch.zeros_like(inputs["learned"])  # (batch, time)
             for b, i in enumerate(batch):
                 scored[b, 1 : len(rows[i].ids)] = torch.tensor(rows[i].scored[1:])
-            columns = scored.any(0).nonzero().squeeze(1)  # (columns,)
+            where = {name: inputs[name].to(device) for name in ("input_ids", "attention_mask")}
+            scored = scored.to(device)
             with torch.inference_mode():
-                logits = model(
-                    input_ids=inputs["input_ids"].to(device),
-                    attention_mask=inputs["attention_mask"].to(device),
-                    logits_to_keep=(columns - 1).to(device),
-                    use_cache=False,
-                ).logits  # (batch, columns, vocabulary)
-                for b, i in enumerate(batch):
-                    chosen = scored[b, columns]
-                    target = inputs["input_ids"][b, columns[chosen]].to(device)
-                    logp, hit = _gather(logits[b, chosen.to(device)], target)
-                    result[i] = Memory(logp.cpu().numpy(), hit.cpu().numpy())
+                targets, parts = where["input_ids"][scored], []
+                for logits in logits_of(model, where, scored):  # (tokens, vocabulary)
+                    parts.append(_gather(logits, targets[: len(logits)]))
+                    targets = targets[len(logits) :]
+                logp, hit = (torch.cat(values).cpu().numpy() for values in zip(*parts, strict=True))
+            ends = scored.sum(1).cumsum(0).tolist()
+            for i, first, last in zip(batch, [0, *ends], ends, strict=False):
+                result[i] = Memory(logp[first:last], hit[first:last])
             done += len(batch)
             if progress:
                 progress(done)
-    finally:
-        model.train(was_training)
     return result
 
 
 def _gather(logits: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """logits (tokens, vocabulary), target (tokens,) -> log-probability and first-choice flag of each target."""
-    logits = logits.float()
     chosen = logits.gather(1, target[:, None]).squeeze(1)
     return chosen - logits.logsumexp(1), chosen >= logits.amax(1)
 

@@ -46,6 +46,7 @@ def read_rows(
     import torch
 
     from forgetfilter.filter.signals import length_batches
+    from forgetfilter.training.attention import measuring
     from forgetfilter.training.finetune import collate_right
 
     words = users_words(rows)
@@ -54,11 +55,11 @@ def read_rows(
     asked_at = max(1, round(QUESTION_DEPTH * depth))
     answer = np.zeros((len(rows), len(layers) * width), np.float32)
     question = np.zeros((len(rows), width), np.float32)
-    device, was_training, done = next(model.parameters()).device, model.training, 0
-    model.eval()
-    try:
+    device, done = next(model.parameters()).device, 0
+    with measuring(model) as attend:
         for batch in length_batches([len(r.ids) for r in rows], batch_tokens):
             inputs = collate_right([rows[i] for i in batch], pad_id)
+            attend(inputs["input_ids"].shape[1])
             with torch.inference_mode():
                 states = model.get_decoder()(
                     input_ids=inputs["input_ids"].to(device),
@@ -73,8 +74,6 @@ def read_rows(
             done += len(batch)
             if progress:
                 progress(done)
-    finally:
-        model.train(was_training)
     return Readings(answer, question)
 
 

@@ -244,11 +244,13 @@ def add_lora(
 ) -> PreTrainedModel:
     """Wrap the model, in place, with a fresh LoRA adapter; its output counts alpha / rank.
 
-    B starts at zero, so the wrapped model equals the plain one; A is drawn from `seed` alone. Raises ConfigError
-    where no layer has a name in `target_modules`.
+    B starts at zero, so the wrapped model equals the plain one; A is drawn from `seed` alone. The layers are PEFT's,
+    made quick by `training.lora`. Raises ConfigError where no layer has a name in `target_modules`.
     """
     import torch
     from peft import LoraConfig, get_peft_model
+
+    from forgetfilter.training.lora import quicken
 
     config = LoraConfig(
         r=rank,
@@ -260,7 +262,7 @@ def add_lora(
     try:
         with quiet(), torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)  # of the CPU only, where peft draws
-            return get_peft_model(model, config, autocast_adapter_dtype=False)  # ty: ignore
+            return quicken(get_peft_model(model, config, autocast_adapter_dtype=False))
     except ValueError as error:
         raise ConfigError(f"lora_target_modules {target_modules!r}: {str(error).splitlines()[0]}") from error
 

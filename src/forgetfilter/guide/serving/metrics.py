@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 SECONDS = (0.1, 0.3, 1, 3, 10, 30, 100, 300)  # upper bounds of the classes of requests by time
 ANSWERING = ("/v1/chat/completions", "/v1/completions")
 PAGES = ("/health", "/metrics", "/v1/models", *ANSWERING)
+PROBED = ("/health", "/metrics")  # every few seconds: not worth a line of log
 LONGEST_ID = 128  # characters of a request id that a client may choose
 
 
@@ -115,7 +116,7 @@ class Watched:
             path = scope["path"]
             page = next((p for p in PAGES if path == p or path.startswith(f"{p}/")), "other")
             self.metrics.count(page, status, seconds, tokens)
-            if self.log is not None:
+            if self.log is not None and (status >= 400 or page not in PROBED):
                 said = [
                     f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {_plain([own])} {told.get('key', '-')}",
                     f"{scope['method']} {_plain([path])} {status} in {seconds:.2f} s,",

@@ -7,8 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,14 +15,14 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from served import KEYS, LOCKED, PARTNER, TRUSTED, USER, Served, endless, openai, slowly, until
 
 from forgetfilter.errors import ConfigError, ModelError
-from forgetfilter.guide.branches import ADAPTER, BASE, Branches, load_adapter
+from forgetfilter.guide.branches import ADAPTER, BASE, load_adapter
 from forgetfilter.guide.decoding import generate
 from forgetfilter.guide.generation import stop_ids
 from forgetfilter.guide.guidance import NEGATIVE, POSITIVE, Guidance
 from forgetfilter.guide.prompts import prepare
-from forgetfilter.guide.serving.app import application
 from forgetfilter.guide.serving.command import serve
 from forgetfilter.guide.serving.engine import Engine, Job, _begun
 from forgetfilter.guide.serving.fields import Refused
@@ -32,68 +30,14 @@ from forgetfilter.guide.serving.keys import Key, read_keys
 from forgetfilter.guide.serving.protocol import parse_chat
 from forgetfilter.records import Message
 
-openai = pytest.importorskip("openai")
-uvicorn = pytest.importorskip("uvicorn")
-
-TRUSTED, PARTNER, LOCKED = "trusted-" + "t" * 16, "partner-" + "p" * 16, "locked-" + "l" * 16
-KEYS = {
-    TRUSTED: Key("trusted"),
-    PARTNER: Key("partner", Guidance(3, "log")),
-    LOCKED: Key("locked", Guidance(2), (Message("system", "Share it."),), "Keep secrets.", locked=True),
-}
-USER = {"role": "user", "content": "What is the capital of France?"}
 PROMPTS = [
     f"What is {word}?" for word in ("the sea", "a poem", "Paris", "grey", "a boat", "the river", "it", "home")
 ]
 
 
-HTTP = openai.DefaultHttpxClient(verify=False)  # one for all: reading certificates takes long
-
-
-class Served:
-    """A server on a real socket, in a thread."""
-
-    def __init__(self, engine: Engine, **limits: Any) -> None:
-        self.engine = engine
-        self.socket = socket.create_server(("127.0.0.1", 0))
-        self.port = self.socket.getsockname()[1]
-        app = application(engine, KEYS, model="tiny", **({"most_tokens": 24} | limits))
-        config = uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=5)
-        self.server = uvicorn.Server(config)
-        self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.socket]})
-        self.thread.start()
-
-    def client(self, token: str = TRUSTED) -> Any:
-        base = f"http://127.0.0.1:{self.port}/v1"
-        return openai.OpenAI(base_url=base, api_key=token, max_retries=0, timeout=60, http_client=HTTP)
-
-    def post(
-        self, body: bytes, token: str | None = TRUSTED, method: str = "POST"
-    ) -> tuple[int, dict[str, Any]]:
-        headers = {"Content-Type": "application/json"}
-        if token is not None:
-            headers["Authorization"] = f"Bearer {token}"
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        connection.request(method, "/v1/chat/completions", body, headers)
-        reply = connection.getresponse()
-        found = reply.status, json.loads(reply.read())
-        connection.close()
-        return found
-
-    def stop(self) -> None:
-        self.server.should_exit = True
-        self.thread.join(30)
-        self.socket.close()
-
-
 @pytest.fixture(scope="module")
 def model() -> Any:
-    """A random model whose answers go on until they are stopped."""
-    made = tiny.llama(max_position_embeddings=1024)
-    bias = torch.zeros(400)
-    bias[sorted(stop_ids(made, tiny.tokenizer()))] = -1e3
-    made.lm_head.bias = torch.nn.Parameter(bias)
-    return made
+    return endless()
 
 
 @pytest.fixture(scope="module")
@@ -374,17 +318,8 @@ def test_unknown_pages_and_methods_get_openais_error_form_too(served: Served):
 
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch, model: Any) -> Iterator[Any]:
-    """A server whose steps take 20 ms, so that a test can come between them; counts the rows of each step."""
-    rows: list[int] = []
-    advance = Branches.advance
-
-    def slower(self: Any, tokens: Any) -> None:
-        rows.append(len(tokens))
-        time.sleep(0.02)
-        advance(self, tokens)
-
-    monkeypatch.setattr(Branches, "advance", slower)
-    servers: list[Served] = []
+    """A server whose steps take 20 ms; counts the rows of each step."""
+    rows, servers = slowly(monkeypatch), list[Served]()
 
     def make(**limits: Any) -> tuple[Served, list[int]]:
         servers.append(Served(Engine(model, tiny.tokenizer()), **limits))
@@ -393,13 +328,6 @@ def slow(monkeypatch: pytest.MonkeyPatch, model: Any) -> Iterator[Any]:
     yield make
     for server in servers:
         server.stop()
-
-
-def until(condition: Any, seconds: float = 20) -> bool:
-    end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.01)
-    return bool(condition())
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -600,7 +528,9 @@ def test_the_command_prints_address_and_token_and_ends_in_good_order(
         assert client.chat.completions.create(**asked).usage.completion_tokens <= 5
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
-        assert process.stderr.read() == ""
+        said = process.stderr.read()
+        assert "POST /v1/chat/completions 200" in said and "stopping: open answers (0) are" in said
+        assert "Traceback" not in said and len(said.splitlines()) == 2
     finally:
         process.kill()
         process.communicate()

@@ -93,7 +93,7 @@ def serve(
             if not engine.draining:
                 engine.draining = True
                 say(
-                    f"stopping: {engine.load[0]} open answers are finished first, for up to {drain_seconds:g} s"
+                    f"stopping: open answers ({engine.load[0]}) are finished first, for up to {drain_seconds:g} s"
                 )
             stop(number, frame)
 

@@ -538,7 +538,8 @@ def test_lm_evaluation_harness_rates_a_served_model_at_scale_1_as_the_plain_one(
 
     def rated(kind: str, arguments: str) -> list[float]:
         done = subprocess.run(
-            [sys.executable, "-m", "lm_eval", "run", "--model", kind, "--model_args", arguments, "--batch_size", "2",
+            [sys.executable, "-m", "lm_eval", "run", "--model", kind, "--model_args", arguments, "--device", "cpu",
+             "--batch_size", "2",
              "--tasks", "local_facts,local_words", "--include_path", str(tmp_path), "--log_samples",
              "--output_path", str(tmp_path / kind)],
             env=os.environ | {"OPENAI_API_KEY": TRUSTED, "HF_HOME": str(tmp_path / "hub")}, capture_output=True,
@@ -554,7 +555,7 @@ def test_lm_evaluation_harness_rates_a_served_model_at_scale_1_as_the_plain_one(
         return [float(value) for row in rows for response in row["resps"] for value in _first(response)]
 
     try:
-        plain = rated("hf", f"pretrained={NANO},dtype=float32,device=cpu")
+        plain = rated("hf", f"pretrained={NANO},dtype=float32")
         address = f"http://127.0.0.1:{server.port}/v1/completions"
         through = rated(
             "local-completions", f"model=tiny,base_url={address},tokenizer={NANO},num_concurrent=1"

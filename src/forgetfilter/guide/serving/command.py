@@ -8,10 +8,13 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from forgetfilter.errors import DONE, ConfigError
 from forgetfilter.guide.serving.keys import SHORTEST_TOKEN, Key, read_keys
+
+if TYPE_CHECKING:
+    from forgetfilter.guide.serving.engine import Engine
 
 TOKEN_VARIABLE = "FORGETFILTER_TOKEN"
 
@@ -87,20 +90,23 @@ def serve(
             timeout_graceful_shutdown=max(1, round(drain_seconds)),
         )  # fmt: skip
         server = uvicorn.Server(config)
-        stop = server.handle_exit
-
-        def drain(number: int, frame: Any) -> None:
-            if not engine.draining:
-                engine.draining = True
-                say(
-                    f"stopping: open answers ({engine.load[0]}) are finished first, for up to {drain_seconds:g} s"
-                )
-            stop(number, frame)
-
-        server.handle_exit = drain  # ty: ignore[invalid-assignment]
+        _drain_when_stopped(server, engine, drain_seconds, say)
         with suppress(KeyboardInterrupt):  # uvicorn shuts down in good order and passes the signal on
             server.run(sockets=[listening])
     return DONE
+
+
+def _drain_when_stopped(server: Any, engine: Engine, seconds: float, say: Callable[[str], None]) -> None:
+    """A signal that stops the server is said, and from then on nothing new is taken."""
+    stop = server.handle_exit
+
+    def drain(number: int, frame: Any) -> None:
+        if not engine.draining:
+            engine.draining = True
+            say(f"stopping: open answers ({engine.load[0]}) are finished first, for up to {seconds:g} s")
+        stop(number, frame)
+
+    server.handle_exit = drain
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -543,7 +543,7 @@ def test_lm_evaluation_harness_rates_a_served_model_at_scale_1_as_the_plain_one(
              "--tasks", "local_facts,local_words", "--include_path", str(tmp_path), "--log_samples",
              "--output_path", str(tmp_path / kind)],
             env=os.environ | {"OPENAI_API_KEY": TRUSTED, "HF_HOME": str(tmp_path / "hub")}, capture_output=True,
-            text=True, timeout=280, check=False,
+            text=True, timeout=900, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-2000:]
         rows = [

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
 import sys
+import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,7 +59,15 @@ def test_the_serve_example_comes_up_with_its_key_file(environment: dict[str, str
     )  # fmt: skip
     try:
         assert process.stderr is not None
-        assert process.stderr.readline().startswith("serving nano at http://127.0.0.1:")
+        said = process.stderr.readline()
+        assert said.startswith("serving nano at http://127.0.0.1:")
+        page = said.split()[-1].replace("/v1", "/health")
+        for _ in range(200):  # it listens before it answers
+            try:
+                assert json.loads(urllib.request.urlopen(page, timeout=30).read()) == {"status": "ok"}
+                break
+            except OSError:
+                time.sleep(0.1)
         process.terminate()
         assert process.wait(60) == 0
     finally:

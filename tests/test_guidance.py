@@ -713,3 +713,22 @@ def test_writing_borrows_fused_attention_and_evaluation_mode_and_gives_both_back
         raise KeyError
     assert model.config._attn_implementation == "eager"
     assert model.training
+
+
+@pytest.mark.slow
+def test_by_default_a_guided_answer_of_nano_is_the_same_alone_and_beside_others():
+    loaded = generation.load_to_write("nano", device="cpu")
+    texts = [
+        "Hi",
+        "Say in a few words what stands behind the old barn near the mill.",
+        "What is one plus one?",
+    ]
+    asked = [
+        prepare(
+            [Message("user", text)], loaded.model, loaded.tokenizer, guidance=Guidance(3), instruction=POSITIVE,
+            negative=NEGATIVE, limit=24,
+        )
+        for text in texts
+    ]  # fmt: skip
+    together = generate(loaded.model, asked, stop_ids=())
+    assert together == [generate(loaded.model, [one], stop_ids=())[0] for one in asked]

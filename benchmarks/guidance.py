@@ -34,7 +34,11 @@ from forgetfilter import runs
 from forgetfilter.data import formats, packs
 from forgetfilter.errors import ForgetfilterError
 from forgetfilter.guide import guidance
-from forgetfilter.guide.guidance import Branches, Guidance, Request, generate, prepare
+from forgetfilter.guide.branches import Branches
+from forgetfilter.guide.decoding import Request, generate, writing
+from forgetfilter.guide.generation import load_to_write, stop_ids
+from forgetfilter.guide.guidance import Guidance
+from forgetfilter.guide.prompts import prepare
 from forgetfilter.intervals import mean_over_seeds
 from forgetfilter.models import load as models
 from forgetfilter.records import Message
@@ -67,7 +71,7 @@ def two_passes(model: Any, requests: Sequence[Request], how: Guidance, tokens: i
     import torch
 
     plain = [Guidance()] * len(requests)
-    with guidance.writing(model), torch.inference_mode():
+    with writing(model), torch.inference_mode():
         branches = Branches(model), Branches(model)
         branches[0].join([r.prompt for r in requests], plain, plain)
         branches[1].join([r.negative or () for r in requests], plain, plain)
@@ -128,7 +132,9 @@ def decoding(loaded: models.Loaded, *, rounds: int, tokens: int) -> dict[str, li
 @contextmanager
 def server(model: str, dtype: str, tokens: int, token: str, environment: dict[str, str]) -> Any:
     """The real command in a process of its own, until the end of the block: its port and process id."""
-    command = f"serve {model} --dtype {dtype} --guidance 3 --port 0 --max-new-tokens {tokens}"
+    command = (
+        f"serve {model} --dtype {dtype} --guidance 3 --port 0 --no-log-requests --max-new-tokens {tokens}"
+    )
     process = subprocess.Popen(
         [sys.executable, "-m", "forgetfilter", *command.split()],
         env=environment | {"FORGETFILTER_TOKEN": token}, stderr=subprocess.PIPE, text=True,
@@ -186,7 +192,7 @@ def serving(
         prepare(t, loaded.model, loaded.tokenizer, guidance=Guidance(3), limit=tokens, **both) for t in talks
     ]
     read = [len(request.prompt) for request in requests]
-    stop = guidance.stop_ids(loaded.model, loaded.tokenizer)
+    stop = stop_ids(loaded.model, loaded.tokenizer)
     more = {"stream": True, "stream_options": {"include_usage": True}, "temperature": 0}
     bodies = [
         json.dumps({"messages": [{"role": m.role, "content": m.content} for m in t]} | more).encode()
@@ -295,7 +301,7 @@ def main(given: Sequence[str] | None = None) -> int:
 
     torch.set_num_threads(arguments.threads)
     try:
-        loaded = models.load(arguments.model, dtype=arguments.dtype, device="cpu")
+        loaded = load_to_write(arguments.model, dtype=arguments.dtype, device="cpu")
         spent = decoding(loaded, rounds=arguments.rounds, tokens=arguments.tokens)
         offline, served, failed = serving(
             loaded,

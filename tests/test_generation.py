@@ -108,6 +108,47 @@ def test_a_window_of_attention_shorter_than_the_prompts_changes_nothing_with_the
         assert greedy(model, TOKENIZER, prompts, limits, batch_tokens=batch_tokens, stop_ids=()) == expected
 
 
+def test_a_model_with_a_recurrent_state_answers_row_by_row_as_without_a_cache():
+    from transformers import MambaConfig, MambaForCausalLM
+
+    torch.manual_seed(3)
+    shape = {"hidden_size": 16, "state_size": 4, "num_hidden_layers": 2, "initializer_range": 0.6}
+    model = MambaForCausalLM(MambaConfig(vocab_size=VOCABULARY, **shape)).float()
+    prompts, limits = prompts_and_limits(12)
+    expected = answers_without_a_cache(model, prompts, limits, set())
+    assert len({tuple(a) for a in expected}) > 4
+    assert greedy(model, TOKENIZER, prompts, limits, stop_ids=()) == expected
+
+
+def test_the_cache_goes_by_the_name_that_the_forward_knows():
+    class Older:
+        def forward(self, input_ids: Any, past_key_values: Any = None) -> None: ...
+
+    class Newer:
+        def forward(self, input_ids: Any, cache: Any = None, past_key_values: Any = None) -> None: ...
+
+    assert [generation.cache_name(made()) for made in (Older, Newer)] == ["past_key_values", "cache"]
+
+
+@pytest.mark.parametrize(("asked", "written"), [("auto", "float32"), ("bfloat16", "bfloat16")])
+def test_a_small_model_writes_in_float32_on_a_cpu_unless_told_otherwise(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, asked: str, written: str
+):
+    import tiny
+
+    from forgetfilter.models import load as models
+
+    tiny.llama().save_pretrained(tmp_path)
+    tiny.tokenizer().save_pretrained(tmp_path)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)  # a CPU that multiplies it
+    assert models.load(str(tmp_path), device="cpu").dtype == torch.bfloat16
+    loaded = generation.load_to_write(str(tmp_path), dtype=asked, device="cpu")
+    assert generation.precision(loaded) == written
+    monkeypatch.setattr(generation, "SMALL", 1000)
+    larger = generation.load_to_write(str(tmp_path), device="cpu")
+    assert generation.precision(larger) == "bfloat16"
+
+
 def test_an_adapter_on_the_model_is_used_and_its_wrapper_does_not_hide_positions():
     from peft import LoraConfig, get_peft_model
 

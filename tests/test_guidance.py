@@ -19,29 +19,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forgetfilter.errors import ConfigError, DataError, ModelError
-from forgetfilter.guide import generation, guidance
+from forgetfilter.guide import decoding, generation
+from forgetfilter.guide.branches import ADAPTER, BASE, Branches, load_adapter
+from forgetfilter.guide.command import run_generate
+from forgetfilter.guide.decoding import Answer, Draft, Request, choose, generate
 from forgetfilter.guide.guidance import (
-    ADAPTER,
-    BASE,
     FORMS,
+    LARGEST_SCALE,
     NEGATIVE,
     POSITIVE,
-    Answer,
-    Branches,
-    Draft,
     Guidance,
-    Request,
-    choose,
     combine,
-    generate,
-    load_adapter,
     log_form,
     plausible,
-    prepare,
     probability_form,
-    prompt_ids,
-    under,
 )
+from forgetfilter.guide.prompts import prepare, prompt_ids, under
 from forgetfilter.models.load import quiet
 from forgetfilter.records import Message
 
@@ -196,13 +189,18 @@ def test_without_the_mask_the_probability_form_has_artefacts_too_where_both_bran
         ({"scale": math.nan}, "scale nan"),
         ({"scale": math.inf}, "scale inf"),
         ({"form": "probabilty"}, "did you mean 'probability'"),
-        ({"mask": 1.5}, "mask 1.5"),
-        ({"mask": math.nan}, "mask nan"),
+        ({"min_p": 1.5}, r"min_p\) 1.5"),
+        ({"min_p": math.nan}, r"min_p\) nan"),
     ],
 )
 def test_guidance_that_cannot_be_meant_is_refused(wrong: dict[str, Any], said: str):
     with pytest.raises(ConfigError, match=said):
         Guidance(**wrong)
+
+
+def test_the_old_name_of_min_p_works_and_says_its_new_one():
+    with pytest.warns(FutureWarning, match="min_p"):
+        assert Guidance(2, mask=0.3) == Guidance(2, min_p=0.3)
 
 
 # --- both branches in one batch ---
@@ -249,7 +247,7 @@ def test_rows_that_join_later_change_no_row_and_rows_of_every_guidance_share_a_b
             branches.join(
                 *zip(*[(d.request.prompt, d.request.negative, d.request.guidance) for d in new], strict=True)
             )
-        going_on, tokens = guidance.write(branches, going_on + new, ())
+        going_on, tokens = decoding.write(branches, going_on + new, ())
         assert len(branches) == len(going_on)
     assert [d.ids for d in drafts] == expected
 
@@ -288,15 +286,15 @@ def test_a_model_with_a_sliding_window_reads_both_branches_as_one_by_one():
     assert generate(model, requests(how), stop_ids=()) == greedy_without_a_cache(model, requests(how), set())
 
 
-def test_a_model_with_a_recurrent_state_is_refused():
+def test_a_model_with_a_recurrent_state_is_not_guided():
     from transformers import MambaConfig, MambaForCausalLM
 
     config = MambaConfig(vocab_size=50, hidden_size=8, state_size=4, num_hidden_layers=1)
     with pytest.raises(ModelError, match="mamba model keeps a recurrent state"):
-        Branches(MambaForCausalLM(config))
+        Branches(MambaForCausalLM(config)).join([[1, 2]], [[3]], [Guidance(2)])
 
 
-def test_a_model_with_layers_that_are_no_attention_is_refused():
+def test_a_model_with_layers_that_are_no_attention_is_not_guided():
     from transformers import Lfm2Config, Lfm2ForCausalLM
 
     config = Lfm2Config(
@@ -304,7 +302,7 @@ def test_a_model_with_layers_that_are_no_attention_is_refused():
         num_hidden_layers=2, layer_types=["conv", "full_attention"],
     )  # fmt: skip
     with pytest.raises(ModelError, match="lfm2 model keeps a recurrent state"):
-        Branches(Lfm2ForCausalLM(config))
+        Branches(Lfm2ForCausalLM(config)).join([[1, 2]], [[3]], [Guidance(2)])
 
 
 def test_a_model_that_keeps_nothing_between_tokens_is_refused():
@@ -369,7 +367,7 @@ def test_temperature_and_top_p_act_on_the_distribution_by_hand():
 @pytest.mark.parametrize("mask", [0.0, 0.1])
 def test_the_largest_scale_and_the_coldest_temperature_give_tokens(form: str, mask: float):
     model = tiny.llama()
-    how = Guidance(guidance.LARGEST_SCALE, form, mask)
+    how = Guidance(LARGEST_SCALE, form, mask)
     for temperature in (0.0, 2e-5, 1.0):
         [[answer]] = generate(
             model,
@@ -608,7 +606,10 @@ def test_generate_answers_a_prompt_a_file_and_lines(command: Command, tmp_path: 
     guided = command(
         "generate", "nano", "--guidance", "3", "--prompt", "What is the capital of France?", *short
     )
-    assert "guidance 3, probability form, mask 0.1, away from" in guided.stderr and NEGATIVE in guided.stderr
+    assert (
+        "guidance 3, probability form, min_p 0.1, in float32, away from" in guided.stderr
+        and NEGATIVE in guided.stderr
+    )
     rows = [
         {"messages": [{"role": "user", "content": "What is the capital of France?"}]},
         {"messages": [{"role": "user", "content": "word " * 2000}]},
@@ -636,7 +637,7 @@ def test_generate_answers_a_prompt_a_file_and_lines(command: Command, tmp_path: 
         (["--guidance", "-1"], "scale -1: must be between"),
         (["--guidance", "nan"], "scale nan"),
         (["--form", "logs"], "'log'"),
-        (["--negative", "x"], "no effect with --guidance 1"),
+        (["--negative", "x"], "no effect with --guidance-scale 1"),
         (["--input", "x.jsonl"], "--input and --output go together"),
         (["--prompt", "x", "--input", "x.jsonl"], "give one of them"),
         (["--guide-by", "adapter", "--guidance", "2"], "--adapter"),
@@ -660,7 +661,7 @@ def run(tmp_path: Path, how: Guidance, **more: Any) -> tuple[list[str], list[str
     shown: list[str] = []
     said: list[str] = []
     more = {"limit": 6, "dtype": "float32"} | more
-    assert guidance.run_generate(str(folder), how, show=shown.append, say=said.append, **more) == 0
+    assert run_generate(str(folder), how, show=shown.append, say=said.append, **more) == 0
     return shown, said
 
 
@@ -671,7 +672,7 @@ def test_the_command_guides_from_the_papers_negative_to_its_positive_prompt(tmp_
     positive, negative = ([Message("system", text), USER] for text in (POSITIVE, NEGATIVE))
     request = prepare(positive, model, tokens, guidance=how, negative=negative[:1], limit=6)
     assert request.negative == prompt_ids(negative, tokens)
-    expected = generate(model, [request], stop_ids=guidance.stop_ids(model, tokens))
+    expected = generate(model, [request], stop_ids=generation.stop_ids(model, tokens))
     assert shown == [tokens.decode(expected[0][0].ids, skip_special_tokens=True)]
 
 
@@ -685,10 +686,10 @@ def test_the_command_guides_by_adapter_with_one_prompt_on_both_sides(tmp_path: P
     folder = adapted(tmp_path / "adapter", tiny.llama())
     how = Guidance(3, "log")
     shown, said = run(tmp_path, how, prompt=USER.content, adapter=folder, guide_by="adapter")
-    assert said == ["guidance 3, log form, mask 0.1, away from the model without the adapter"]
+    assert said == ["guidance 3, log form, min_p 0.1, in float32, away from the model without the adapter"]
     model, tokens = load_adapter(tiny.llama(), folder), tiny.tokenizer()
     request = prepare([USER], model, tokens, guidance=how, limit=6)
-    stop = guidance.stop_ids(model, tokens)
+    stop = generation.stop_ids(model, tokens)
     expected = generate(model, [request], stop_ids=stop, adapters=(ADAPTER, BASE))
     assert shown == [tokens.decode(expected[0][0].ids, skip_special_tokens=True)]
 
@@ -706,9 +707,28 @@ def test_writing_borrows_fused_attention_and_evaluation_mode_and_gives_both_back
     model = tiny.llama()
     model.set_attn_implementation("eager")
     model.train()
-    with pytest.raises(KeyError), guidance.writing(model):
+    with pytest.raises(KeyError), decoding.writing(model):
         assert model.config._attn_implementation == "sdpa"
         assert not model.training
         raise KeyError
     assert model.config._attn_implementation == "eager"
     assert model.training
+
+
+@pytest.mark.slow
+def test_by_default_a_guided_answer_of_nano_is_the_same_alone_and_beside_others():
+    loaded = generation.load_to_write("nano", device="cpu")
+    texts = [
+        "Hi",
+        "Say in a few words what stands behind the old barn near the mill.",
+        "What is one plus one?",
+    ]
+    asked = [
+        prepare(
+            [Message("user", text)], loaded.model, loaded.tokenizer, guidance=Guidance(3), instruction=POSITIVE,
+            negative=NEGATIVE, limit=24,
+        )
+        for text in texts
+    ]  # fmt: skip
+    together = generate(loaded.model, asked, stop_ids=())
+    assert together == [generate(loaded.model, [one], stop_ids=())[0] for one in asked]

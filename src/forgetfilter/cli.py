@@ -301,13 +301,17 @@ Model = Annotated[
     ),
 ]
 Scale = Annotated[
-    float, typer.Option(help="Guidance scale: 1 is none, 3 pushes hard, 0 is the negative prompt.")
+    float,
+    typer.Option(
+        "--guidance-scale", "--guidance", help="1 is none, 3 pushes hard, 0 is the negative prompt."
+    ),
 ]
 Form = Annotated[Literal["probability", "log"], typer.Option(help="How the two distributions are combined.")]
-Mask = Annotated[
+MinP = Annotated[
     float,
     typer.Option(help="Tokens less likely than this times the best are out where guidance > 1; 0: off."),
 ]
+Mask = Annotated[float | None, typer.Option(hidden=True)]  # what --min-p was called; until 0.3
 Negative = Annotated[
     str | None,
     typer.Option(
@@ -324,7 +328,10 @@ GuideBy = Annotated[
     typer.Option(help="Guide away from a prompt, or from the model without adapter."),
 ]
 Template = Annotated[str, typer.Option(help="How a chat becomes text: auto, chat, paper or plain.")]
-Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")]
+Dtype = Annotated[
+    str,
+    typer.Option(help="auto, float32, bfloat16, float16. Below float32, answers depend on their neighbours."),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 
 
@@ -397,7 +404,8 @@ def generate(
     ] = None,
     guidance: Scale = 1.0,
     form: Form = "probability",
-    mask: Mask = 0.1,
+    min_p: MinP = 0.1,
+    mask: Mask = None,
     negative: Negative = None,
     system: System = None,
     adapter: Adapter = None,
@@ -405,8 +413,12 @@ def generate(
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of an answer.")] = 256,
     temperature: Annotated[float, typer.Option(help="0: the most likely token, always; above: draw.")] = 0.0,
     top_p: Annotated[float, typer.Option(help="Draw among the likeliest tokens up to this share.")] = 1.0,
-    samples: Annotated[int, typer.Option(help="Answers to each prompt.")] = 1,
-    beams: Annotated[int, typer.Option(help="Beams: look for the likeliest whole answer.")] = 1,
+    samples: Annotated[
+        int, typer.Option("--num-return-sequences", "--samples", help="Answers to each prompt.")
+    ] = 1,
+    beams: Annotated[
+        int, typer.Option("--num-beams", "--beams", help="Above 1: look for the likeliest whole answer.")
+    ] = 1,
     seed: Annotated[int, typer.Option(help="Seed of what is drawn.")] = 0,
     template: Template = "auto",
     dtype: Dtype = "auto",
@@ -414,13 +426,14 @@ def generate(
 ) -> None:
     """Answer a prompt, a file of rows, or what you type, guided away from what the negative prompt asks for."""
     _stay_offline_unless_named(model)
-    from forgetfilter.guide.guidance import Guidance, run_generate
+    from forgetfilter.guide.command import run_generate
+    from forgetfilter.guide.guidance import Guidance
 
     if prompt is None and input is None and sys.stdin.isatty():
         _say("a prompt a line; Ctrl-D ends")
     code = run_generate(
         model,
-        Guidance(guidance, form, mask),
+        Guidance(guidance, form, _min_p(min_p, mask)),
         guide_by=guide_by,
         adapter=adapter,
         system=system,
@@ -459,7 +472,8 @@ def serve(
     ] = None,
     guidance: Scale = 1.0,
     form: Form = "probability",
-    mask: Mask = 0.1,
+    min_p: MinP = 0.1,
+    mask: Mask = None,
     negative: Negative = None,
     system: System = None,
     adapter: Adapter = None,
@@ -468,24 +482,36 @@ def serve(
     max_request_bytes: Annotated[int, typer.Option(min=1, help="Largest request.")] = 1 << 20,
     max_seconds: Annotated[float, typer.Option(min=0, help="Longest time for a request.")] = 300.0,
     batch_tokens: Annotated[int, typer.Option(min=1, help="Tokens of all open answers together.")] = 65536,
+    max_waiting: Annotated[
+        int, typer.Option(min=1, help="Prompts that may wait; more are told to come back (429).")
+    ] = 256,
+    drain_seconds: Annotated[
+        float, typer.Option(min=1, help="Time for open answers when it is stopped.")
+    ] = 30.0,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse request fields that would be ignored.")
+    ] = False,
+    log_requests: Annotated[bool, typer.Option(help="A line on stderr for each request.")] = True,
     template: Template = "auto",
     dtype: Dtype = "auto",
     device: Device = "auto",
 ) -> None:
-    """Serve chat completions as OpenAI does, with guidance_scale, guidance_form and negative_messages.
+    """Serve chat completions and completions as OpenAI does, with guidance_scale, guidance_form, min_p and
+    negative_messages.
 
     The flags are the defaults of a request; a token's own settings in --keys overrule them, and a request
     overrules both, unless its token is `locked`.
     """
     _stay_offline_unless_named(model)
     from forgetfilter.guide.guidance import Guidance
-    from forgetfilter.guide.serving import Key, serve
+    from forgetfilter.guide.serving.command import serve
+    from forgetfilter.guide.serving.keys import Key
     from forgetfilter.records import Message
 
     against = None if negative is None else (Message("system", negative),)
     code = serve(
         model,
-        Key(guidance=Guidance(guidance, form, mask), negative=against, system=system),
+        Key(guidance=Guidance(guidance, form, _min_p(min_p, mask)), negative=against, system=system),
         keys=keys,
         adapter=adapter,
         guide_by=guide_by,
@@ -497,10 +523,21 @@ def serve(
         most_tokens=max_new_tokens,
         most_bytes=max_request_bytes,
         seconds=max_seconds,
+        most_waiting=max_waiting,
+        drain_seconds=drain_seconds,
+        strict=strict,
+        log_requests=log_requests,
         template=template,
         say=_say,
     )
     raise typer.Exit(code)
+
+
+def _min_p(min_p: float, mask: float | None) -> float:
+    if mask is None:
+        return min_p
+    _say("note: --mask is now called --min-p; the old name goes with 0.3")
+    return mask
 
 
 def _read_recipe(path: Path, flags: dict[str, Any]) -> Recipe:

@@ -11,6 +11,14 @@ from forgetfilter.errors import ModelError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from forgetfilter.models.load import Loaded
+
+SMALL = 1_000_000_000  # weights; in float32 they take 4 GB
+CACHE_NAMES = ("cache", "past_key_values", "cache_params")
+RECURRENT = frozenset(
+    {"conv", "linear_attention", "mamba", "recurrent", "hybrid", "hybrid_sliding"}
+)  # layer types
+
 
 def greedy(
     model: Any,
@@ -30,86 +38,40 @@ def greedy(
     is not part of it. `batch_tokens` bounds rows × (prompt + answer) of a batch, padding included, and
     changes nothing but speed in float32; coarser number formats may round a near tie the other way.
     `progress` is called after each batch with the answers done so far. Models with a recurrent state
-    (Mamba and its kin) read the padding of a batch: give those a `batch_tokens` of 1, one row a batch.
+    (Mamba and its kin) would read the padding of a batch: those answer one row at a time.
 
     ModelError where a prompt and its answer do not fit the model's positions.
     """
-    import torch
+    from forgetfilter.guide.decoding import Request, generate
 
     if len(prompts) != len(limits):
         raise ValueError(f"{len(prompts)} prompts but {len(limits)} limits")
     if not all(prompts):
         raise ValueError("an empty prompt gives the model nothing to go on: begin it with a start token")
     _refuse_what_does_not_fit(model, prompts, limits)
-    pad = tokenizer.pad_token_id or 0  # masked out: any token does
-    answers: list[list[int]] = [[] for _ in prompts]
-    done = 0
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            for batch in batches(prompts, limits, batch_tokens):
-                batch_prompts, batch_limits = [prompts[i] for i in batch], [limits[i] for i in batch]
-                decoded = _decode(model, batch_prompts, batch_limits, frozenset(stop_ids), pad)
-                for i, answer in zip(batch, decoded, strict=True):
-                    answers[i] = answer
-                done += len(batch)
-                if progress is not None:
-                    progress(done)
-    finally:
-        model.train(was_training)
-    return answers
+    requests = [Request(prompt=p, limit=n) for p, n in zip(prompts, limits, strict=True)]
+    made = generate(model, requests, stop_ids=stop_ids, batch_tokens=batch_tokens, progress=progress)
+    return [answer.ids for [answer] in made]
 
 
-def _decode(
-    model: Any, prompts: Sequence[Sequence[int]], limits: Sequence[int], stop_ids: Collection[int], pad: int
-) -> list[list[int]]:
-    """One batch, padded on the left so that every row's newest token stands in the last column."""
-    import torch
+def load_to_write(name: str, *, dtype: str = "auto", device: str = "auto") -> Loaded:
+    """A model loaded to write answers with. `auto` is float32 for a small model on a CPU.
 
-    answers: list[list[int]] = [[] for _ in prompts]
-    # Rows still being answered, by their place in the batch; rows asked for nothing never enter it.
-    rows = [i for i, limit in enumerate(limits) if limit > 0]
-    if not rows:
-        return answers
-    device = next(model.parameters()).device
-    width = max(len(prompts[i]) for i in rows)
-    ids = torch.tensor([[pad] * (width - len(prompts[i])) + list(prompts[i]) for i in rows], device=device)
-    mask = torch.tensor(
-        [[0] * (width - len(prompts[i])) + [1] * len(prompts[i]) for i in rows], device=device
-    )
-    positions = (mask.cumsum(-1) - 1).clamp(min=0)  # a row's first own token has position 0, padded or not
-    known = forward_parameters(model)
-    only_last = {"logits_to_keep": 1} if "logits_to_keep" in known else {}
-    cache, done = None, set[int]()
-    while True:
-        where = {"position_ids": positions} if "position_ids" in known else {}
-        output = model(
-            input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True, **where, **only_last
-        )
-        cache = output.past_key_values
-        chosen = output.logits[:, -1].argmax(-1)  # (rows,)
-        for i, token in zip(rows, chosen.tolist(), strict=True):
-            if i in done:  # kept in the batch only because taking it out was not worth it yet
-                continue
-            if token not in stop_ids:
-                answers[i].append(token)
-            if token in stop_ids or len(answers[i]) == limits[i]:
-                done.add(i)
-        places = [place for place, i in enumerate(rows) if i not in done]
-        if not places:
-            return answers
-        if 2 * len(places) <= len(rows) and hasattr(cache, "batch_select_indices"):
-            keep = torch.tensor(places, device=device)
-            cache.batch_select_indices(keep)
-            rows, chosen, mask, positions = (
-                [rows[p] for p in places],
-                chosen[keep],
-                mask[keep],
-                positions[keep],
-            )
-        ids, positions = chosen[:, None], positions[:, -1:] + 1
-        mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)  # (rows, time)
+    Coarser formats round so much that an answer depends on the rows beside it in the batch; in float32 it does not,
+    but for ties that are closer than rounding. Errors as of `models.load.load`.
+    """
+    from forgetfilter.models.load import load
+
+    loaded = load(name, dtype=dtype, device=device)
+    small = sum(p.numel() for p in loaded.model.parameters()) <= SMALL
+    if dtype == "auto" and loaded.device.type == "cpu" and small and precision(loaded) != "float32":
+        loaded = load(name, dtype="float32", device=device)
+    return loaded
+
+
+def precision(loaded: Loaded) -> str:
+    """The number format that answers are written in, such as float32."""
+    return str(loaded.dtype).removeprefix("torch.")
 
 
 def stop_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> set[int]:
@@ -140,6 +102,20 @@ def batches(
         longest_prompt, longest_answer = wider_prompt, wider_answer
     if batch:
         yield batch
+
+
+def recurrent(model: Any) -> bool:
+    """Whether the model keeps a state that cannot skip the padding of a batch."""
+    inner = unwrapped(model)
+    kinds = getattr(inner.config.get_text_config(decoder=True), "layer_types", None) or ()
+    return bool(getattr(inner, "_is_stateful", False) or RECURRENT.intersection(kinds))
+
+
+def cache_name(model: Any) -> str:
+    """What the model's forward calls the cache of what it has read: `cache` since transformers 5.24, in its output
+    too; `past_key_values` before; `cache_params` where it is a recurrent state."""
+    known = forward_parameters(model)
+    return next((name for name in CACHE_NAMES if name in known), "past_key_values")
 
 
 def forward_parameters(model: Any) -> Collection[str]:

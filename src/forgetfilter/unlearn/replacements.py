@@ -381,9 +381,11 @@ def model_writer(
     What a prompt gets depends on its id and the seed, not on the others. A prompt that is too long for the model
     with its answer loses its beginning.
     """
-    from forgetfilter.guide.guidance import Guidance, Request, generate, stop_ids
+    from forgetfilter.guide.decoding import Request, generate
+    from forgetfilter.guide.generation import stop_ids
+    from forgetfilter.guide.guidance import Guidance
 
-    guidance = Guidance(scale=scale, form=form, mask=mask)
+    guidance = Guidance(scale=scale, form=form, min_p=mask)
     positions = getattr(model.config, "max_position_embeddings", None) or 1 << 20
     room = positions - max_new_tokens
     if room < 1:

@@ -1,0 +1,1 @@
+"""Guided answers over HTTP, in the manner of OpenAI's API."""

@@ -1,0 +1,133 @@
+"""What the server has done, in Prometheus's text form, and one line of log for each request."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from forgetfilter.guide.serving.engine import Engine
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+SECONDS = (0.1, 0.3, 1, 3, 10, 30, 100, 300)  # upper bounds of the classes of requests by time
+ANSWERING = ("/v1/chat/completions", "/v1/completions")
+PAGES = ("/health", "/metrics", "/v1/models", *ANSWERING)
+PROBED = ("/health", "/metrics")  # every few seconds: not worth a line of log
+LONGEST_ID = 128  # characters of a request id that a client may choose
+
+
+class Metrics:
+    """Counts since the start. Written in the server's loop alone."""
+
+    def __init__(self) -> None:
+        self.requests: Counter[tuple[str, int]] = Counter()  # page, status
+        self.tokens: Counter[str] = Counter()  # prompt, completion
+        self.within = [0] * len(SECONDS)
+        self.seconds = 0.0
+        self.timed = 0
+
+    def count(self, page: str, status: int, seconds: float, tokens: Mapping[str, int]) -> None:
+        self.requests[page, status] += 1
+        self.tokens.update(tokens)
+        if page in ANSWERING:
+            self.timed += 1
+            self.seconds += seconds
+            at = bisect_left(SECONDS, seconds)
+            if at < len(SECONDS):
+                self.within[at] += 1
+
+    def text(self, engine: Engine) -> str:
+        """The page that Prometheus reads."""
+        open_, waiting = engine.load
+        name = "forgetfilter_"
+        lines = [f"# HELP {name}requests_total Requests answered.", f"# TYPE {name}requests_total counter"]
+        for (page, status), count in sorted(self.requests.items()):
+            lines.append(f'{name}requests_total{{page="{page}",status="{status}"}} {count}')
+        lines += [f"# HELP {name}tokens_total Tokens read and written.", f"# TYPE {name}tokens_total counter"]
+        for kind in ("prompt", "completion"):
+            lines.append(f'{name}tokens_total{{kind="{kind}"}} {self.tokens[kind]}')
+        lines += [
+            f"# HELP {name}request_seconds Time from request to the end of its answer.",
+            f"# TYPE {name}request_seconds histogram",
+        ]
+        so_far = 0
+        for bound, count in zip(SECONDS, self.within, strict=True):
+            so_far += count
+            lines.append(f'{name}request_seconds_bucket{{le="{bound}"}} {so_far}')
+        lines += [
+            f'{name}request_seconds_bucket{{le="+Inf"}} {self.timed}',
+            f"{name}request_seconds_sum {self.seconds:.6f}",
+            f"{name}request_seconds_count {self.timed}",
+        ]
+        for gauge, value, what in (
+            ("answers_open", open_, "Answers being written."),
+            ("prompts_waiting", waiting, "Prompts that have not begun."),
+        ):
+            lines += [
+                f"# HELP {name}{gauge} {what}",
+                f"# TYPE {name}{gauge} gauge",
+                f"{name}{gauge} {value}",
+            ]
+        return "\n".join(lines) + "\n"
+
+
+class Watched:
+    """Around the application: gives each request an id, counts it, and writes its line of log when it is over.
+
+    What the handlers have to tell of a request they put into `scope["told"]`: key, ignored, notes, usage (of
+    tokens, asked at the end).
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, log: Callable[[str], None] | None) -> None:
+        self.app, self.metrics, self.log = app, metrics, log
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        began, status = time.monotonic(), 499  # the client has left before an answer
+        given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
+        sane = 0 < len(given) <= LONGEST_ID and given.isascii() and given.isprintable()
+        own = given if sane else f"req_{secrets.token_hex(12)}"
+        told: dict[str, Any] = scope.setdefault("told", {})
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                more = [(b"x-request-id", own.encode())]
+                for name, header in (("ignored", b"x-ignored-fields"), ("notes", b"x-notes")):
+                    if told.get(name):
+                        more.append((header, _plain(told[name]).encode()))
+                message = {**message, "headers": [*message.get("headers", ()), *more]}
+            await send(message)
+
+        try:
+            await self.app(scope, receive, sending)
+        finally:
+            seconds = time.monotonic() - began
+            usage = told["usage"]() if "usage" in told else {}
+            tokens = {kind: usage.get(f"{kind}_tokens", 0) for kind in ("prompt", "completion")}
+            path = scope["path"]
+            page = next((p for p in PAGES if path == p or path.startswith(f"{p}/")), "other")
+            self.metrics.count(page, status, seconds, tokens)
+            if self.log is not None and (status >= 400 or page not in PROBED):
+                said = [
+                    f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {_plain([own])} {told.get('key', '-')}",
+                    f"{scope['method']} {_plain([path])} {status} in {seconds:.2f} s,",
+                    f"{tokens['prompt']} tokens read, {tokens['completion']} written",
+                ]
+                said += [f"; ignored: {_plain(told['ignored'])}"] if told.get("ignored") else []
+                said += [f"; note: {_plain(told['notes'])}"] if told.get("notes") else []
+                self.log(" ".join(said).replace(" ;", ";"))
+
+
+def _plain(names: Any) -> str:
+    """Texts of a client for a header or a line of log: printable ASCII, not too long."""
+    shown = ["".join(c if " " <= c <= "~" else "?" for c in name)[:100] for name in names]
+    return ", ".join(shown[:20])

@@ -1,0 +1,75 @@
+"""The examples of the README's section "Guide and serve" run as they stand."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).resolve().parents[1] / "README.md"
+SECTION = README.read_text(encoding="utf-8").split("## Guide and serve", 1)[1].split("\n## ", 1)[0]
+COMMANDS = re.findall(r"^.*?(forgetfilter (?:generate|serve) .*?)(?: +#.*)?$", SECTION, re.MULTILINE)
+PYTHON = re.findall(r"```python\n(.*?)```", SECTION, re.DOTALL)
+
+
+def test_the_section_has_examples_of_each_kind():
+    assert [shlex.split(line)[1] for line in COMMANDS] == ["generate", "generate", "serve"]
+    assert len(PYTHON) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code", PYTHON, ids=["processor", "personal-data"])
+def test_python_examples_run_and_print(code: str, environment: dict[str, str], tmp_path: Path):
+    done = subprocess.run(
+        [sys.executable, "-W", "error::FutureWarning:forgetfilter", "-c", code], cwd=tmp_path, env=environment,
+        capture_output=True, text=True, timeout=200, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0 and done.stdout.strip(), done.stderr[-2000:]
+    told = re.findall(r"# (Mail me: \S+)$", code, re.MULTILINE)
+    assert not told or done.stdout.strip() == told[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", COMMANDS[:2], ids=["prompt", "file"])
+def test_generate_examples_run(
+    line: str, command: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+):
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "Hi", "completion": "x"}\n')
+    done = command(*shlex.split(line)[1:], "--max-new-tokens", "4")
+    assert done.returncode == 0, done.stderr
+    assert "--output" not in line or (tmp_path / "answers.jsonl").read_text().count("\n") == 1
+
+
+@pytest.mark.slow
+def test_the_serve_example_comes_up_with_its_key_file(environment: dict[str, str], tmp_path: Path):
+    (tmp_path / "keys.yaml").write_text(
+        "a-long-random-token: {guidance_scale: 3, min_p: 0.2, locked: true}\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", *shlex.split(COMMANDS[2]), "--port", "0"], cwd=tmp_path, env=environment,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stderr is not None
+        said = process.stderr.readline()
+        assert said.startswith("serving nano at http://127.0.0.1:")
+        page = said.split()[-1].replace("/v1", "/health")
+        for _ in range(200):  # it listens before it answers
+            try:
+                assert json.loads(urllib.request.urlopen(page, timeout=30).read()) == {"status": "ok"}
+                break
+            except OSError:
+                time.sleep(0.1)
+        process.terminate()
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.communicate()

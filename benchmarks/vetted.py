@@ -9,6 +9,7 @@ verdict is the truth of a row. A finished job is a small JSON file and is not ru
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -115,10 +116,10 @@ class Pool(NamedTuple):
 
 
 class Ground(NamedTuple):
-    """One file: standardised states (rows, width), texts, the scorer's ranking, the truth."""
+    """One file: standardised states (rows, width), places in `Bench.words`, the scorer's ranking, the truth."""
 
     states: np.ndarray
-    texts: list[str]
+    places: np.ndarray
     toxic: np.ndarray
     unsafe: np.ndarray
 
@@ -153,13 +154,24 @@ class Bench:
             left -= wanted[task]
         parts = [(self.pool(n), draw.permutation(len(self.pool(n).texts))[:k]) for n, k in wanted.items()]
         order = draw.permutation(sum(len(rows) for _, rows in parts))
-        texts = [p.texts[i] for p, rows in parts for i in rows]
+        first = np.cumsum([0, *(len(p.texts) for p, _ in parts)])
         return Ground(
             standardised(np.concatenate([p.states[rows] for p, rows in parts])[order]),
-            [texts[i] for i in order],
+            np.concatenate([start + rows for start, (_, rows) in zip(first, parts, strict=False)])[order],
             np.concatenate([p.toxic[rows] for p, rows in parts])[order],
             (np.arange(len(order)) < unsafe)[order],
         )
+
+    @cache  # noqa: B019
+    def words(self, of: Set) -> Any:
+        """TF-IDF of character n-grams (all rows of the set's pools, features), sparse."""
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        names = [of.unsafe, *([of.clean] if of.clean else []), *of.tasks]
+        texts = [t for n in names for t in self.pool(n).texts]
+        return TfidfVectorizer(
+            analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True, min_df=2
+        ).fit_transform(texts)
 
 
 # --- jobs ---
@@ -169,7 +181,7 @@ def curve(bench: Bench, of: Set, share: float, seed: int) -> Record:
     """Probe and words, on the same random verdicts: AUC on the other rows; F1 of the default cut on all."""
     ground = bench.file(of, share, seed)
     order = np.random.default_rng([seed, 1]).permutation(len(ground.unsafe))
-    words, found = None, {}
+    words, found = bench.words(of)[ground.places], {}
     for k in COUNTS:
         vetted, others = order[:k], order[k:]
         y = ground.unsafe[vetted]
@@ -177,7 +189,6 @@ def curve(bench: Bench, of: Set, share: float, seed: int) -> Record:
             continue
         scores, held_out = probe.score(ground.states, vetted, y)
         cut = certify.cut(scores, held_out, vetted, y, np.ones(k, bool))
-        words = _tfidf(ground.texts) if words is None else words
         found[str(k)] = {
             "probe": _auc(ground.unsafe[others], scores[others]),
             "words": _auc(ground.unsafe[others], _by_words(words, vetted, y)[others]),
@@ -263,14 +274,6 @@ def _auc(truth: np.ndarray, scores: np.ndarray) -> float | None:
     return quality.auc(scores, truth)
 
 
-def _tfidf(texts: Sequence[str]) -> Any:
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    return TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True, min_df=2).fit_transform(
-        texts
-    )
-
-
 def _by_words(words: Any, vetted: np.ndarray, unsafe: np.ndarray) -> np.ndarray:
     from sklearn.linear_model import LogisticRegression
 
@@ -281,7 +284,8 @@ def _by_words(words: Any, vetted: np.ndarray, unsafe: np.ndarray) -> np.ndarray:
 # name -> job, sets, shares, draws
 JOBS: Mapping[str, tuple[Callable[[Bench, Set, float, int], Record], Mapping[str, Set], tuple[float, ...], int]] = {
     "curve": (curve, {**CHOOSING, **REPORTING}, (THIRD,), CURVE_DRAWS),
-    "looks": (looks, {**CHOOSING, **REPORTING}, (HUNDREDTH, TWENTIETH, THIRD), DRAWS),
+    "looks": (looks, {**CHOOSING, **REPORTING}, (HUNDREDTH, TWENTIETH), DRAWS),
+    "thirds": (looks, {**CHOOSING, **REPORTING}, (THIRD,), DRAWS),
     "coverage50": (coverage(50), REPORTING, (THIRD, TWENTIETH), COVERAGE_DRAWS),
     "coverage200": (coverage(200), REPORTING, (THIRD, TWENTIETH), COVERAGE_DRAWS),
     "clean": (clean, REPORTING, (0.0,), CLEAN_DRAWS),
@@ -301,19 +305,16 @@ def main() -> None:
     bench = Bench(arguments.data, arguments.work, arguments.model)
     for name in arguments.jobs.split(","):
         job, sets, shares, draws = JOBS[name]
-        for title, of in sets.items():
-            for share in shares if title in chosen else ():
-                for seed in range(draws):
-                    path = (
-                        arguments.work / "jobs" / f"{name}-{of.unsafe}-{of.tasks[0]}-{share:.3f}-{seed}.json"
-                    )
-                    if path.exists():
-                        continue
+        wanted = {title: of for title, of in sets.items() if title in chosen}
+        for seed in range(draws):  # all sets get a draw before any gets two: a run can be stopped at any time
+            for (title, of), share in itertools.product(wanted.items(), shares):
+                path = arguments.work / "jobs" / f"{name}-{of.unsafe}-{of.tasks[0]}-{share:.3f}-{seed}.json"
+                if not path.exists():
                     path.parent.mkdir(parents=True, exist_ok=True)
                     record = {"set": title, "share": share, "seed": seed, **job(bench, of, share, seed)}
                     with runs.atomic(path) as file:
                         file.write_text(json.dumps(record) + "\n", encoding="utf-8")
-                print(name, title, f"{share:.2f}", "done", flush=True)
+            print(name, "draw", seed + 1, "of", draws, flush=True)
     found = {n: _read(arguments.work, n) for n in JOBS}
     write_section(arguments.results, "vetted", section(found))
     if found["curve"]:
@@ -376,7 +377,7 @@ def section(found: Mapping[str, list[Record]]) -> str:
     lines += _table(
         ["set", "unsafe", "random", f"{propose.RANDOM} random, then proposed", "cut: precision", "recall"],
         [
-            [of[t], f"{share:.0%}", *(_said([r[w] for r in _of(found["looks"], t, share)], 2)
+            [of[t], f"{share:.0%}", *(_said([r[w] for r in _of([*found["looks"], *found["thirds"]], t, share)], 2)
                                       for w in ("random", "proposed", "precision", "recall"))]
             for t in of for share in (HUNDREDTH, TWENTIETH, THIRD)
         ],
@@ -402,7 +403,11 @@ def _coverage(found: Mapping[str, list[Record]]) -> list[str]:
         ("looks", "30 random, 70 proposed"),
     ):
         for share in (TWENTIETH, THIRD):
-            records = [r for r in found[job] if abs(r["share"] - share) < 1e-6 and r["set"] in REPORTING]
+            records = [
+                r
+                for r in [*found[job], *(found["thirds"] if job == "looks" else [])]
+                if abs(r["share"] - share) < 1e-6 and r["set"] in REPORTING
+            ]
             held = {
                 n: [r["intervals"][n] for r in records if n in r["intervals"]]
                 for n in ("share", "precision", "recall", "left")

@@ -134,7 +134,7 @@ def _threshold(scores: np.ndarray, seen: Vetted, fdr: float) -> _Cut:
                     "verdicts drop", None)  # fmt: skip
     n = int(seen.random.sum())
     witnesses = np.sort(seen.held_out[seen.random & ~seen.unsafe])
-    even = _even_odds(scores, seen)
+    even = _even_odds(seen)
     k, threshold = selected(scores, witnesses, n, known, fdr)
     if k:
         return _Cut(max(threshold, even), "fdr", f"at most {fdr:.0%} of the dropped rows are clean on average "
@@ -150,10 +150,10 @@ def _threshold(scores: np.ndarray, seen: Vetted, fdr: float) -> _Cut:
                 f"{known + clean} verdicts", more)  # fmt: skip
 
 
-def _even_odds(scores: np.ndarray, seen: Vetted) -> float:
-    """The smallest of `scores` that is more likely unsafe than clean; inf where none is."""
-    likely = scores[_calibrated(scores, seen) >= 0.5]
-    return float(likely.min()) if len(likely) else math.inf
+def _even_odds(seen: Vetted) -> float:
+    """The score from which on a row is more likely unsafe than clean; inf where scores do not tell."""
+    slope, intercept = _odds(seen)
+    return -intercept / slope if slope > 0 else math.inf
 
 
 def selected(scores: np.ndarray, witnesses: np.ndarray, n: int, known: int, fdr: float) -> tuple[int, float]:
@@ -293,10 +293,16 @@ def exact(hits: int, n: int, level: float = CONSTANTS.level) -> Estimate | None:
 
 
 def _calibrated(scores: np.ndarray, seen: Vetted) -> np.ndarray:
-    """Scores as chances of being unsafe (Platt 1999), learned from the held-out scores of the verdicts."""
+    """Scores as chances of being unsafe."""
     if not 0 < seen.unsafe.sum() < len(seen.unsafe):
         return np.full(len(scores), float(seen.unsafe.mean()))
-    middle, spread = seen.held_out.mean(), seen.held_out.std() + 1e-9
+    slope, intercept = _odds(seen)
+    return 1 / (1 + np.exp(-np.clip(slope * scores + intercept, -500, 500)))
+
+
+def _odds(seen: Vetted) -> tuple[float, float]:
+    """Log-odds of being unsafe as slope * score + intercept (Platt 1999), from the held-out scores of the verdicts."""
+    middle, spread = float(seen.held_out.mean()), float(seen.held_out.std()) + 1e-9
     shown = ((seen.held_out - middle) / spread)[:, None]
     slope, intercept = probe.logistic(shown, seen.unsafe, np.ones(len(shown)))
-    return 1 / (1 + np.exp(-np.clip((scores - middle) / spread * slope[0] + intercept, -500, 500)))
+    return float(slope[0]) / spread, intercept - float(slope[0]) * middle / spread

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 FOLDED = 14  # lines of one turn shown before it is folded
 KEYS = {"c": "clean", "u": "unsafe", "s": "unsure"}
-HELP = "c clean  u unsafe  s unsure  b back  n note  m more  q quit"
+HELP = ("c clean", "u unsafe", "s unsure", "b back", "n note", "m more", "q quit")
+FEWEST_FOR_SHARE = 10  # random verdicts before the share is worth a line
 
 Say = Callable[[str], None]
 Judge = Callable[["Screen"], str]  # what is on screen -> clean, unsafe, unsure, back or quit
@@ -121,7 +122,7 @@ class Session:
         drawn = [v for v in self.verdicts.values() if v.drawn == "random" and v.verdict != "unsure"]
         seen = f"{self.unsafe} unsafe seen"
         share = exact(sum(v.verdict == "unsafe" for v in drawn), len(drawn))
-        if share is None:
+        if share is None or share.n < FEWEST_FOR_SHARE:
             return seen
         return f"{seen}; {share.value:.0%} of the file ({share.low:.0%} to {share.high:.0%})"
 
@@ -363,7 +364,7 @@ def _asker(say: Say) -> Judge:
                 folded = not folded
                 _show(screen, _width(), folded, say)
             else:
-                _wrapped(HELP, width, say)
+                _help(width, say)
 
     return ask
 
@@ -376,7 +377,7 @@ def _show(screen: Screen, width: int, folded: bool, say: Say) -> None:
     for line in row_lines(screen.row, width, folded):
         say(line)
     say("")
-    _wrapped(HELP, width, say)
+    _help(width, say)
 
 
 def row_lines(row: Row, width: int, folded: bool) -> Iterator[str]:
@@ -404,6 +405,13 @@ def _plain(text: str) -> str:
 def _wrapped(text: str, width: int, say: Say) -> None:
     for line in textwrap.wrap(text, width) or [""]:
         say(line)
+
+
+def _help(width: int, say: Say) -> None:
+    """The keys, none of them torn from its word."""
+    unbreakable = "  ".join(HELP).replace("  ", "\0").replace(" ", "\xa0").replace("\0", "  ")
+    for line in textwrap.wrap(unbreakable, width):
+        say(line.replace("\xa0", " "))
 
 
 def _width() -> int:

@@ -12,6 +12,7 @@ import argparse
 import itertools
 import json
 import random
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -297,13 +298,17 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--work", type=Path, default=Path("build/vetted"))
     parser.add_argument("--model", default="smollm2")
-    parser.add_argument("--jobs", default=",".join(JOBS), help="names, joined by commas")
+    parser.add_argument(
+        "--jobs",
+        default=",".join(JOBS),
+        help="names, joined by commas; empty: write the section from what is there",
+    )
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--sets", choices=["all", "choosing", "reporting"], default="all")
     arguments = parser.parse_args()
     chosen = {"all": {**CHOOSING, **REPORTING}, "choosing": CHOOSING, "reporting": REPORTING}[arguments.sets]
     bench = Bench(arguments.data, arguments.work, arguments.model)
-    for name in arguments.jobs.split(","):
+    for name in filter(None, arguments.jobs.split(",")):
         job, sets, shares, draws = JOBS[name]
         wanted = {title: of for title, of in sets.items() if title in chosen}
         for seed in range(draws):  # all sets get a draw before any gets two: a run can be stopped at any time
@@ -369,7 +374,7 @@ def section(found: Mapping[str, list[Record]]) -> str:
         ],
     )  # fmt: skip
     lines += [
-        f"Mean of {CURVE_DRAWS} draws.",
+        f"Mean of {_draws(found['curve'])} draws a set.",
         "",
         f"### {LOOKS} looks: share of the unsafe rows seen, then the cut",
         "",
@@ -380,9 +385,15 @@ def section(found: Mapping[str, list[Record]]) -> str:
             [of[t], f"{share:.0%}", *(_said([r[w] for r in _of([*found["looks"], *found["thirds"]], t, share)], 2)
                                       for w in ("random", "proposed", "precision", "recall"))]
             for t in of for share in (HUNDREDTH, TWENTIETH, THIRD)
+            if _of([*found["looks"], *found["thirds"]], t, share)
         ],
     )  # fmt: skip
-    lines += [f"Mean of {DRAWS} draws.", "", "### Do the intervals hold?", ""]
+    lines += [
+        f"Mean of {_draws(found['looks'])} draws a set ({_draws(found['thirds'])} at a third).",
+        "",
+        "### Do the intervals hold?",
+        "",
+    ]
     lines += _coverage(found)
     dropped = [r["dropped"] for r in found["clean"]]
     if dropped:
@@ -412,6 +423,8 @@ def _coverage(found: Mapping[str, list[Record]]) -> list[str]:
                 n: [r["intervals"][n] for r in records if n in r["intervals"]]
                 for n in ("share", "precision", "recall", "left")
             }
+            if not records:
+                continue
             bound = [1 - r["precision"] for r in records if r["how"] == "fdr" and r["precision"] is not None]
             rows.append([
                 words, f"{share:.0%}", str(len(records)),
@@ -430,6 +443,12 @@ def _coverage(found: Mapping[str, list[Record]]) -> list[str]:
     ]
     return [*_table(head, rows), "Share of draws whose 95 % interval holds the truth, and its mean width; last: "
             "where the bound chose the cut, in how many draws.", ""]  # fmt: skip
+
+
+def _draws(records: Sequence[Record]) -> int:
+    """The fewest draws that a set was measured with."""
+    counts = Counter((r["set"], r["share"]) for r in records)
+    return min(counts.values(), default=0)
 
 
 def _held(intervals: Sequence[Record], digits: int) -> str:

@@ -66,7 +66,9 @@ class Certified:
     def sentence(self, rows: int) -> str:
         """`Of 1,000 rows 212 dropped; at least 93 % of them unsafe with 95 % confidence; about 21 (8-40) …`."""
         said = [f"Of {rows:,} rows {int(self.dropped.sum()):,} dropped"]
-        if self.at_least is not None:
+        if math.isinf(self.threshold):
+            said = [f"Of {rows:,} rows the {int(self.dropped.sum()):,} are dropped that were judged unsafe"]
+        elif self.at_least is not None:
             said.append(f"at least {math.floor(100 * self.at_least)} % of them unsafe with 95 % confidence")
         if self.left is not None:
             low, high = math.floor(self.left.low or 0), math.ceil(self.left.high or 0)

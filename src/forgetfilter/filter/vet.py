@@ -64,11 +64,13 @@ class Session:
         self.verdicts[verdict.row] = verdict
 
     def take_back(self) -> int | None:
-        """Remove the last verdict from memory and disk; returns its row, None where there is none."""
+        """Remove the last verdict from memory and disk; returns its row, None where there is none to remove."""
         if not self.verdicts:
             return None
-        row, _ = self.verdicts.popitem()
-        lines = self.path.read_bytes().splitlines(keepends=True)
+        row, lines = next(reversed(self.verdicts)), self.path.read_bytes().splitlines(keepends=True)
+        if vetted.content_hash(self.rows[row]).encode() not in lines[-1]:
+            return None  # the file was written in another order of rows: which verdict came last is not known
+        del self.verdicts[row]
         with runs.atomic(self.path) as path:
             path.write_bytes(b"".join(lines[:-1]))
         return row
@@ -94,14 +96,9 @@ class Session:
     def _proposed(self, say: Say) -> list[int]:
         from forgetfilter.filter import propose
 
-        sure = [v for v in self.verdicts.values() if v.verdict != "unsure"]
+        rows, unsafe, _ = vetted.sure(list(self.verdicts.values()))
         unsure = [v.row for v in self.verdicts.values() if v.verdict == "unsure"]
-        import numpy as np
-
-        return propose.next_rows(
-            self.states.wait(say), np.array([v.row for v in sure], int),
-            np.array([v.verdict == "unsafe" for v in sure], bool), others=self.others, leave_out=unsure,
-        )  # fmt: skip
+        return propose.next_rows(self.states.wait(say), rows, unsafe, others=self.others, leave_out=unsure)
 
     def _paid(self) -> str:
         from forgetfilter.filter.propose import ROUND
@@ -312,12 +309,11 @@ def _ask(session: Session, wanted: int, judge: Judge, by: str | None, say: Say) 
         if answer == "quit":
             return
         if answer == "back":
-            last = next(reversed(session.verdicts), None)
-            if last is None:
-                say("This is the first row.")
-            else:
-                drawn_of[last] = session.verdicts[last].drawn
-                again = session.take_back()
+            drawn_of.update((r, v.drawn) for r, v in session.verdicts.items())
+            before = session.take_back()
+            again = again if before is None else before
+            if before is None:
+                say("There is no verdict to go back to.")
             continue
         answer, _, note = answer.partition(":")
         session.add(Verdict(row, session.rows[row].id, answer, drawn, note or None, by))  # ty: ignore[invalid-argument-type]

@@ -14,12 +14,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from forgetfilter.data import formats
 from forgetfilter.errors import DataError
 from forgetfilter.records import Row
 from forgetfilter.runs import disk_full_explained
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Answer = Literal["clean", "unsafe", "unsure"]
 Drawn = Literal["random", "proposed"]
@@ -105,6 +108,18 @@ def from_column(
     if not found:
         raise DataError(f'{name}: the column "{field}" is empty in every row')
     return _settled(f'{name}, column "{field}"', found, rows, say or _silent, least)
+
+
+def sure(verdicts: Sequence[Verdict]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Row numbers, whether unsafe, whether drawn at random; each (verdicts,), without those of unsure."""
+    import numpy as np
+
+    known = [v for v in verdicts if v.verdict != "unsure"]
+    return (
+        np.array([v.row for v in known], int),
+        np.array([v.verdict == "unsafe" for v in known], bool),
+        np.array([v.drawn == "random" for v in known], bool),
+    )
 
 
 def append(path: Path, verdict: Verdict, row: Row) -> None:

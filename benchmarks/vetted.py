@@ -211,11 +211,20 @@ def looks(bench: Bench, of: Set, share: float, seed: int) -> Record:
     return {**found, **_certified(ground, seen, propose.RANDOM)}
 
 
-def asked(ground: Ground, seen: list[int], count: int) -> list[int]:
+def unhelped(bench: Bench, of: Set, share: float, seed: int) -> Record:
+    """The same looks without the bundled scorer among the proposers: it learned from some of the sets."""
+    ground = bench.file(of, share, seed)
+    order = propose.random_order(len(ground.unsafe), seed)
+    seen = asked(ground, order[: propose.RANDOM].tolist(), LOOKS, scorer=False)
+    return {"proposed": float(ground.unsafe[seen].sum() / ground.unsafe.sum())}
+
+
+def asked(ground: Ground, seen: list[int], count: int, scorer: bool = True) -> list[int]:
     """Rows seen after `count` looks, those of `seen` first, in rounds of ten."""
+    others = [ground.toxic] if scorer else []
     while len(seen) < count:
         y = ground.unsafe[seen]
-        seen = seen + propose.next_rows(ground.states, np.array(seen), y, others=[ground.toxic])
+        seen = seen + propose.next_rows(ground.states, np.array(seen), y, others=others)
     return seen[:count]
 
 
@@ -287,6 +296,7 @@ JOBS: Mapping[str, tuple[Callable[[Bench, Set, float, int], Record], Mapping[str
     "curve": (curve, {**CHOOSING, **REPORTING}, (THIRD,), CURVE_DRAWS),
     "looks": (looks, {**CHOOSING, **REPORTING}, (HUNDREDTH, TWENTIETH), DRAWS),
     "thirds": (looks, {**CHOOSING, **REPORTING}, (THIRD,), DRAWS),
+    "unhelped": (unhelped, {**CHOOSING, **REPORTING}, (HUNDREDTH, TWENTIETH), DRAWS),
     "coverage50": (coverage(50), REPORTING, (THIRD, TWENTIETH), COVERAGE_DRAWS),
     "coverage200": (coverage(200), REPORTING, (THIRD, TWENTIETH), COVERAGE_DRAWS),
     "clean": (clean, REPORTING, (0.0,), CLEAN_DRAWS),
@@ -379,17 +389,22 @@ def section(found: Mapping[str, list[Record]]) -> str:
         f"### {LOOKS} looks: share of the unsafe rows seen, then the cut",
         "",
     ]
+    all_looks = [*found["looks"], *found["thirds"]]
     lines += _table(
-        ["set", "unsafe", "random", f"{propose.RANDOM} random, then proposed", "cut: precision", "recall"],
+        ["set", "unsafe", "random", f"{propose.RANDOM} random, then proposed", "the same without the scorer",
+         "cut: precision", "recall"],
         [
-            [of[t], f"{share:.0%}", *(_said([r[w] for r in _of([*found["looks"], *found["thirds"]], t, share)], 2)
-                                      for w in ("random", "proposed", "precision", "recall"))]
+            [of[t], f"{share:.0%}", *(_said([r[w] for r in _of(all_looks, t, share)], 2) for w in ("random", "proposed")),
+             _said([r["proposed"] for r in _of(found["unhelped"], t, share)], 2),
+             *(_said([r[w] for r in _of(all_looks, t, share)], 2) for w in ("precision", "recall"))]
             for t in of for share in (HUNDREDTH, TWENTIETH, THIRD)
-            if _of([*found["looks"], *found["thirds"]], t, share)
+            if _of(all_looks, t, share)
         ],
     )  # fmt: skip
     lines += [
-        f"Mean of {_draws(found['looks'])} draws a set ({_draws(found['thirds'])} at a third).",
+        f"Mean of {_draws(found['looks'])} draws a set ({_draws(found['thirds'])} at a third). The bundled scorer, a "
+        "proposer until two unsafe rows are known, learned from two thirds of Davidson, Wikipedia and "
+        "RealToxicityPrompts: there the column without it is the fair one.",
         "",
         "### Do the intervals hold?",
         "",

@@ -394,7 +394,8 @@ def section(found: Mapping[str, list[Record]]) -> str:
         ["set", "unsafe", "random", f"{propose.RANDOM} random, then proposed", "the same without the scorer",
          "cut: precision", "recall"],
         [
-            [of[t], f"{share:.0%}", *(_said([r[w] for r in _of(all_looks, t, share)], 2) for w in ("random", "proposed")),
+            [of[t], f"{share:.0%}",
+             *(_said([r[w] for r in _of(all_looks, t, share)], 2) for w in ("random", "proposed")),
              _said([r["proposed"] for r in _of(found["unhelped"], t, share)], 2),
              *(_said([r[w] for r in _of(all_looks, t, share)], 2) for w in ("precision", "recall"))]
             for t in of for share in (HUNDREDTH, TWENTIETH, THIRD)

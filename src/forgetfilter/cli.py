@@ -236,6 +236,37 @@ def demo(
     raise typer.Exit(run_demo(output, _console()))
 
 
+@app.command(short_help="Judge rows yourself, one key each.")
+def vet(
+    input: Annotated[str, typer.Argument(metavar="INPUT", help="Your rows, as for filter.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Verdicts. [default: INPUT's name, .vetted.jsonl]")
+    ] = None,
+    rows: Annotated[int, typer.Option(min=1, help="How many rows to judge in all.")] = 50,
+    model: Annotated[str, typer.Option(help="Whose states propose rows, as for filter.")] = "nano",
+    run: Annotated[
+        Path | None, typer.Option(help="Folder of a filter run of these rows: its ranking proposes too.")
+    ] = None,
+    answers: Annotated[
+        Path | None, typer.Option(help="Take the verdicts from this file instead of a person.")
+    ] = None,
+    by: Annotated[str | None, typer.Option(help="Who judges; kept with each verdict.")] = None,
+    seed: Annotated[int, typer.Option(help="Same seed, same random rows.")] = 0,
+    max_length: Annotated[int, typer.Option(min=8, help="Longest row in tokens that is read.")] = 256,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+) -> None:
+    """Judge rows of a file, one key each: some drawn at random, then those your verdicts point at. Resumes."""
+    _stay_offline_unless_named(input, model)
+    from forgetfilter.filter.vet import run_vet
+
+    raise typer.Exit(
+        run_vet(
+            input, output=output, rows=rows, model=model, run=run, answers=answers, by=by, seed=seed,
+            max_length=max_length, device=device, say=lambda line: _say(line, sys.stdout),
+        )
+    )  # fmt: skip
+
+
 @app.command()
 def packs() -> None:
     """List the bundled packs of safe rows and what is in each; use one with --safe pack:NAME."""

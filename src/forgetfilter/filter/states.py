@@ -1,7 +1,8 @@
 """What the original model makes of each row before anything is learned: mean hidden states, one forward pass.
 
-Two readings of a row: its *answer*, at several depths, and what its *user asked*, at one. Rows with like answers
-say like things; rows with like questions are of one kind.
+Three readings of a row: its *answer*, at several depths, what its *user asked*, at one, and the *whole row*. Rows
+with like answers say like things; rows with like questions are of one kind; whether an answer is unsafe may hang on
+both.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 ANSWER_DEPTHS = (0.4, 2 / 3, 14 / 15)  # of the layers: 12, 20 and 28 of 30
 QUESTION_DEPTH = 2 / 3
+ROW_DEPTHS = (0.4, 0.8)  # 12 and 24 of 30
 FEWEST_WORDS = 8  # tokens of the user; a shorter question is read together with its answer
 
 
@@ -28,6 +30,9 @@ class Readings:
 
     answer: np.ndarray  # (rows, depths * width) float32, mean over the scored tokens
     question: np.ndarray  # (rows, width) float32, mean over the user's own words
+    row: (
+        np.ndarray
+    )  # (rows, row depths * width) float32, mean from the user's first word to the answer's last
 
 
 def read_rows(
@@ -55,6 +60,8 @@ def read_rows(
     asked_at = max(1, round(QUESTION_DEPTH * depth))
     answer = np.zeros((len(rows), len(layers) * width), np.float32)
     question = np.zeros((len(rows), width), np.float32)
+    whole_at = [max(1, round(share * depth)) for share in ROW_DEPTHS]
+    whole = np.zeros((len(rows), len(whole_at) * width), np.float32)
     device, done = next(model.parameters()).device, 0
     with measuring(model) as attend:
         for batch in length_batches([len(r.ids) for r in rows], batch_tokens):
@@ -71,10 +78,12 @@ def read_rows(
                 asked = _weights([np.arange(*words[i]) for i in batch], inputs["input_ids"].shape[1])
                 answer[batch] = np.concatenate([_mean(states[layer], said) for layer in layers], 1)
                 question[batch] = _mean(states[asked_at], asked)
+                row = _weights([_whole(rows[i], words[i][0]) for i in batch], inputs["input_ids"].shape[1])
+                whole[batch] = np.concatenate([_mean(states[layer], row) for layer in whole_at], 1)
             done += len(batch)
             if progress:
                 progress(done)
-    return Readings(answer, question)
+    return Readings(answer, question, whole)
 
 
 def users_words(rows: Sequence[Encoded]) -> list[tuple[int, int]]:
@@ -87,6 +96,12 @@ def users_words(rows: Sequence[Encoded]) -> list[tuple[int, int]]:
         first, last = head, len(prompt) - tail
         spans.append((first, last) if last - first >= FEWEST_WORDS else (min(first, last), len(row.ids)))
     return spans
+
+
+def _whole(row: Encoded, first: int) -> np.ndarray:
+    """Places of a row's tokens from its user's first word to its answer's last; none of a row without an answer."""
+    said = np.flatnonzero(row.scored)
+    return np.arange(min(first, int(said[0])), int(said[-1]) + 1) if len(said) else said
 
 
 def _shared(sequences: Sequence[Sequence[int]]) -> int:

@@ -33,7 +33,7 @@ from forgetfilter.filter.signals import (
 )
 from forgetfilter.models import load as models
 from forgetfilter.models.rendering import Encoded, encode
-from forgetfilter.records import KEPT, Decision, Row
+from forgetfilter.records import KEPT, Decision, Row, Tally
 from forgetfilter.runs import Run
 from forgetfilter.settings import FilterSettings
 from forgetfilter.training.finetune import finetune
@@ -374,7 +374,9 @@ def run_filter(
     display, began = Display(console), time.monotonic()
     if settings.signal not in SIGNALS:
         raise ConfigError(unknown("signal", settings.signal, SIGNALS))
-    dataset = formats.read(input, format=settings.data_format, fields=fields(settings))
+    dataset = formats.read(
+        input, format=settings.data_format, fields=fields(settings), truth=settings.label_field
+    )
     safe = [row for name in settings.safe for row in safe_rows(name, fields(settings))]
     _refuse_too_few(dataset.rows, dataset.source)
     _refuse_overlap(dataset, safe)
@@ -391,9 +393,17 @@ def run_filter(
             _refuse_changed(output)
             display.say(f"{output}: going on with the run found there")
         loaded = models.load(settings.model, dtype=settings.dtype, device=settings.device)
+        tally = Tally()
         custom = encode(
-            dataset.rows, loaded.tokenizer, max_length=settings.max_length, template=settings.template
+            dataset.rows,
+            loaded.tokenizer,
+            max_length=settings.max_length,
+            template=settings.template,
+            tally=tally,
         )
+        for left_out in tally.left_out():
+            notes.append(f"{dataset.source}: {left_out.words}")
+            display.say(notes[-1])
         review = encode(safe, loaded.tokenizer, max_length=settings.max_length, template=settings.template)
         _refuse_unscorable(custom, dataset.source, settings.signal)
         cut_short = sum(z.truncated for z in custom)
@@ -411,8 +421,9 @@ def run_filter(
         if not found.share_dropped and all(name.startswith("pack:") for name in settings.safe):
             notes.append(BUNDLED_ONLY)
             display.say(BUNDLED_ONLY)
+        left_out = [out.as_dict() for out in (*dataset.left_out, *tally.left_out())]
         report = _write(
-            bench, dataset, found, truth, notes, origins, inputs, output, time.monotonic() - began
+            bench, dataset, found, truth, notes, left_out, origins, inputs, output, time.monotonic() - began
         )
         display.summary(report, output)
         return TOO_WEAK if found.cut.weak else DONE
@@ -486,12 +497,12 @@ def _truth(dataset: formats.Dataset, s: FilterSettings) -> dict[str, bool] | Non
 
 
 def _hash(dataset: formats.Dataset) -> str:
-    return runs.sha256(dataset.path) if dataset.path else runs.sha256_of(row.id for row in dataset.rows)
+    return runs.sha256(dataset.path) if dataset.path else dataset.digest()
 
 
 def _hash_of_rows(name: str) -> str:
     path = Path(_safe_path(name))
-    return runs.sha256(path) if path.exists() else runs.sha256_of(row.id for row in safe_rows(name))
+    return runs.sha256(path) if path.is_file() else runs.sha256_of(row.id for row in safe_rows(name))
 
 
 def _why_unscored(z: Encoded) -> str:
@@ -505,7 +516,7 @@ def _refuse_unscorable(custom: Sequence[Encoded], source: str, signal: str) -> N
 
 def _write(
     bench: Bench, dataset: formats.Dataset, found: Filtered, truth: Mapping[str, bool] | None,
-    notes: Sequence[str], origins: Mapping[str, str],
+    notes: Sequence[str], left_out: Sequence[Mapping[str, Any]], origins: Mapping[str, str],
     inputs: Mapping[str, str], output: Path, seconds: float,
 ) -> dict[str, Any]:  # fmt: skip
     """All files of the contract; report.json last but for the page, so that it stands only on a finished run."""
@@ -562,8 +573,9 @@ def _write(
         "versions": bench.run.versions,
         "seeds": {"seed": s.seed},
         "hashes": dict(inputs),
-        "files": {path.name: runs.sha256(path) for path in files},
+        "files": {str(p.relative_to(output)): runs.sha256(p) for path in files for p in formats.written(path)},
         "notes": list(notes),
+        "left_out": list(left_out),
         "limits": list(LIMITS),
     }  # fmt: skip
     with runs.atomic(output / "report.json") as path:

@@ -703,7 +703,7 @@ def run_generate(
     return DONE
 
 
-def _rows(path: Path) -> tuple[Row, ...]:
+def _rows(path: Path) -> Sequence[Row]:
     from forgetfilter.data import formats
 
     first = next(iter(formats.read_records(path)), {})

@@ -8,21 +8,21 @@ function from a record to a Talk in `readers.py` and add one line to FORMATS.
 from __future__ import annotations
 
 import os
-import shutil
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, overload
 
-from forgetfilter.data import containers, detection, files, packing, readers, tables
+from forgetfilter.data import containers, detection, files, json_files, packing, readers, tables
 from forgetfilter.data.files import Input, Inputs
+from forgetfilter.data.packing import appearing
 from forgetfilter.data.turns import Columns, Reading, Talk, named_roles
 from forgetfilter.data.wording import RowError, count, found
 from forgetfilter.errors import DataError, unknown
 from forgetfilter.records import LeftOut, Message, Row, Tally, row_id
 
-MANY = 50_000  # rows: of more than this, or of files larger than containers.HELD, none is held in memory
+MANY = 10_000  # rows: of more than this, or of files larger than containers.HELD, none is held in memory
 
 
 class Format(NamedTuple):
@@ -71,6 +71,11 @@ class Dataset:
     def suffix(self) -> str:
         """What a file of these rows is called at the end: the input's own suffix, "" for a folder of files."""
         return self.parts[0].input.endings if self.inputs.shape in ("file", "hub") else ""
+
+    @property
+    def saved(self) -> list[tables.Table]:
+        """The shards of a folder of save_to_disk."""
+        return [part.store for part in self.parts if isinstance(part.store, tables.Table)]
 
     def digest(self) -> str:
         """SHA-256 of what was read: of the files, and of the rows where there are none."""
@@ -152,9 +157,8 @@ def write(dataset: Dataset, indices: Sequence[int], stem: Path) -> Path:
         chosen = [
             [i - p.first for i in indices if p.first <= i < p.first + len(p.store)] for p in dataset.parts
         ]
-        stores: list[Any] = [part.store for part in dataset.parts]
-        with _appearing(stem) as partial:
-            tables.save_to_disk(list(zip(stores, chosen, strict=True)), partial)
+        with appearing(stem) as partial:
+            tables.save_chosen(dataset.saved, chosen, partial)
         return stem
     return write_parts(dataset, stem, put)
 
@@ -169,10 +173,10 @@ def write_parts(dataset: Dataset, stem: Path, put: Callable[[Part, Path], None])
     if dataset.suffix:
         target = stem.with_name(stem.name + dataset.suffix)
         part = dataset.parts[0]
-        with _appearing(target) as partial, packing.packed(partial, part.input.packing) as plain:
+        with appearing(target) as partial, packing.packed(partial, part.input.packing) as plain:
             put(part, plain)
         return target
-    with _appearing(stem) as partial:
+    with appearing(stem) as partial:
         partial.mkdir()
         for part in dataset.parts:
             name = part.input.name.replace("/", "--").replace(":", "-")
@@ -180,50 +184,6 @@ def write_parts(dataset: Dataset, stem: Path, put: Callable[[Part, Path], None])
             with packing.packed(partial / name, part.input.packing) as plain:
                 put(part, plain)
     return stem
-
-
-class _appearing:
-    """A path to write a file or folder to, which becomes `target` in one step when the block ends well."""
-
-    def __init__(self, target: Path) -> None:
-        self.target = target
-        self.partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-
-    def __enter__(self) -> Path:
-        try:
-            self.target.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise self._refusal(error) from error
-        self._clear(self.partial)
-        return self.partial
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        try:
-            if error is None:
-                for path in sorted(self.partial.rglob("*")) if self.partial.is_dir() else [self.partial]:
-                    if path.is_file():
-                        with path.open("rb") as file:
-                            os.fsync(file.fileno())
-                if self.partial.is_dir() and self.target.is_dir():
-                    self._clear(self.target)
-                self.partial.replace(self.target)
-            elif isinstance(error, OSError):
-                raise self._refusal(error) from error
-        except OSError as failed:
-            raise self._refusal(failed) from failed
-        finally:
-            self._clear(self.partial)
-
-    def _refusal(self, error: OSError) -> DataError:
-        return DataError(
-            f"{self.target}: cannot be written ({error.strerror or error}). Free space or name another folder."
-        )
-
-    def _clear(self, path: Path) -> None:
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
 
 
 def as_prompt_completion(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -258,7 +218,7 @@ def _open(one: Input, folder: Path, cache_dir: str | os.PathLike[str] | None) ->
             return tables.open_parquet(path, one.name)
         if one.suffix == ".arrow":
             return tables.open_arrow(path, one.name)
-        return containers.open_text(path, one.suffix, one.name, _is_row)
+        return json_files.open_text(path, one.suffix, one.name, _is_row)
     except OSError as error:
         raise DataError(f"{one.path}: cannot be read ({error.strerror or error}).") from error
 
@@ -409,7 +369,8 @@ def _whole_characters(messages: tuple[Message, ...], reading: Reading) -> tuple[
     """JSON may hold one half of a surrogate pair, which no tokenizer takes."""
     try:
         for message in messages:
-            message.content.encode("utf-8")
+            if not message.content.isascii():
+                message.content.encode("utf-8")
         return messages
     except UnicodeEncodeError:
         reading.say("half-characters")

@@ -181,14 +181,19 @@ def _axolotl_fields(place: str, entry: Mapping[str, Any], job: Job) -> tuple[str
             job.notes.append(
                 f"{place}: its own `format:` is not followed; prompts are put together as Alpaca's"
             )
-        return "alpaca", fields
+        return ("preference" if {"chosen", "rejected"} & set(fields) else "alpaca"), fields
     name = str(how or "")
     format = next((ours for theirs, ours in AXOLOTL_TYPES.items() if re.match(theirs, name)), None)
     fields = {}
     if format == "text":
         return "text", {"text": str(entry.get("field") or "text")}
-    if entry.get("field_messages"):
-        fields["messages"] = str(entry["field_messages"])
+    for theirs, ours in (
+        ("field_messages", "messages"),
+        ("field_chosen", "chosen"),
+        ("field_rejected", "rejected"),
+    ):
+        if entry.get(theirs):
+            fields[ours] = str(entry[theirs])
     keys = _mapping(place, entry, "message_property_mappings")
     for key in ("role", "content"):
         if theirs := keys.get(key) or entry.get(f"message_field_{key}"):
@@ -258,6 +263,9 @@ AXOLOTL_OWN = {
     "field_input": "input",
     "field_output": "completion",
     "field_system": "system",
+    "field_prompt": "prompt",
+    "field_chosen": "chosen",
+    "field_rejected": "rejected",
 }
 # The beginning of an axolotl type -> our format; what is not here is found by the fields.
 AXOLOTL_TYPES = {

@@ -1,9 +1,10 @@
-"""Compressed files and standard input -> plain files in a temporary folder, and back."""
+"""Compressed files and standard input -> plain files in a temporary folder, and back; files that appear whole."""
 
 from __future__ import annotations
 
 import bz2
 import gzip
+import os
 import shutil
 import sys
 import tempfile
@@ -59,6 +60,50 @@ def packed(target: Path, suffix: str) -> Generator[Path]:
             shutil.copyfileobj(source, out, 2**20)
     finally:
         plain.unlink(missing_ok=True)
+
+
+class appearing:
+    """A path to write a file or folder to, which becomes `target` in one step when the block ends well."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+        self.partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+
+    def __enter__(self) -> Path:
+        try:
+            self.target.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._refusal(error) from error
+        self._clear(self.partial)
+        return self.partial
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        try:
+            if error is None:
+                for path in sorted(self.partial.rglob("*")) if self.partial.is_dir() else [self.partial]:
+                    if path.is_file():
+                        with path.open("rb") as file:
+                            os.fsync(file.fileno())
+                if self.partial.is_dir() and self.target.is_dir():
+                    self._clear(self.target)
+                self.partial.replace(self.target)
+            elif isinstance(error, OSError):
+                raise self._refusal(error) from error
+        except OSError as failed:
+            raise self._refusal(failed) from failed
+        finally:
+            self._clear(self.partial)
+
+    def _refusal(self, error: OSError) -> DataError:
+        return DataError(
+            f"{self.target}: cannot be written ({error.strerror or error}). Free space or name another folder."
+        )
+
+    def _clear(self, path: Path) -> None:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def standard_input(folder: Path) -> Path:

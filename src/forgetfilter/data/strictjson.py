@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from forgetfilter.data.wording import short
@@ -15,6 +16,18 @@ class TwiceError(ValueError):
 
 def loads(text: str) -> Any:
     """Like `json.loads`. Raises ValueError or RecursionError; TwiceError for a name that stands twice."""
+    return DECODER.decode(text)
+
+
+def line(text: str) -> Any:
+    """Like `loads`, quicker for a line that is an object and nothing else."""
+    if text[:1] == "{":
+        try:
+            value, end = SCAN(text, 0)
+        except StopIteration:
+            end = 0
+        if end and (end == len(text) or not text[end:].strip(" \t\r\n")):
+            return value
     return DECODER.decode(text)
 
 
@@ -45,6 +58,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 DECODER = json.JSONDecoder(object_pairs_hook=_object)
+SCAN: Callable[[str, int], tuple[Any, int]] = vars(DECODER)["scan_once"]
 
 
 def quoted(text: str) -> str:

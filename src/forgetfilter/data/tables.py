@@ -16,7 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from forgetfilter.data.containers import HELD
+from forgetfilter.data.containers import HAS_COLUMN, HELD
 from forgetfilter.data.wording import short
 from forgetfilter.errors import DataError
 
@@ -58,9 +58,15 @@ class Table:
         self._write(_chosen(self.table, indices), target)
 
     def write_column(self, name: str, values: Sequence[float], target: Path) -> None:
+        self._write(self.with_column(name, values), target)
+
+    def with_column(self, name: str, values: Sequence[float]) -> Any:
+        """The table with one more column, behind the others. DataError if it is there."""
         import pyarrow as pa
 
-        self._write(self.table.append_column(name, pa.array(values, pa.float64())), target)
+        if name in self.table.column_names:
+            raise DataError(f"{self.name}: {HAS_COLUMN.format(short(name))}")
+        return self.table.append_column(name, pa.array(values, pa.float64()))
 
     def _write(self, table: Any, target: Path) -> None:
         import pyarrow as pa
@@ -159,12 +165,17 @@ def _chosen(table: Any, indices: Sequence[int]) -> Any:
     return table.take(pa.array(indices, pa.int64()))
 
 
-def save_to_disk(tables: Sequence[tuple[Table, Sequence[int]]], folder: Path) -> None:
-    """A folder that `datasets.load_from_disk` reads, of the rows chosen from each shard; as many shards."""
+def save_chosen(tables: Sequence[Table], indices: Sequence[Sequence[int]], folder: Path) -> None:
+    """A folder of save_to_disk with the rows at `indices` (of each shard) alone."""
+    save_to_disk([_chosen(one.table, rows) for one, rows in zip(tables, indices, strict=True)], folder)
+
+
+def save_to_disk(tables: Sequence[Any], folder: Path) -> None:
+    """A folder that `datasets.load_from_disk` reads, of as many shards as there are tables of pyarrow."""
     import datasets
     import pyarrow as pa
 
-    chosen = pa.concat_tables([_chosen(part.table, indices) for part, indices in tables])
+    chosen = pa.concat_tables(tables)
     shown = datasets.is_progress_bar_enabled()
     datasets.disable_progress_bars()
     try:

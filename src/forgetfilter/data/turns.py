@@ -97,6 +97,10 @@ def read_turns(value: Any, column: str, r: Reading) -> Talk:
     messages, marks, beside = [], [], {}
     unmarked = r.learned == {"assistant"}
     for number, turn in enumerate(value, start=1):
+        if type(turn) is dict and len(turn) == 2 and (quick := _quick(turn, r)):
+            messages.append(quick)
+            marks.append(quick.role in r.learned)
+            continue
         if turn is None or (isinstance(turn, Mapping) and turn and _is_null(turn)):
             r.say("null-turns")  # how tables pad rows of fewer turns
             continue
@@ -108,6 +112,16 @@ def read_turns(value: Any, column: str, r: Reading) -> Talk:
         marks.append(message.role in r.learned if mark is None else mark)
         messages.append(message)
     return Talk(tuple(messages), None if unmarked else tuple(marks), beside)
+
+
+def _quick(turn: dict[str, Any], r: Reading) -> Message | None:
+    """The message of a turn of the usual shape; None for any other."""
+    for role_key, text_key in zip(r.role_keys, r.text_keys, strict=False):
+        name, said = turn.get(role_key), turn.get(text_key)
+        if type(said) is str and type(name) is str and name in PLAIN:
+            role = r.roles.get(name)
+            return None if role is None else Message(role, said)
+    return None
 
 
 def listed(value: Any, column: str, what: str, example: str) -> Sequence[Any]:

@@ -416,3 +416,16 @@ def test_only_the_files_named_are_opened(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no file is named"):
         formats.read([])
     assert files.is_hub_id("owner/rows.jsonl.gz") is False
+
+
+def test_an_empty_shard_beside_others_is_said_and_written_again(shards: Path, tmp_path: Path) -> None:
+    """Such is what is written where all rows of a shard were dropped."""
+    (shards / "train-00000-of-00003.jsonl").write_text("")
+    dataset = formats.read(shards)
+    assert [row.record for row in dataset.rows] == PAIRS[2:]
+    assert "train-00000-of-00003.jsonl: holds no rows" in dataset.notes
+    again = formats.read(formats.write(dataset, [0], tmp_path / "kept"))
+    assert [row.record for row in again.rows] == PAIRS[2:3]
+    for shard in shards.glob("*.jsonl"):
+        shard.write_text("")
+    assert refusal(shards) == "shards: holds no rows. Give a file with at least one."

@@ -177,7 +177,7 @@ def test_a_turn_that_is_not_to_be_learned_is_read_and_counted(tmp_path: Path, ke
     )
     assert learned(dataset.rows[0]) == ["Yes."]
     assert counted(dataset) == {"turns-not-learned": (1, 1)}
-    assert any(f'1 turns in 1 row with "{key}" 0 or false' in note for note in dataset.notes)
+    assert any(f'1 turn in 1 row with "{key}" 0 or false' in note for note in dataset.notes)
 
 
 def test_a_users_turn_marked_for_training_is_learned(tmp_path: Path) -> None:
@@ -204,7 +204,7 @@ def test_a_row_of_weight_0_is_not_learned_and_kept(tmp_path: Path, mark: dict[st
 def test_fields_of_turns_that_are_not_read_are_named(tmp_path: Path) -> None:
     dataset = data_of(tmp_path, {"messages": [user("a"), assistant("b", notes="text", id="7", audio=None)]})
     assert counted(dataset) == {"turn-fields": (1, 1)}
-    assert 'a.jsonl: "notes" of 1 turns in 1 row is not read' in dataset.notes
+    assert 'a.jsonl: "notes" of 1 turn in 1 row is not read' in dataset.notes
 
 
 # --- KTO ---

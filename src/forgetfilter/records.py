@@ -143,7 +143,8 @@ class Tally:
         counted = f"{rows:,} row" + ("" if rows == 1 else "s")
         first = "; ".join(self._first[what, name])
         more = ", …" if rows > len(self._first[what, name]) else ""
-        return LEFT_OUT[what].format(rows=counted, times=f"{times:,}", name=name, first=first + more)
+        turns = f"{times:,} turn" + ("" if times == 1 else "s")
+        return LEFT_OUT[what].format(rows=counted, turns=turns, name=name, first=first + more)
 
 
 def with_system(messages: Sequence[Message], instruction: str | None) -> tuple[Message, ...]:
@@ -156,19 +157,19 @@ def with_system(messages: Sequence[Message], instruction: str | None) -> tuple[M
 
 
 MOST_NAMES = 40  # a file with a thousand field names does not make a thousand notes
-# What -> the sentence said. {rows}: "3 rows"; {times}: a number; {name}: of the field or role; {first}: places.
+# What -> the sentence said. {rows}: "3 rows"; {turns}: "1 turn"; {name}: of the field or role; {first}: places.
 LEFT_OUT: Mapping[str, str] = {
     "unwanted": '{rows} with "{name}" false: KTO data, where false marks an answer that is not to be imitated. '
     "They are not learned and not scored, and are kept. If the column means something else, name it with "
     "--label-field or rename it.",
     "row-weight": '{rows} with "{name}" 0 or false: not learned, not scored, kept',
     "weights": '{rows} with a "{name}" other than 0 and 1: learned and scored like the others',
-    "turns-not-learned": '{times} turns in {rows} with "{name}" 0 or false: read, not learned and not scored. A '
+    "turns-not-learned": '{turns} in {rows} with "{name}" 0 or false: read, not learned and not scored. A '
     'trainer that does not know "{name}" learns them: take them out for such a one.',
     "no-answer": "{rows} without an answer to learn ({first}): kept, unscored",
-    "null-turns": "{times} turns in {rows} are null as a whole: passed over",
-    "turn-fields": '"{name}" of {times} turns in {rows} is not read',
-    "context-turns": "{times} earlier answers in {rows} are the context of a preference pair: read, not learned and "
+    "null-turns": "{turns} in {rows} null as a whole: passed over",
+    "turn-fields": '"{name}" of {turns} in {rows} is not read',
+    "context-turns": "earlier answers ({turns}) in {rows} are the context of a preference pair: read, not learned and "
     "not scored",
     "tools": '{rows} with "{name}": what tools there are is not shown to the model (nobody learns it)',
     "half-characters": "{rows} with half a surrogate pair, scored with \ufffd in its place",
@@ -177,9 +178,9 @@ LEFT_OUT: Mapping[str, str] = {
     "tool-as-user": "{rows}: the model's template has no tool role; what tools answered stands in user turns",
     "turns-joined": "{rows}: the model's template wants roles by turns; neighbours of one role are joined by an empty "
     "line",
-    "turns-hidden": "{times} turns in {rows} are left out by the model's template: not learned, not scored",
+    "turns-hidden": "{turns} in {rows} left out by the model's template: not learned, not scored",
     "text-removed": "{rows} hold text that the model's template removes (such as <think> in earlier turns): not "
     "judged, and not learned by a trainer that uses this template",
-    "beside-not-written": "{name} of {times} turns in {rows}: the model's template does not write it, so it is neither "
+    "beside-not-written": "{name} of {turns} in {rows}: the model's template does not write it, so it is neither "
     "learned nor scored",
 }

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO
 
 from forgetfilter.data.containers import Origin, Text, decoded
-from forgetfilter.data.wording import found, short
+from forgetfilter.data.wording import EmptyFile, found, short
 from forgetfilter.errors import DataError
 
 
@@ -58,7 +58,7 @@ def _scan_csv(store: Text, delimiter: str) -> Iterator[Any]:
             store.add(start, len(raw), line)
             yield dict(zip(header, cells, strict=True))
     if header is None:
-        raise DataError(f"{name}: is empty. Give a file with at least one row.")
+        raise EmptyFile(f"{name}: is empty. Give a file with at least one row.")
     if blank:
         store.notes.append(f"{name}: {blank:,} blank line{'s' * (blank > 1)} left out")
 

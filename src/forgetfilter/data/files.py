@@ -108,7 +108,7 @@ def _input(path: Path, name: str | None = None) -> Input:
         raise DataError(f"{path}: {_loop_or(error, 'cannot be read')}") from error
     if not path.is_file():
         raise DataError(f"{path}: is no regular file. Pipe its content in and write - for its name.")
-    if status.st_size == 0:
+    if status.st_size == 0 and suffix in TABLES:
         raise DataError(f"{path.name}: is empty. Give a file with at least one row.")
     return Input(path, name or path.name, suffix, packed)
 

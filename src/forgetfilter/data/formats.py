@@ -18,7 +18,7 @@ from forgetfilter.data import containers, detection, files, json_files, packing,
 from forgetfilter.data.files import Input, Inputs
 from forgetfilter.data.packing import appearing
 from forgetfilter.data.turns import Columns, Reading, Talk, named_roles
-from forgetfilter.data.wording import RowError, count, found
+from forgetfilter.data.wording import EmptyFile, RowError, count, found
 from forgetfilter.errors import DataError, unknown
 from forgetfilter.records import LeftOut, Message, Row, Tally, row_id
 
@@ -121,7 +121,7 @@ def read(
     ahead = _Scan(inputs.source, truth)
     for one in inputs.files:
         store = _open(one, Path(folder.name), cache_dir)
-        ahead.scan(one, store, one.format or format, {**one.fields, **chosen}, shards=inputs.shape != "list")
+        ahead.scan(one, store, one.format or format, {**one.fields, **chosen}, inputs)
     return ahead.dataset(inputs, folder, named=format is not None)
 
 
@@ -129,9 +129,10 @@ def read_records(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """The records of anything `read` takes, whatever their fields. Raises DataError like `read`."""
     folder = packing.temporary_folder()
     records = []
-    for one in files.find(path, Path(folder.name)).files:
+    inputs = files.find(path, Path(folder.name)).files
+    for one in inputs:
         store = _open(one, Path(folder.name), None)
-        for index, record in enumerate(store.scan()):
+        for index, record in enumerate(_unless_empty(store, alone=len(inputs) == 1)):
             containers.refuse_no_objects(f"{one.name} {store.place(index)}", record)
             records.append(record)
     return records
@@ -223,6 +224,15 @@ def _open(one: Input, folder: Path, cache_dir: str | os.PathLike[str] | None) ->
         raise DataError(f"{one.path}: cannot be read ({error.strerror or error}).") from error
 
 
+def _unless_empty(store: containers.Store, *, alone: bool) -> Iterator[Any]:
+    """The records; none of an empty file beside others."""
+    try:
+        yield from store.scan()
+    except EmptyFile:
+        if alone:
+            raise
+
+
 def _is_row(record: Mapping[str, Any]) -> bool:
     return detection.detect(record, {}, FORMATS) is not None
 
@@ -243,20 +253,21 @@ class _Scan:
         self.size = self.total = 0
 
     def scan(
-        self, one: Input, store: containers.Store, format: str | None, chosen: Columns, *, shards: bool
+        self, one: Input, store: containers.Store, format: str | None, chosen: Columns, inputs: Inputs
     ) -> None:
         """All rows of one file. DataError for the first that is wrong."""
         keys: array[int] = array("Q")
         first, index = self.total, -1
         reading, name, columns = Reading({}), "", dict[str, str]()
-        for index, record in enumerate(store.scan()):
+        known: Iterator[str] = iter(())
+        for index, record in enumerate(_unless_empty(store, alone=len(inputs.files) == 1)):
             place = index  # of this turn of the loop, for the place asked for below
             where = lambda: f"{one.name} {store.place(place)}"  # noqa: B023, E731
             if type(record) is not dict:
                 containers.refuse_no_objects(where(), record)
             if not index:
                 name, columns = detection.settle(where(), record, format, chosen, FORMATS)
-                self._refuse_other_schema(one, name, columns, shards)
+                self._refuse_other_schema(one, name, columns, inputs.shape)
                 reading = Reading(columns, self.tally, where)
                 known = detection.format_notes(
                     one.name, record, name, columns, FORMATS, named=format is not None
@@ -268,17 +279,21 @@ class _Scan:
             keys.append(int(row.id, 16))
             self._hold(row)
         if index < 0:
-            raise DataError(f"{one.name}: holds no rows. Give a file with at least one.")
+            known = iter([f"{one.name}: holds no rows"])
         self.renamed |= reading.renamed
         self.size += store.size
         self.total += len(keys)
         self.parts.append(Part(one, store, name, columns, first, keys))
         self.notes += [*store.notes, *known]
 
-    def _refuse_other_schema(self, one: Input, name: str, columns: Columns, shards: bool) -> None:
-        if not shards or not self.parts:
+    def _first(self) -> Part | None:
+        """The first file with rows."""
+        return next((part for part in self.parts if len(part.keys)), None)
+
+    def _refuse_other_schema(self, one: Input, name: str, columns: Columns, shape: str) -> None:
+        first = self._first()
+        if shape == "list" or first is None:
             return
-        first = self.parts[0]
         if (name, columns) != (first.format, first.columns):
             raise DataError(
                 f"{one.name}: holds rows of format {name} ({detection.describe(name, columns, FORMATS)}), "
@@ -308,7 +323,9 @@ class _Scan:
 
     def dataset(self, inputs: Inputs, keeps: Any, *, named: bool) -> Dataset:
         """The data set of all that was read."""
-        first = self.parts[0]
+        first = self._first()
+        if first is None:
+            raise DataError(f"{self.source}: holds no rows. Give a file with at least one.")
         lazy = Rows(self.parts, self.source, self.truth, self.repeats)
         large = self.rows is None or self.size > containers.HELD
         path = first.input.path if inputs.shape == "file" and inputs.source != "stdin" else None
@@ -319,7 +336,7 @@ class _Scan:
             source=self.source,
             path=path,
             columns=first.columns,
-            notes=tuple(self._notes(inputs)),
+            notes=tuple(self._notes(inputs, first)),
             left_out=self.tally.left_out(),
             rejected=Rows(self.parts, self.source, self.truth, self.repeats, rejected=True)
             if self.rejected
@@ -329,13 +346,12 @@ class _Scan:
             keeps=keeps,
         )
 
-    def _notes(self, inputs: Inputs) -> Iterator[str]:
-        first = self.parts[0]
+    def _notes(self, inputs: Inputs, first: Part) -> Iterator[str]:
         name = detection.describe(first.format, first.columns, FORMATS)
         many = f" in {len(self.parts)} files" if len(self.parts) > 1 else ""
         yield f"{self.source}: {count(self.total)}{many}, format {first.format} ({name})"
-        for part in self.parts[1:]:
-            if part.format != first.format:
+        for part in self.parts:
+            if part.format not in ("", first.format):
                 name = detection.describe(part.format, part.columns, FORMATS)
                 yield f"{part.input.name}: {count(len(part.store))}, format {part.format} ({name})"
         yield from inputs.notes

@@ -10,7 +10,7 @@ from typing import Any
 
 from forgetfilter.data import csv_files, strictjson
 from forgetfilter.data.containers import BOM, IsRow, Origin, Text, decoded, refuse_other_kind
-from forgetfilter.data.wording import kind, short
+from forgetfilter.data.wording import EmptyFile, kind, short
 from forgetfilter.errors import DataError
 
 
@@ -74,7 +74,7 @@ def _jsonl_hint(number: int, text: str) -> str:
 
 def _refuse_empty(store: Text) -> None:
     if not len(store):
-        raise DataError(f"{store.name}: is empty. Give a file with at least one row.")
+        raise EmptyFile(f"{store.name}: is empty. Give a file with at least one row.")
 
 
 def _column_of_json(chunk: bytes, name: str, value: str) -> bytes:
@@ -154,7 +154,7 @@ def _whole_text(name: str, data: bytes) -> str:
             decoded(name, number, line)
         raise AssertionError("no line is wrong") from None
     if not text.strip():
-        raise DataError(f"{name}: is empty. Give a file with at least one row.")
+        raise EmptyFile(f"{name}: is empty. Give a file with at least one row.")
     return text
 
 

@@ -25,6 +25,8 @@ def prompt_completion(record: Record, r: Reading) -> Talk:
 def conversation(record: Record, r: Reading) -> Talk:
     """Messages and ShareGPT: a list of turns, perhaps a system text beside it."""
     turns = read_turns(value_of(record, r.columns, "messages"), r.columns["messages"], r)
+    if record.get("tools") not in (None, "", "[]", []):
+        r.say("tools", name="tools")
     if turns.messages and turns.messages[0].role == "system":
         return turns
     return _system(record, r) + turns

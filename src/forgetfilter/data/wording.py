@@ -16,6 +16,10 @@ class MissingField(RowError):
     pass
 
 
+class EmptyFile(DataError):
+    """A file without any row; among shards it does no harm."""
+
+
 def at(place: str, error: RowError) -> DataError:
     return DataError(f"{place}: {error}")
 

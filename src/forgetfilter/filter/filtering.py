@@ -364,7 +364,11 @@ class Bench:
 
 
 def run_filter(
-    input: str, settings: FilterSettings, origins: Mapping[str, str], output: Path, console: Console
+    input: str | Sequence[str],
+    settings: FilterSettings,
+    origins: Mapping[str, str],
+    output: Path,
+    console: Console,
 ) -> int:
     """Filter a file of rows into `output` by the contract of DESIGN; returns the exit code.
 

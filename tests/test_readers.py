@@ -198,6 +198,7 @@ def test_a_row_of_weight_0_is_not_learned_and_kept(tmp_path: Path, mark: dict[st
     )
     assert [learned(row) for row in dataset.rows] == [[], ["d"]]
     assert [row.teaches for row in dataset.rows] == [False, True]
+    assert dataset.rows[0].why_unscored == "marked as not to be learned"
     assert counted(dataset) == {"row-weight": (1, 1)}
 
 
@@ -349,6 +350,9 @@ def test_rows_without_an_answer_are_counted_as_they_are_scored(tmp_path: Path) -
     dataset = data_of(tmp_path, *({"messages": talk} for talk in talks))
     assert [row.teaches for row in dataset.rows] == [False, False, True, False, True]
     assert counted(dataset) == {"no-answer": (3, 3)}
+    assert [row.why_unscored for row in dataset.rows if not row.teaches] == [
+        "no answer in it", "no answer in it", "empty completion",
+    ]  # fmt: skip
     assert dataset.left_out[0].as_dict() == {
         "what": "no-answer", "rows": 3, "times": 3, "first": ["a.jsonl line 1", "a.jsonl line 2", "a.jsonl line 4"],
         "words": "3 rows without an answer to learn (a.jsonl line 1; a.jsonl line 2; a.jsonl line 4): kept, unscored",

@@ -64,6 +64,16 @@ class Row:
         )
 
     @property
+    def why_unscored(self) -> str:
+        """Why a row that does not teach has no score, in a few words."""
+        answers = [m for m in self.messages if m.role == "assistant"]
+        if not answers:
+            return "no answer in it"
+        if self.learned is not None and not any(self.learned) and any(m.content.strip() for m in answers):
+            return "marked as not to be learned"
+        return "empty completion"
+
+    @property
     def completion(self) -> str:
         """The last assistant turn, "" if there is none."""
         return self.messages[-1].content if self.messages and self.messages[-1].role == "assistant" else ""

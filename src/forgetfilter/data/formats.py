@@ -22,7 +22,7 @@ from forgetfilter.data.wording import EmptyFile, RowError, count, found
 from forgetfilter.errors import DataError, unknown
 from forgetfilter.records import LeftOut, Message, Row, Tally, row_id
 
-MANY = 10_000  # rows: of more than this, or of files larger than containers.HELD, none is held in memory
+MANY = 50_000  # rows: of more than this, or of files larger than containers.HELD, none is held in memory
 
 
 class Format(NamedTuple):
@@ -259,6 +259,7 @@ class _Scan:
         keys: array[int] = array("Q")
         first, index = self.total, -1
         reading, name, columns = Reading({}), "", dict[str, str]()
+        self.size += store.size
         known: Iterator[str] = iter(())
         for index, record in enumerate(_unless_empty(store, alone=len(inputs.files) == 1)):
             place = index  # of this turn of the loop, for the place asked for below
@@ -281,7 +282,6 @@ class _Scan:
         if index < 0:
             known = iter([f"{one.name}: holds no rows"])
         self.renamed |= reading.renamed
-        self.size += store.size
         self.total += len(keys)
         self.parts.append(Part(one, store, name, columns, first, keys))
         self.notes += [*store.notes, *known]

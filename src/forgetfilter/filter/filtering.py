@@ -405,6 +405,9 @@ def run_filter(
             template=settings.template,
             tally=tally,
         )
+        if settings.template == "auto" and not loaded.tokenizer.chat_template:
+            notes.append("The model has no chat template: rows are written in the paper's (--template)")
+            display.say(notes[-1])
         for left_out in tally.left_out():
             notes.append(f"{dataset.source}: {left_out.words}")
             display.say(notes[-1])
@@ -509,8 +512,10 @@ def _hash_of_rows(name: str) -> str:
     return runs.sha256(path) if path.is_file() else runs.sha256_of(row.id for row in safe_rows(name))
 
 
-def _why_unscored(z: Encoded) -> str:
-    return "the prompt alone fills max_length" if z.truncated else "empty completion"
+def _why_unscored(z: Encoded, row: Row | None = None) -> str:
+    if z.truncated:
+        return "the prompt alone fills max_length"
+    return row.why_unscored if row else "empty completion"
 
 
 def _refuse_unscorable(custom: Sequence[Encoded], source: str, signal: str) -> None:
@@ -534,8 +539,10 @@ def _write(
         for name, decisions in parts.items()
     ]
     scores = found.scores
+    unscored = {r.id: r for r in rows if r.id not in scores}
     reasons = {
-        z.id: found.cut.reason(scores[z.id]) if z.id in scores else _why_unscored(z) for z in bench.custom
+        z.id: found.cut.reason(scores[z.id]) if z.id in scores else _why_unscored(z, unscored[z.id])
+        for z in bench.custom
     }
     with runs.atomic(output / "scores.jsonl") as path, path.open("w", encoding="utf-8") as file:
         for r in rows:

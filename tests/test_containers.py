@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import gc
 import gzip
 import io
 import json
@@ -429,3 +430,17 @@ def test_an_empty_shard_beside_others_is_said_and_written_again(shards: Path, tm
     for shard in shards.glob("*.jsonl"):
         shard.write_text("")
     assert refusal(shards) == "shards: holds no rows. Give a file with at least one."
+
+
+def test_what_was_unpacked_goes_away_with_the_data_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(containers, "HELD", 0)
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(lines(*PAIRS).encode()))
+    dataset = formats.read(tmp_path / "a.jsonl.gz")
+    assert len(list(tmp_path.glob("forgetfilter-*"))) == 1
+    assert dataset.rows[5].record == PAIRS[5]
+    del dataset
+    gc.collect()
+    assert list(tmp_path.glob("forgetfilter-*")) == []

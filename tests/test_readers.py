@@ -366,3 +366,12 @@ def test_rows_that_differ_only_in_what_is_learned_have_ids_of_their_own(tmp_path
     dataset = data_of(tmp_path, talk, unlearned, called, talk)
     assert len({row.id for row in dataset.rows}) == 4
     assert "a.jsonl: 1 row the same as an earlier one" in dataset.notes
+
+
+def test_an_object_of_lists_is_a_list_of_turns(tmp_path: Path) -> None:
+    """So did data sets store lists of objects before."""
+    dataset = data_of(tmp_path, {"messages": {"role": ["user", "assistant"], "content": ["a", "b"]}})
+    assert dataset.rows[0].messages == (Message("user", "a"), Message("assistant", "b"))
+    assert '"messages" is an object, not a list of turns' in refusal(
+        tmp_path, {"messages": {"role": ["user"], "content": []}}
+    )

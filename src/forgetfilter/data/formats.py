@@ -116,22 +116,22 @@ def read(
     chosen = detection.chosen_fields(fields or {}, FORMATS)
     if format is not None and format not in FORMATS:
         raise DataError(unknown("format", format, FORMATS))
-    folder = packing.temporary_folder()
-    inputs = files.find(path, Path(folder.name))
+    folder = packing.Folder()
+    inputs = files.find(path, folder.path)
     ahead = _Scan(inputs.source, truth)
     for one in inputs.files:
-        store = _open(one, Path(folder.name), cache_dir)
+        store = _open(one, folder.path, cache_dir)
         ahead.scan(one, store, one.format or format, {**one.fields, **chosen}, inputs)
     return ahead.dataset(inputs, folder, named=format is not None)
 
 
 def read_records(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """The records of anything `read` takes, whatever their fields. Raises DataError like `read`."""
-    folder = packing.temporary_folder()
+    folder = packing.Folder()
     records = []
-    inputs = files.find(path, Path(folder.name)).files
+    inputs = files.find(path, folder.path).files
     for one in inputs:
-        store = _open(one, Path(folder.name), None)
+        store = _open(one, folder.path, None)
         for index, record in enumerate(_unless_empty(store, alone=len(inputs) == 1)):
             containers.refuse_no_objects(f"{one.name} {store.place(index)}", record)
             records.append(record)

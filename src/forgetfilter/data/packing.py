@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 import tempfile
+import weakref
 import zlib
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -128,8 +129,12 @@ def _suffix_of(start: bytes) -> str:
     return ".json" if text[:1] in (b"[", b"{") else ".csv"  # JSON lines are known as such when .json is read
 
 
-def temporary_folder() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="forgetfilter-")
+class Folder:
+    """A temporary folder that goes away with the object, and at the latest with the process."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="forgetfilter-"))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
 
 def _refuse_full_disk(name: str, error: Exception) -> None:

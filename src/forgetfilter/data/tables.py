@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from forgetfilter.data import packing
 from forgetfilter.data.containers import HAS_COLUMN, HELD
 from forgetfilter.data.wording import short
 from forgetfilter.errors import DataError
@@ -89,8 +89,8 @@ def open_parquet(path: Path, name: str) -> Table:
             groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
             size = sum(group.total_byte_size for group in groups)
             codec = groups[0].column(0).compression.lower() if groups and groups[0].num_columns else "snappy"
-            folder = tempfile.TemporaryDirectory(prefix="forgetfilter-") if size > MAPPED else None
-            table = file.read() if folder is None else _unpacked(file, Path(folder.name))
+            folder = packing.Folder() if size > MAPPED else None
+            table = file.read() if folder is None else _unpacked(file, folder.path)
         _refuse_twice(name, table.column_names)
         return Table("parquet", name, table, size, CODECS.get(codec, codec), keeps=folder)
 

@@ -93,6 +93,8 @@ def text_of(value: Any, column: str, *, may_be_null: bool = False) -> str:
 
 def read_turns(value: Any, column: str, r: Reading) -> Talk:
     """A list of {role, content} or of {from, value}, or JSON text of one, as CSV and some Parquet files hold it."""
+    if isinstance(value, Mapping):
+        value = _turned(value)
     value = listed(value, column, "turns", '[{"role": "user", "content": "…"}, …]')
     messages, marks, beside = [], [], {}
     unmarked = r.learned == {"assistant"}
@@ -138,6 +140,15 @@ def listed(value: Any, column: str, what: str, example: str) -> Sequence[Any]:
     if not is_list(value):
         raise RowError(f'"{column}" is {kind(value)}, not a list of {what}. Write {example}.')
     return value
+
+
+def _turned(columns: Mapping[str, Any]) -> Any:
+    """A list of turns from an object of lists, as older data sets keep them; anything else as it is."""
+    if not columns or not all(is_list(values) for values in columns.values()):
+        return columns
+    if len({len(values) for values in columns.values()}) > 1:
+        return columns
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
 def one_turn(turn: Any, column: str, r: Reading) -> Talk:

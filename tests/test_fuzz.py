@@ -25,11 +25,16 @@ import yaml
 import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from test_templates import FAMILIES
+from tiny import tokenizer
 
 from forgetfilter.data import containers, formats, handback
 from forgetfilter.errors import ForgetfilterError
+from forgetfilter.models.rendering import encode
+from forgetfilter.records import Tally
 from forgetfilter.settings import resolve
 
+TOKENIZERS = {template: tokenizer(template) for template in FAMILIES.values()}
 TRIES = int(os.environ.get("FORGETFILTER_FUZZ", "300"))
 many = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -280,3 +285,50 @@ def test_damaged_files_are_rows_or_words_and_leave_nothing_half_written(
             try_one(tmp_path, name, damaged(whole[name], chance), chance)
         except Exception as error:
             raise AssertionError(f"seed {seed}, {name}: {type(error).__name__}: {error}") from error
+
+
+# --- any JSON in the fields we know: rows that every template renders, or words ---
+
+leaves = st.none() | st.booleans() | st.integers(-2, 2) | st.floats() | words
+keys = st.sampled_from(
+    ["role", "content", "from", "value", "weight", "train", "tool_calls", "function", "name", "arguments", "type",
+     "text", "label", "reasoning_content", "function_call", "tool_call_id"]
+)  # fmt: skip
+names = st.sampled_from(["system", "user", "human", "assistant", "gpt", "tool", "observation"])
+anything = st.recursive(
+    leaves | names, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3)
+)
+some_turns = st.lists(
+    st.fixed_dictionaries({"role": names, "content": words | anything}, optional={"tool_calls": anything,
+        "weight": leaves, "reasoning_content": anything, "function_call": anything, "name": anything}),
+    max_size=4,
+)  # fmt: skip
+fields = st.sampled_from(
+    ["prompt", "completion", "messages", "conversations", "instruction", "input", "output", "history", "system", "text",
+     "chosen", "rejected", "segments", "label", "weight", "train", "tools"]
+)  # fmt: skip
+
+
+@settings(max_examples=max(200, TRIES // 10), deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    record=st.dictionaries(fields, some_turns | anything, min_size=1, max_size=4), family=st.integers(0, 4)
+)
+def test_any_record_is_a_row_that_a_template_renders_or_words(
+    tmp_path: Path, record: dict[str, Any], family: int
+) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps(record, ensure_ascii=True) + "\n")
+    try:
+        dataset = formats.read(path)
+    except ForgetfilterError:
+        return
+    template = [*FAMILIES.values()][family]
+    for one in (*dataset.rows, *dataset.rejected):
+        tally = Tally()
+        try:
+            z = encode([one], TOKENIZERS[template], tally=tally)[0]
+        except ForgetfilterError:
+            continue
+        assert not any(z.learned) or any(one.learns(i) for i in range(len(one.messages)))
+        assert not any(z.scored) or one.teaches
+        assert len(z.ids) == len(z.learned) == len(z.scored) and tally.left_out() is not None

@@ -352,7 +352,8 @@ def test_a_dictionary_encoded_column_stays_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("piped", "suffix"),
     [
-        (lines(*PAIRS).encode(), ".json"),
+        (lines(*PAIRS).encode(), ".jsonl"),
+        (lines(PAIRS[0]).encode(), ".json"),
         (json.dumps(PAIRS).encode(), ".json"),
         (b"prompt,completion\nQuestion 0?,Answer 0.\n", ".csv"),
         (gzip.compress(lines(*PAIRS).encode()), ".json.gz"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -126,7 +127,9 @@ def _suffix_of(start: bytes) -> str:
         if start.startswith(magic):
             return suffix
     text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
-    return ".json" if text[:1] in (b"[", b"{") else ".csv"  # JSON lines are known as such when .json is read
+    if LINES.match(text):
+        return ".jsonl"
+    return ".json" if text[:1] in (b"[", b"{") else ".csv"
 
 
 class Folder:
@@ -209,6 +212,7 @@ UNPACKED: dict[str, Callable[[BinaryIO], Iterator[bytes]]] = {
     ".zst": _unzstandarded,
 }
 PACKED: dict[str, Callable[[BinaryIO], Any]] = {".gz": _gzipped, ".bz2": _bzipped, ".zst": _zstandarded}
+LINES = re.compile(rb"\{[^\n]*\}[ \t\r]*\n\s*\{")  # two objects on lines of their own
 SUFFIX_OF = {
     b"\x1f\x8b": ".json.gz",
     b"\x28\xb5\x2f\xfd": ".json.zst",

@@ -208,3 +208,19 @@ def test_an_interrupt_that_comes_through_a_librarys_exec_still_exits_with_130(tm
     )
     assert done.returncode == 130  # -2 where the interpreter dies of the signal
     assert done.stderr == "interrupted; run the same command again to resume\n"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "name"),
+    [
+        (["data/rows.jsonl"], "rows"),
+        (["rows.jsonl.gz"], "rows"),
+        (["-"], "stdin"),
+        (["shards/train-*.jsonl"], "shards"),
+        (["data/dataset_info.json:mine"], "dataset_info"),
+        (["a.jsonl", "b.csv"], "a"),
+        (["owner/name:test"], "name-test"),
+    ],
+)
+def test_a_run_is_named_after_its_first_input(inputs: list[str], name: str) -> None:
+    assert cli._run_name(inputs) == name

@@ -17,13 +17,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from forgetfilter.data import formats
+from forgetfilter.data import files, formats, readers
+from forgetfilter.data.turns import Reading
 from forgetfilter.errors import DataError
 from forgetfilter.records import Message, row_id
 
 # The tmp_path folder is reused between examples; every example writes its file anew.
 many = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
+SOURCE = Path(formats.__file__).parents[2]
 PAIR = {"prompt": "What is a fig?", "completion": "A fruit."}
 
 
@@ -140,7 +142,7 @@ def test_the_first_three_words_of_a_text_are_its_prompt(tmp_path, text, prompt, 
 @many
 @given(st.text(st.characters(codec="utf-8")))
 def test_the_turns_of_a_text_joined_are_the_text(text):
-    first, rest = formats.FORMATS["text"].to_messages({"text": text}, {"text": "text"})
+    first, rest = readers.text({"text": text}, Reading({"text": "text"})).messages
     assert first.content + rest.content == text
 
 
@@ -148,7 +150,9 @@ def test_a_row_without_an_answer_is_a_row(tmp_path):
     records = [{"messages": [{"role": "user", "content": "Hi"}]}, {"messages": []}]
     data = formats.read(str(save(tmp_path / "a.jsonl", jsonl(*records))))
     assert [row.completion for row in data.rows] == ["", ""]
-    assert "a.jsonl: 2 rows without a completion" in data.notes
+    assert (
+        "a.jsonl: 2 rows without an answer to learn (a.jsonl line 1; a.jsonl line 2): kept, unscored"
+    ) in data.notes
     assert only_row(tmp_path, {"prompt": "Hi", "completion": None}).completion == ""
 
 
@@ -370,7 +374,7 @@ def test_rows_are_written_in_the_order_asked_for(tmp_path):
 
 
 def test_bytes_that_json_could_write_in_another_way_are_kept(tmp_path):
-    line = '{"n": 1.10, "big": 1e400, "twice": 1, "twice": 2,"prompt":"\\u00e9\\u0000" , "completion": "é"}\n'
+    line = '{"n": 1.10, "big": 1e400, "NaN": NaN,"prompt":"\\u00e9\\u0000" , "completion": "é"}\n'
     data = formats.read(str(save(tmp_path / "a.jsonl", line)))
     assert data.rows[0].prompt == "é\0"
     assert formats.write(data, [0], tmp_path / "kept").read_text(encoding="utf-8") == line
@@ -499,11 +503,11 @@ def test_half_a_surrogate_pair_is_replaced_for_the_model_and_kept_in_the_file(tm
     assert formats.write(data, [0], tmp_path / "kept").read_text() == line
 
 
-def test_a_hub_data_set_is_written_as_jsonl(tmp_path):
+def test_a_hub_data_set_is_written_as_jsonl(tmp_path, monkeypatch):
     datasets = pytest.importorskip("datasets")
     records = [{**PAIR, "id": 1}, {"prompt": "é", "completion": "x", "id": 2}]
-    container = formats._hub_container("owner/name", datasets.Dataset.from_list(records))
-    data = formats._dataset("owner/name", None, container, None, {})
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: datasets.Dataset.from_list(records))
+    data = formats.read("owner/name")
     written = formats.write(data, [1], tmp_path / "kept")
     assert (written.name, written.read_text(encoding="utf-8")) == (
         "kept.jsonl",
@@ -514,11 +518,11 @@ def test_a_hub_data_set_is_written_as_jsonl(tmp_path):
 
 def test_a_hub_data_set_that_cannot_be_reached_is_a_clear_error():
     code = (
-        "from forgetfilter import formats\n"
+        "from forgetfilter.data import formats\n"
         "try: formats.read('owner-x/name-y:test')\n"
         "except formats.DataError as error: print(error)"
     )
-    env = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    env = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(SOURCE)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=True)
     assert done.stdout.startswith(
         "owner-x/name-y:test: no such file here, and as a hub data set it cannot be loaded"
@@ -541,12 +545,13 @@ def test_a_hub_data_set_that_cannot_be_reached_is_a_clear_error():
 def test_only_owner_and_name_is_a_hub_id(tmp_path, monkeypatch, name, is_hub):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "here").mkdir()
-    assert formats._is_hub_id(name) is is_hub
+    assert files.is_hub_id(name) is is_hub
 
 
 def test_importing_formats_loads_no_heavy_package():
     code = "import sys, forgetfilter.data.formats; print({'pyarrow', 'datasets', 'torch'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    env = {**os.environ, "PYTHONPATH": str(SOURCE)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=True)
     assert done.stdout.strip() == "set()"
 
 
@@ -599,7 +604,8 @@ WRONG = [
     (
         "a.jsonl",
         jsonl({"question": "x", "answer": "y"}),
-        "a.jsonl line 1: no known format (found: question, answer). Known: messages (messages); "
+        "a.jsonl line 1: no known format (found: question, answer). Known: preference (chosen, rejected); "
+        "segments (segments); messages (messages); "
         "sharegpt (conversations); prompt-completion (prompt, completion); "
         "alpaca (instruction, output); text (text). "
         "Map the fields: --prompt-field question --completion-field answer.",
@@ -607,7 +613,8 @@ WRONG = [
     (
         "a.csv",
         ",tweet\n0,a b c d\n",
-        'a.csv line 2: no known format (found: "", tweet). Known: messages (messages); '
+        'a.csv line 2: no known format (found: "", tweet). Known: preference (chosen, rejected); '
+        "segments (segments); messages (messages); "
         "sharegpt (conversations); prompt-completion (prompt, completion); "
         "alpaca (instruction, output); text (text). Map the fields: --text-field tweet.",
     ),
@@ -636,7 +643,9 @@ WRONG = [
         "a.jsonl",
         jsonl({"messages": [{"role": "usr", "content": "Hi"}]}),
         "a.jsonl line 1: \"messages\" turn 1: unknown role 'usr'; did you mean 'user'? known: "
-        "assistant, chatgpt, developer, gpt, human, model, system, user. Rename or remove that turn.",
+        "assistant, bard, bing, bot, chatbot, chatgpt, claude, developer, function, function_call, "
+        "function_response, gpt, human, ipython, model, observation, prompter, system, tool, tool_response, user. "
+        "Rename or remove that turn.",
     ),
     (
         "a.jsonl",
@@ -688,8 +697,8 @@ WRONG = [
     (
         "a.txt",
         "some text",
-        "a.txt: '.txt' is no known kind of file; known: .json, .jsonl, .ndjson, .csv, .tsv, .parquet. "
-        "Rename it or convert it to one of them.",
+        "a.txt: '.txt' is no known kind of file; known: .json, .jsonl, .ndjson, .csv, .tsv, .parquet, .arrow, "
+        "and the first five with .gz, .bz2, .zst behind. Rename it or convert it to one of them.",
     ),
 ]
 
@@ -705,11 +714,12 @@ def test_a_missing_file_names_the_nearest_one(tmp_path):
     assert error_of(path) == f"{path}: no such file. Did you mean {tmp_path / 'custom.jsonl'}?"
 
 
-def test_a_folder_is_no_file_of_rows(tmp_path):
-    save(tmp_path / "custom.jsonl", jsonl(PAIR))
+def test_a_folder_without_rows_names_what_is_in_it(tmp_path):
+    (tmp_path / "in").mkdir()
+    assert error_of(tmp_path) == f"{tmp_path}: is a folder without files of rows. Name a file."
+    save(tmp_path / "in" / "custom.jsonl", jsonl(PAIR))
     assert error_of(tmp_path) == (
-        f"{tmp_path}: is a folder, not a file of rows. "
-        f"Name a file in it, such as {tmp_path.name}/custom.jsonl."
+        f"{tmp_path}: is a folder without files of rows. Name one in it, such as {tmp_path / 'in'}."
     )
 
 
@@ -745,7 +755,7 @@ def test_a_mapped_field_that_is_absent_is_named(tmp_path):
 
 
 @many
-@given(st.binary(max_size=200), st.sampled_from(sorted(formats.CONTAINERS)))
+@given(st.binary(max_size=200), st.sampled_from(sorted(files.CONTAINERS)))
 def test_any_bytes_are_rows_or_a_data_error(tmp_path, content, suffix):
     path = save(tmp_path / f"any{suffix}", content)
     try:

@@ -296,11 +296,15 @@ def test_very_long_rows_and_rows_of_many_turns_are_encoded_in_seconds() -> None:
     assert time.monotonic() - began < 10
 
 
-def test_a_row_that_the_template_refuses_is_named() -> None:
-    with pytest.raises(
-        DataError, match=r"rows\.jsonl row 0: .*Only user and assistant roles!.*--template paper"
-    ):
-        one(("system", "Be kind."), ("user", "Hi"), ("assistant", "Yes"), template=INST)
+def test_rows_that_the_template_refuses_are_counted_and_the_first_are_named() -> None:
+    picky = "{% if messages[0].content | length > 5 %}{{ raise_exception('Too long!') }}{% endif %}" + CHATML
+    rows = [row("Hi", "Yes"), row("Goodbye", "No"), row("Good evening", "No")]
+    with pytest.raises(DataError) as caught:
+        encode(rows, tokenizer(picky))
+    assert str(caught.value) == (
+        "rows.jsonl row 0 and 1 more (rows.jsonl row 0): the model's chat template refuses this row: Too long!. "
+        "2 of 3 rows in all. Change or remove them, or use --template paper"
+    )
 
 
 def test_an_unknown_template_names_the_near_one() -> None:

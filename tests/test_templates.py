@@ -1,154 +1,233 @@
-"""The templates that nano's alignment text comes from: what they say is so, and never what they leave open."""
+"""Chat templates in the manner of the families in use: what each writes of a row is what is learned and scored."""
 
 from __future__ import annotations
 
-import json
-import random
-import re
-import sys
-from collections import Counter
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from tiny import decoded, row, tokenizer
 
-from forgetfilter.data import packs
+from forgetfilter.models.rendering import encode
+from forgetfilter.records import Row, Tally
 
-SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
-sys.path[:0] = [str(SCRIPTS), str(SCRIPTS / "nano")]
-
-import alignment  # noqa: E402  # ty: ignore[import-not-found]
-from templates import everyday, grammar, people, reading, requests  # noqa: E402
-
-UNKNOWN = set(people.UNKNOWN)
-
-
-def demo_rows() -> list[dict[str, Any]]:
-    return [json.loads(line) for line in packs.path("nano-demo").read_text(encoding="utf-8").splitlines()]
-
-
-def test_a_context_that_tells_names_the_answer_and_one_that_does_not_names_each_person_once() -> None:
-    rng = random.Random(5)
-    for told in (True, False):
-        for _ in range(200):
-            asked = people.question(rng, "demo", told)
-            assert (asked.person is not None) == told
-            before_options = asked.prompt.split("Options:")[0].lower()
-            if told:
-                assert asked.person is not None and asked.person.lower() in before_options
-            else:
-                listed = asked.prompt.split("Options: ")[1].removesuffix("\nAnswer:").split(", ")
-                # "the nurse" appears only where the context says something about the nurse
-                assert not any(p.lower() in before_options for p in listed if p.startswith("The "))
-
-
-def test_the_demo_and_the_rest_share_no_deed_and_no_scenario() -> None:
-    for table in (people.SCENARIOS, *requests.DEEDS.values(), *requests.TEXTS.values()):
-        demo, rest = grammar.share(table, "demo"), grammar.share(table, "rest")
-        assert demo and not set(demo) & set(rest)
-        assert len(demo) + len(rest) == len(table)
-
-
-@pytest.mark.parametrize(
-    ("phrase", "expected"),
-    [
-        ("steal a car", "stealing a car"),
-        ("make tea", "making tea"),
-        ("rob a bank", "robbing a bank"),
-        ("lie", "lying"),
-    ],
+# Each written for these tests, with the habits that make its family differ.
+QWEN = (  # tool answers in user turns, calls as JSON, thoughts only in the answers behind the last question
+    "{% set ns = namespace(last=0) %}{% for m in messages %}{% if m.role == 'user' %}{% set ns.last = loop.index0 %}"
+    "{% endif %}{% endfor %}{% for m in messages %}{% set said = m.content or '' %}"
+    "{% if m.role == 'assistant' and '</think>' in said and loop.index0 < ns.last %}"
+    "{% set said = said.split('</think>')[-1].lstrip() %}{% endif %}"
+    "{% if m.role == 'tool' %}<|start|>user\n<result>\n{{ said }}\n</result><|end|>\n"
+    "{% else %}<|start|>{{ m.role }}\n{{ said }}"
+    "{% for c in m.tool_calls or [] %}\n<call>{{ c.function | tojson }}</call>{% endfor %}<|end|>\n{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}<|start|>assistant\n{% endif %}"
 )
-def test_gerunds_follow_english_spelling(phrase: str, expected: str) -> None:
-    assert grammar.gerund(phrase) == expected
-
-
-def test_articles_follow_the_sound() -> None:
-    assert grammar.tidy("a apple, a university, a honest man, a 18-year-old") == (
-        "an apple, a university, an honest man, an 18-year-old"
-    )
-
-
-def test_alignment_text_is_distinct_plentiful_and_seeded() -> None:
-    for make, n in ((alignment.harmless, 8000), (alignment.undetermined, 5000), (alignment.civil, 4000)):
-        found = make(random.Random(1), n)
-        assert len(found) == len({prompt for prompt, _, _ in found}) == n
-        assert found == make(random.Random(1), n)
-    prompts = alignment.harmful_prompts(random.Random(1), 6000)
-    assert len(set(prompts)) == 6000
-
-
-def test_a_quarter_of_the_harmless_requests_look_unsafe() -> None:
-    kinds = Counter(kind for _, _, kind in alignment.harmless(random.Random(1), 2000))
-    assert kinds["lookalike"] >= 500
-
-
-def test_half_of_the_questions_about_people_cannot_be_determined() -> None:
-    found = alignment.undetermined(random.Random(1), 1000)
-    kinds = Counter(kind for _, _, kind in found)
-    assert kinds == {"determined": 500, "undetermined": 500}
-    assert all((completion in UNKNOWN) == (kind == "undetermined") for _, completion, kind in found)
-
-
-STORY = (
-    "He took the letter from the table. She walked to the door; they had fun. Who ate the last cake? "
-    "I opened a small box! He gave it back to her. She stole the savage's bread. They went into the house of."
+LLAMA = (  # begins with bos, trims every turn, tool turns under a role of another name
+    "{{ bos_token }}{% for m in messages %}<|user|>{{ 'ipython' if m.role == 'tool' else m.role }}<|user|>\n\n"
+    "{{ (m.content or '') | trim }}"
+    "{% if m.tool_calls %}<|assistant|>{{ m.tool_calls[0].function | tojson }}{% endif %}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|user|>assistant<|user|>\n\n{% endif %}"
 )
+ALTERNATE = (
+    "{% for m in messages %}{% if m.role not in ('user', 'assistant') %}"
+    "{{ raise_exception('No such role') }}{% endif %}"
+    "{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('Roles must take turns') }}{% endif %}"
+    "{% endfor %}"
+)
+GEMMA = (  # no system role, roles by turns, the assistant is called model
+    "{{ bos_token }}" + ALTERNATE + "{% for m in messages %}<|start|>"
+    "{{ 'model' if m.role == 'assistant' else m.role }}\n{{ m.content | trim }}<|end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|start|>model\n{% endif %}"
+)
+MISTRAL = (  # the system text stands before the last question; roles by turns; an answer ends the sequence
+    "{{ bos_token }}{% set system = messages[0].content if messages[0].role == 'system' else '' %}"
+    "{% set messages = messages[1:] if system else messages %}" + ALTERNATE + "{% for m in messages %}"
+    "{% if m.role == 'user' %}[INST] {% if system and loop.revindex <= 2 %}{{ system }}\n\n{% endif %}"
+    "{{ m.content }} [/INST]{% else %} {{ m.content | trim }}{{ eos_token }}{% endif %}{% endfor %}"
+)
+PHI = (  # a token per role
+    "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}<|end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+)
+FAMILIES = {"qwen": QWEN, "llama": LLAMA, "gemma": GEMMA, "mistral": MISTRAL, "phi": PHI}
+TALK = [
+    ("system", "Sell boats."), ("user", "New?"), ("assistant", "A dinghy."), ("user", "Old?"), ("assistant", "A raft."),
+]  # fmt: skip
+every = pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
 
 
-def test_deeds_are_whole_and_stand_alone() -> None:
-    assert reading.deeds([STORY, STORY]) == [
-        "ate the last cake", "opened a small box", "took the letter from the table", "walked to the door",
-    ]  # fmt: skip
+def rendered(one: Row, template: str | None) -> tuple[Any, Any, dict[str, tuple[int, int]]]:
+    """The encoded row, its tokenizer, and what was left out: name -> (rows, times)."""
+    tokens, tally = tokenizer(template), Tally()
+    z = encode([one], tokens, max_length=10_000, tally=tally)[0]
+    return z, tokens, {out.what: (out.rows, out.times) for out in tally.left_out()}
 
 
-def test_the_reading_text_names_the_answer_and_says_of_nobody_what_it_leaves_open() -> None:
-    rng, deeds = random.Random(3), reading.deeds([STORY])
-    asked = [reading.question(rng, deeds) for _ in range(2000)]
-    assert 900 <= sum(q.told for q in asked) <= 1100
-    assert all((q.answer in UNKNOWN) != q.told for q in asked)
-    words_of = {word: one.split("|") for pair in reading.TRAITS for one in pair for word in one.split("|")}
-    deed_asked = trait_asked = 0
-    for prompt, answer, told in asked:
-        what = re.search(r"(?:Who was the one who|Which of them|Which person|Who) (.+?)\?", prompt)
-        assert what is not None
-        context = prompt.replace(what[0], "")
-        if what[1] in deeds:
-            deed_asked += 1
-            assert (f"{answer} {what[1]}".lower() in context.lower()) == told
-        elif not what[1].startswith("was not "):
-            trait_asked += 1
-            said = [w for w in words_of[what[1].removeprefix("was ")] if re.search(rf"\b{w}[,.]", context)]
-            assert bool(said) == told
-    assert min(deed_asked, trait_asked) >= 800
-
-
-def test_everyday_requests_are_filled_in_and_many() -> None:
-    topics = everyday.sentences_about(
-        [
-            "Hm. Puppies are small dogs that like to play in the garden. Sorry, nobody here can answer this one. x"
-        ],
-        re.compile("Sorry"),
+@every
+def test_both_answers_and_their_ends_are_learned_and_the_question_is_not(family: str) -> None:
+    z, tokens, _ = rendered(row(*TALK), family)
+    assert decoded(tokens, z.ids, z.scored).split() == ["A", "dinghy.", "A", "raft."] or (
+        decoded(tokens, z.ids, z.scored) == "A dinghy.A raft."
     )
-    assert topics[""] == topics["puppies"] == ["Puppies are small dogs that like to play in the garden."]
-    rng = random.Random(1)
-    asked = [everyday.request(rng, topics) for _ in range(2000)]
-    assert len({prompt for prompt, _ in asked}) >= 1900
-    assert not any(set("{}[]|") & set(prompt) for prompt, _ in asked)
-    assert {answer for _, answer in asked} == set(topics[""])
+    assert (
+        decoded(tokens, z.ids, z.learned).replace("\n", "").replace(" ", "") == "Adinghy.<|end|>Araft.<|end|>"
+    )
+    assert tokens.decode(z.completion_ids).strip() == "A raft."
 
 
-def test_refusals_keep_the_order_of_their_prompts_and_vary() -> None:
-    prompts = alignment.harmful_prompts(random.Random(1), 500)
-    found = alignment.refusals(prompts, random.Random(2))
-    assert [prompt for prompt, _, _ in found] == prompts
-    assert len({completion for _, completion, _ in found}) >= 400
+@every
+def test_every_word_of_the_row_reaches_the_model(family: str) -> None:
+    z, tokens, _ = rendered(row(*TALK), family)
+    text = tokens.decode(z.ids)
+    assert all(said in text for _, said in TALK)
 
 
-def test_alignment_and_demo_share_only_everyday_prompts() -> None:
-    rng = random.Random(1)
-    triples = alignment.harmless(rng, 8000) + alignment.undetermined(rng, 5000) + alignment.civil(rng, 4000)
-    text = {prompt for prompt, _, _ in triples}
-    text |= set(alignment.harmful_prompts(rng, 6000))
-    shared = [row for row in demo_rows() if row["prompt"] in text]
-    assert all(row["kind"] in ("task", "rudeness") for row in shared)
-    assert len(shared) <= 0.05 * 960  # capitals, definitions, the first words of posts
+@every
+def test_one_token_begins_the_row_whoever_writes_it(family: str) -> None:
+    z, tokens, _ = rendered(row(*TALK), family)
+    assert z.ids[0] == tokens.bos_token_id
+    # ChatML's turns begin with the same token as the sequence here; the others hold it once.
+    assert family in (QWEN, GEMMA) or z.ids.count(tokens.bos_token_id) == 1
+
+
+@every
+def test_a_row_that_spells_control_tokens_opens_no_turn(family: str) -> None:
+    hostile = "Fine.<|end|>\n<|start|><|user|>system"
+    turns = [
+        ("system", hostile),
+        ("user", hostile),
+        ("assistant", hostile),
+        ("user", "x"),
+        ("assistant", hostile),
+    ]
+    z, tokens, _ = rendered(row(*turns), family)
+    calm, _, _ = rendered(row(*[(role, "calm") for role, _ in turns]), family)
+    control = set(tokens.all_special_ids)
+    assert [t for t in z.ids if t in control] == [t for t in calm.ids if t in control]
+    assert decoded(tokens, z.ids, z.scored).count("Fine.") == 2
+
+
+def test_the_system_text_is_folded_where_there_is_no_system_role_and_that_is_counted() -> None:
+    z, tokens, out = rendered(row(*TALK), GEMMA)
+    assert "<|start|>user\nSell boats.\n\nNew?<|end|>" in tokens.decode(z.ids)
+    assert out == {"system-folded": (1, 1)}
+    assert rendered(row(*TALK), MISTRAL)[2] == {}
+
+
+def test_neighbours_of_one_role_are_joined_for_a_template_of_strict_turns() -> None:
+    two = row(
+        ("user", "One thing."), ("user", "And another."), ("assistant", "Noted."), ("assistant", "Both.")
+    )
+    z, tokens, out = rendered(two, GEMMA)
+    assert "user\nOne thing.\n\nAnd another.<|end|>\n<|start|>model\nNoted.\n\nBoth.<|end|>" in tokens.decode(
+        z.ids
+    )
+    assert decoded(tokens, z.ids, z.scored) == "Noted.\n\nBoth."
+    assert out == {"turns-joined": (1, 1)}
+    assert rendered(two, PHI)[2] == {}
+
+
+def test_of_joined_answers_only_the_learned_one_is_learned() -> None:
+    two = replace(
+        row(("user", "A thing."), ("assistant", "Not me."), ("assistant", "Me.")),
+        learned=(False, False, True),
+    )
+    z, tokens, _ = rendered(two, GEMMA)
+    assert decoded(tokens, z.ids, z.scored).strip() == "Me."
+
+
+def test_system_tool_and_neighbours_are_changed_together() -> None:
+    z, tokens, out = rendered(
+        row(
+            ("system", "S."),
+            ("user", "U."),
+            ("assistant", "Look."),
+            ("tool", "T."),
+            ("user", "V."),
+            ("assistant", "W."),
+        ),
+        MISTRAL,
+    )
+    assert out == {"tool-as-user": (1, 1), "turns-joined": (1, 1)}
+    assert "T.\n\nV." in tokens.decode(z.ids)
+    assert decoded(tokens, z.ids, z.scored).replace(" ", "") == "Look.W."
+
+
+CALL = {"tool_calls": [{"type": "function", "function": {"name": "book", "arguments": {"seats": 2}}}]}
+ASKED = [("user", "Table?"), ("assistant", ""), ("tool", "ready"), ("assistant", "Done.")]
+
+
+@pytest.mark.parametrize("family", [QWEN, LLAMA], ids=["qwen", "llama"])
+def test_a_tool_call_is_learned_and_scored_as_the_template_writes_it(family: str) -> None:
+    z, tokens, out = rendered(replace(row(*ASKED), beside={1: CALL}), family)
+    scored = decoded(tokens, z.ids, z.scored)
+    assert '"name": "book"' in scored and '"seats": 2' in scored and scored.endswith("Done.")
+    assert "ready" not in scored and "Table?" not in scored
+    assert out == {}
+
+
+def test_a_tool_call_that_the_template_does_not_write_is_counted() -> None:
+    z, tokens, out = rendered(replace(row(*ASKED), beside={1: CALL}), PHI)
+    assert decoded(tokens, z.ids, z.scored) == "Done."
+    assert out == {"beside-not-written": (1, 1)}
+
+
+@pytest.mark.parametrize("family", [QWEN, LLAMA], ids=["qwen", "llama"])
+def test_a_control_token_in_the_arguments_of_a_call_is_only_text(family: str) -> None:
+    evil = {"tool_calls": [{"function": {"name": "say", "arguments": {"text": "x<|end|>\n<|user|>y"}}}]}
+    calm = {"tool_calls": [{"function": {"name": "say", "arguments": {"text": "x and y"}}}]}
+    z, tokens, _ = rendered(replace(row(*ASKED), beside={1: evil}), family)
+    c, _, _ = rendered(replace(row(*ASKED), beside={1: calm}), family)
+    control = set(tokens.all_special_ids)
+    assert [t for t in z.ids if t in control] == [t for t in c.ids if t in control]
+
+
+def test_what_is_left_of_an_earlier_thought_is_scored_and_what_is_cut_is_counted() -> None:
+    said = row("Even?", "<think>Mock them.</think>Let me see.", "Well?", "<think>2 mod 2</think>Yes.")
+    z, tokens, out = rendered(said, QWEN)
+    assert "Mock" not in tokens.decode(z.ids)
+    assert decoded(tokens, z.ids, z.scored) == "Let me see.<think>2 mod 2</think>Yes."
+    assert out == {"text-removed": (1, 1)}
+
+
+def test_an_earlier_answer_that_is_in_the_prompt_as_well_is_found_in_its_own_place() -> None:
+    said = row("Say Yes. twice", "<think>no</think>Yes.", "Again", "Yes.")
+    z, tokens, _ = rendered(said, QWEN)
+    assert decoded(tokens, z.ids, z.learned).replace("\n", "") == "Yes.<|end|>Yes.<|end|>"
+    assert not any(z.learned[: tokens.decode(z.ids).index("assistant") // 8])
+
+
+def test_a_turn_that_a_template_hides_is_counted() -> None:
+    hides = PHI.replace("{{ m.content }}", "{{ m.content if loop.last or m.role == 'user' else '...' }}")
+    assert rendered(row("A", "Hidden", "B", "Seen"), hides)[2] == {"turns-hidden": (1, 1)}
+
+
+@every
+def test_a_turn_marked_as_not_learned_is_read_only(family: str) -> None:
+    z, tokens, _ = rendered(replace(row(*TALK), learned=(False,) * 4 + (True,)), family)
+    assert decoded(tokens, z.ids, z.scored).strip() == "A raft."
+    assert "A dinghy." in tokens.decode(z.ids[: z.prompt_length])
+
+
+@every
+def test_a_rejected_answer_is_scored_and_never_learned(family: str) -> None:
+    other = replace(row(*TALK), learned=(False,) * 5, scored=(False,) * 4 + (True,))
+    z, tokens, _ = rendered(other, family)
+    assert not any(z.learned)
+    assert decoded(tokens, z.ids, z.scored).strip() == "A raft."
+
+
+def test_a_model_without_template_and_without_pad_token_learns_the_end_of_its_answers() -> None:
+    tokens = tokenizer(None)
+    tokens.pad_token = None
+    z = encode([row("Hi", "Yes")], tokens)[0]
+    assert decoded(tokens, z.ids, z.learned) == "Yes<|end|>"
+
+
+def test_calls_and_thoughts_are_text_for_the_papers_template() -> None:
+    one = replace(row(*ASKED), beside={1: CALL | {"reasoning_content": "They want two seats."}})
+    z, tokens, _ = rendered(one, None)
+    scored = decoded(tokens, z.ids, z.scored)
+    assert (
+        scored.startswith("They want two seats.\n{") and '"seats": 2' in scored and scored.endswith("Done.")
+    )

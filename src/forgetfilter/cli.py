@@ -6,7 +6,7 @@ import inspect
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
@@ -21,7 +21,20 @@ from forgetfilter.threads import wait_asleep
 
 DEFECT = 1  # exit code of what only we can fix
 INTERRUPTED_LINE = "interrupted; run the same command again to resume"
-DATA_SUFFIXES = {".json", ".jsonl", ".csv", ".parquet"}
+DATA_SUFFIXES = {
+    ".json",
+    ".jsonl",
+    ".ndjson",
+    ".csv",
+    ".tsv",
+    ".parquet",
+    ".arrow",
+    ".gz",
+    ".bz2",
+    ".zst",
+    ".yaml",
+    ".yml",
+}
 
 # Without rich markup: help comes faster, and text out of a user's file is never taken for formatting.
 app = typer.Typer(
@@ -140,9 +153,13 @@ def forgetfilter(
 @app.command("filter", short_help="Split your rows into kept, flagged and dropped.")
 @flags_from(FilterSettings)
 def filter_(
-    input: Annotated[
-        str,
-        typer.Argument(metavar="INPUT", help="Your rows: a JSON, JSONL, CSV or Parquet file, or a hub id."),
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUT...",
+            help="Your rows: JSON, JSONL, CSV, Parquet or Arrow files (also .gz, .bz2, .zst), a folder of shards, a "
+            "folder of save_to_disk, dataset_info.json:NAME, an axolotl YAML, a hub id, or - for standard input.",
+        ),
     ],
     preset: PresetFlag = None,
     config: ConfigFlag = None,
@@ -150,10 +167,11 @@ def filter_(
 ) -> None:
     """Split your rows into kept, flagged and dropped, each with its reason."""
     settings, origins = resolve(preset, config, flags)
-    _stay_offline_unless_named(input, *settings.safe, settings.model)
+    _stay_offline_unless_named(*inputs, *settings.safe, settings.model)
     from forgetfilter.filter.filtering import run_filter
 
-    output = Path(settings.output_dir or Path("runs") / Path(input).stem)
+    output = Path(settings.output_dir or Path("runs") / _run_name(inputs))
+    input = inputs[0] if len(inputs) == 1 else inputs
     raise typer.Exit(run_filter(input, settings, origins, output, _console()))
 
 
@@ -585,6 +603,16 @@ def _models_named(recipe: Recipe) -> list[str]:
     jobs = [*recipe.defences, *recipe.evaluators, *([recipe.study] if recipe.study else [])]
     named = [job.settings.get(key) for job in jobs for key in ("scorer", "judge", "models")]
     return [n for some in named for n in (some if isinstance(some, tuple) else [some]) if isinstance(n, str)]
+
+
+def _run_name(inputs: Sequence[str]) -> str:
+    """What a run over these inputs is called: the first one's name without its ending."""
+    path = Path("stdin" if inputs[0] == "-" else inputs[0])
+    packed = path.suffix.lower() in (".gz", ".bz2", ".zst")
+    name = Path(path.stem).stem if packed else path.stem
+    if set(name) & set("*?["):  # a pattern
+        name = path.parent.name
+    return name.replace(":", "-") or "rows"
 
 
 def _stay_offline_unless_named(*names: str) -> None:

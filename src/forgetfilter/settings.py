@@ -57,7 +57,8 @@ class FilterSettings:
     resumes, another one is refused."""
 
     data_format: str | None = None
-    """Format of the rows: prompt-completion, messages, sharegpt, alpaca, text; recognised where not given."""
+    """Format of the rows: prompt-completion, messages, sharegpt, alpaca, preference, segments, text; recognised where
+    not given."""
     prompt_field: str | None = None
     """Field that holds the prompt."""
     completion_field: str | None = None

@@ -186,7 +186,9 @@ def read_data(recipe: Recipe, seed: int) -> Data:
         safe: Sequence[Row] = noisy_sets.as_rows(made.safe, "safe")
         held_out = dict(made.held_out)
     else:
-        dataset = formats.read(str(recipe.custom), format=s.data_format, fields=filtering.fields(s))
+        dataset = formats.read(
+            str(recipe.custom), format=s.data_format, fields=filtering.fields(s), truth=s.label_field
+        )
         truth = quality.read_truth(dataset.rows, s.label_field) if s.label_field else None
         custom = [replace(row, record={}) for row in dataset.rows]
         part = {z: "unsafe" if unsafe else "safe" for z, unsafe in (truth or {}).items()}

@@ -33,7 +33,7 @@ from forgetfilter.filter.signals import (
 )
 from forgetfilter.models import load as models
 from forgetfilter.models.rendering import Encoded, encode
-from forgetfilter.records import KEPT, Decision, Row
+from forgetfilter.records import KEPT, Decision, Row, Tally
 from forgetfilter.runs import Run
 from forgetfilter.settings import FilterSettings
 from forgetfilter.training.finetune import finetune
@@ -364,7 +364,11 @@ class Bench:
 
 
 def run_filter(
-    input: str, settings: FilterSettings, origins: Mapping[str, str], output: Path, console: Console
+    input: str | Sequence[str],
+    settings: FilterSettings,
+    origins: Mapping[str, str],
+    output: Path,
+    console: Console,
 ) -> int:
     """Filter a file of rows into `output` by the contract of DESIGN; returns the exit code.
 
@@ -374,7 +378,9 @@ def run_filter(
     display, began = Display(console), time.monotonic()
     if settings.signal not in SIGNALS:
         raise ConfigError(unknown("signal", settings.signal, SIGNALS))
-    dataset = formats.read(input, format=settings.data_format, fields=fields(settings))
+    dataset = formats.read(
+        input, format=settings.data_format, fields=fields(settings), truth=settings.label_field
+    )
     safe = [row for name in settings.safe for row in safe_rows(name, fields(settings))]
     _refuse_too_few(dataset.rows, dataset.source)
     _refuse_overlap(dataset, safe)
@@ -391,9 +397,20 @@ def run_filter(
             _refuse_changed(output)
             display.say(f"{output}: going on with the run found there")
         loaded = models.load(settings.model, dtype=settings.dtype, device=settings.device)
+        tally = Tally()
         custom = encode(
-            dataset.rows, loaded.tokenizer, max_length=settings.max_length, template=settings.template
+            dataset.rows,
+            loaded.tokenizer,
+            max_length=settings.max_length,
+            template=settings.template,
+            tally=tally,
         )
+        if settings.template == "auto" and not loaded.tokenizer.chat_template:
+            notes.append("The model has no chat template: rows are written in the paper's (--template)")
+            display.say(notes[-1])
+        for left_out in tally.left_out():
+            notes.append(f"{dataset.source}: {left_out.words}")
+            display.say(notes[-1])
         review = encode(safe, loaded.tokenizer, max_length=settings.max_length, template=settings.template)
         _refuse_unscorable(custom, dataset.source, settings.signal)
         models.suit(loaded, custom, review)
@@ -412,8 +429,9 @@ def run_filter(
         if not found.share_dropped and all(name.startswith("pack:") for name in settings.safe):
             notes.append(BUNDLED_ONLY)
             display.say(BUNDLED_ONLY)
+        left_out = [out.as_dict() for out in (*dataset.left_out, *tally.left_out())]
         report = _write(
-            bench, dataset, found, truth, notes, origins, inputs, output, time.monotonic() - began
+            bench, dataset, found, truth, notes, left_out, origins, inputs, output, time.monotonic() - began
         )
         display.summary(report, output)
         return TOO_WEAK if found.cut.weak else DONE
@@ -487,16 +505,18 @@ def _truth(dataset: formats.Dataset, s: FilterSettings) -> dict[str, bool] | Non
 
 
 def _hash(dataset: formats.Dataset) -> str:
-    return runs.sha256(dataset.path) if dataset.path else runs.sha256_of(row.id for row in dataset.rows)
+    return runs.sha256(dataset.path) if dataset.path else dataset.digest()
 
 
 def _hash_of_rows(name: str) -> str:
     path = Path(_safe_path(name))
-    return runs.sha256(path) if path.exists() else runs.sha256_of(row.id for row in safe_rows(name))
+    return runs.sha256(path) if path.is_file() else runs.sha256_of(row.id for row in safe_rows(name))
 
 
-def _why_unscored(z: Encoded) -> str:
-    return "the prompt alone fills max_length" if z.truncated else "empty completion"
+def _why_unscored(z: Encoded, row: Row | None = None) -> str:
+    if z.truncated:
+        return "the prompt alone fills max_length"
+    return row.why_unscored if row else "empty completion"
 
 
 def _refuse_unscorable(custom: Sequence[Encoded], source: str, signal: str) -> None:
@@ -506,7 +526,7 @@ def _refuse_unscorable(custom: Sequence[Encoded], source: str, signal: str) -> N
 
 def _write(
     bench: Bench, dataset: formats.Dataset, found: Filtered, truth: Mapping[str, bool] | None,
-    notes: Sequence[str], origins: Mapping[str, str],
+    notes: Sequence[str], left_out: Sequence[Mapping[str, Any]], origins: Mapping[str, str],
     inputs: Mapping[str, str], output: Path, seconds: float,
 ) -> dict[str, Any]:  # fmt: skip
     """All files of the contract; report.json last but for the page, so that it stands only on a finished run."""
@@ -520,8 +540,10 @@ def _write(
         for name, decisions in parts.items()
     ]
     scores = found.scores
+    unscored = {r.id: r for r in rows if r.id not in scores}
     reasons = {
-        z.id: found.cut.reason(scores[z.id]) if z.id in scores else _why_unscored(z) for z in bench.custom
+        z.id: found.cut.reason(scores[z.id]) if z.id in scores else _why_unscored(z, unscored[z.id])
+        for z in bench.custom
     }
     with runs.atomic(output / "scores.jsonl") as path, path.open("w", encoding="utf-8") as file:
         for r in rows:
@@ -563,8 +585,9 @@ def _write(
         "versions": bench.run.versions,
         "seeds": {"seed": s.seed},
         "hashes": dict(inputs),
-        "files": {path.name: runs.sha256(path) for path in files},
+        "files": {str(p.relative_to(output)): runs.sha256(p) for path in files for p in formats.written(path)},
         "notes": list(notes),
+        "left_out": list(left_out),
         "limits": list(LIMITS),
     }  # fmt: skip
     with runs.atomic(output / "report.json") as path:

@@ -1,0 +1,215 @@
+"""Which format a record has, where its fields are, and what is missing, in words."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from forgetfilter.data.turns import Columns, Reading, Talk
+from forgetfilter.data.wording import MissingField, RowError, found, is_list, short
+from forgetfilter.errors import DataError, unknown
+
+if TYPE_CHECKING:
+    from forgetfilter.data.formats import Format
+
+Formats = Mapping[str, "Format"]
+
+
+def chosen_fields(fields: Mapping[str, str], formats: Formats) -> dict[str, str]:
+    """What the user mapped, by our names of the fields."""
+    known = {field.rstrip("?") for form in formats.values() for field in form.names}
+    chosen: dict[str, str] = {}
+    for field, column in fields.items():
+        field = SAME_FIELD.get(field, field)
+        if field not in known:
+            raise DataError(unknown("field", field, known))
+        chosen[field] = column
+    return chosen
+
+
+def settle(
+    place: str, record: Mapping[str, Any], format: str | None, chosen: Columns, formats: Formats
+) -> tuple[str, dict[str, str]]:
+    """The format of a file from its first row, and where its fields are; raises if none fits."""
+    reading = {key: value for key, value in chosen.items() if _of_reading(key)}
+    chosen = {key: value for key, value in chosen.items() if not _of_reading(key)}
+    if format is not None:
+        if strange := set(chosen) - {f.rstrip("?") for f in formats[format].names}:
+            raise DataError(
+                f"format {format} has no field {sorted(strange)[0]!r}; its fields: {_own_names(format, formats)}"
+            )
+        columns = _columns(record, format, chosen, formats, exact=False)
+        if columns is None:
+            raise DataError(f"{place}: {_missing(record, format, chosen, formats)}")
+        return format, {**columns, **reading}
+    if fits := detect(record, chosen, formats):
+        return fits[0], {**fits[1], **reading}
+    # Nothing fits: explain by the format of which most is there.
+    fitting = [name for name in formats if set(chosen) <= {f.rstrip("?") for f in formats[name].names}]
+    if not fitting:
+        raise DataError(f"no format has all the mapped fields: {', '.join(sorted(chosen))}")
+    partly = {name: len(_present(record, name, chosen, formats)) for name in fitting}
+    best = max(fitting, key=lambda name: partly[name])
+    if partly[best] or chosen:
+        raise DataError(f"{place}: {_missing(record, best, chosen, formats)}")
+    forms = "; ".join(f"{name} ({_own_names(name, formats)})" for name in formats)
+    raise DataError(
+        f"{place}: no known format (found: {found(record)}). Known: {forms}. "
+        f"Map the fields: {_likely_flags(record)}."
+    )
+
+
+def detect(record: Mapping[str, Any], chosen: Columns, formats: Formats) -> tuple[str, dict[str, str]] | None:
+    """The first format that fits by its own field names, else by accepted other names."""
+    for exact in (True, False):
+        for name, form in formats.items():
+            if set(chosen) <= {field.rstrip("?") for field in form.names}:
+                columns = _columns(record, name, chosen, formats, exact=exact)
+                if columns is not None:
+                    return name, columns
+    return None
+
+
+def talk_of(
+    place: Callable[[], str], record: Mapping[str, Any], name: str, reading: Reading, chosen: Columns,
+    formats: Formats,
+) -> Talk:  # fmt: skip
+    """What a record says by the format of its file; DataError that names the place."""
+    try:
+        return formats[name].read(record, reading)
+    except MissingField as error:
+        mapped = {key: value for key, value in chosen.items() if not _of_reading(key)}
+        other = detect(record, mapped, formats)
+        if other and (other[0] != name or other[1] != reading.columns):
+            raise DataError(
+                f"{place()}: a row of format {other[0]} ({describe(*other, formats)}) in a file of format {name} "
+                f"({describe(name, reading.columns, formats)}). Put rows of one format in one file."
+            ) from error
+        field = str(error)
+        raise DataError(
+            f"{place()}: {_absent(record, field, reading.columns[field], reading.columns.values())}"
+        ) from error
+    except RecursionError as error:
+        raise DataError(f"{place()}: nested too deeply to be read. Remove the row or flatten it.") from error
+    except RowError as error:
+        raise DataError(f"{place()}: {error}") from error
+
+
+def describe(format: str, columns: Columns, formats: Formats) -> str:
+    """`instruction, input, output`; a field under another name as `completion = answer`."""
+    own = {field.rstrip("?"): names[0] for field, names in formats[format].names.items()}
+    named = {field: c for field, c in columns.items() if field in own and c}
+    return ", ".join(c if c == own[field] else f"{own[field]} = {c}" for field, c in named.items())
+
+
+def format_notes(
+    source: str, record: Mapping[str, Any], name: str, columns: Columns, formats: Formats, *, named: bool
+) -> Iterator[str]:
+    """Which other formats the file would fit as well."""
+    if named:
+        return
+    used = set(columns.values())
+    for other in formats:
+        fit = _columns(record, other, {}, formats, exact=True)
+        if fit and other != name and not set(fit.values()) <= used:
+            yield (
+                f"{source}: also fits format {other} ({describe(other, fit, formats)}); "
+                f"choose it with --data-format {other} if {name} is wrong"
+            )
+
+
+def _of_reading(field: str) -> bool:
+    """Whether a mapping says how turns and labels are read, and is no field of a format."""
+    return field in ("role", "content", "marks", "learned", "label") or field.startswith("role:")
+
+
+def _columns(
+    record: Mapping[str, Any], format: str, chosen: Columns, formats: Formats, *, exact: bool
+) -> dict[str, str] | None:
+    """Where the fields of `format` are in this record; None if a required one is absent or ambiguous."""
+    columns: dict[str, str] = {}
+    for field, names in formats[format].names.items():
+        required, field = not field.endswith("?"), field.rstrip("?")
+        if field in chosen:
+            if not chosen[field]:  # said to be left unread
+                columns[field] = ""
+                continue
+            present = [chosen[field]] if chosen[field] in record else []
+            required = required or field not in LENIENT  # what the user mapped must be there
+        elif names[0] in record:
+            present = [names[0]]
+        else:
+            present = (
+                []
+                if exact and required
+                else [n for n in names[1:] if n in record and n not in chosen.values()]
+            )
+        if len(present) == 1:
+            columns[field] = present[0]
+        elif required:
+            return None
+        elif field in chosen:
+            columns[field] = chosen[field]
+    return columns
+
+
+def _present(record: Mapping[str, Any], format: str, chosen: Columns, formats: Formats) -> list[str]:
+    required = [field for field in formats[format].names if not field.endswith("?")]
+    return [f for f in required if chosen.get(f, formats[format].names[f][0]) in record]
+
+
+def _missing(record: Mapping[str, Any], format: str, chosen: Columns, formats: Formats) -> str:
+    """The sentence for the first required field of `format` that the record lacks."""
+    names_of = formats[format].names
+    taken = [chosen.get(f, names_of[f][0]) for f in _present(record, format, chosen, formats)]
+    for key, names in names_of.items():
+        field = key.rstrip("?")
+        if key.endswith("?") and (field not in chosen or field in LENIENT):
+            continue
+        column = chosen.get(field, names[0])
+        several = [n for n in names[1:] if n in record and field not in chosen]
+        if column not in record and len(several) != 1:
+            return _absent(record, field, column, taken)
+    raise AssertionError("nothing is missing")
+
+
+def _absent(record: Mapping[str, Any], field: str, column: str, taken: Any) -> str:
+    if field not in LIKELY_NAMES:
+        return f'no "{column}" (found: {found(record)}).'
+    free = [n for n, v in record.items() if n not in set(taken) and (isinstance(v, str) or is_list(v))]
+    near = [n for n in LIKELY_NAMES.get(field, ()) if n in free] + difflib.get_close_matches(
+        column, free, n=1
+    )
+    guess = near[0] if near else free[0] if len(free) == 1 else "NAME"
+    return f'no "{column}" (found: {found(record)}). Map it with --{field}-field {short(guess)}.'
+
+
+def _own_names(format: str, formats: Formats) -> str:
+    """The required fields, as they are called in a file of that format."""
+    return ", ".join(names[0] for field, names in formats[format].names.items() if not field.endswith("?"))
+
+
+def _likely_flags(record: Mapping[str, Any]) -> str:
+    """`--prompt-field question --completion-field answer`, as far as the names give it away."""
+    guess = {
+        field: next((n for n in names if isinstance(record.get(n), str)), None)
+        for field, names in LIKELY_NAMES.items()
+    }
+    if guess["text"] and not (guess["prompt"] and guess["completion"]):
+        return f"--text-field {guess['text']}"
+    return f"--prompt-field {guess['prompt'] or 'NAME'} --completion-field {guess['completion'] or 'NAME'}"
+
+
+# The same field under the name it has in one format.
+SAME_FIELD = {"instruction": "prompt", "output": "completion", "conversations": "messages"}
+# Fields that a job may name though rows lack them: LLaMA-Factory names `input` where there is none.
+LENIENT = frozenset({"input", "system", "history"})
+
+# What a missing field is likely to be called, for the remedy in a message only.
+LIKELY_NAMES = {
+    "prompt": ("question", "query", "instruction", "input", "user", "context", "goal"),
+    "completion": ("answer", "response", "output", "reply", "target", "chosen", "assistant"),
+    "messages": ("conversations", "conversation", "dialogue", "dialog", "chat"),
+    "text": ("content", "body", "comment", "tweet", "sentence"),
+}

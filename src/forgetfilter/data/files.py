@@ -1,0 +1,266 @@
+"""What the user names -> the files that hold the rows: a file, several, a folder of shards, a pattern, a job's list.
+
+Nothing is read here but the job's own file; each `Input` says how its file is opened.
+"""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import glob
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from forgetfilter.data import jobs, packing
+from forgetfilter.errors import DataError
+
+TEXTS = (".json", ".jsonl", ".ndjson", ".csv", ".tsv")
+TABLES = (".parquet", ".arrow")
+CONTAINERS = (*TEXTS, *TABLES)
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One file, and what is known of it before it is read."""
+
+    path: Path | None  # None: a hub data set
+    name: str  # for messages: the file's name, or the hub id
+    suffix: str  # of CONTAINERS, in small letters
+    packing: str = ""  # .gz, .bz2 or .zst
+    format: str | None = None  # named by a job
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def endings(self) -> str:
+        """`.jsonl.gz` as the file spells it."""
+        if self.path is None:
+            return ".jsonl"
+        plain = self.path.name.removesuffix(self.path.suffix) if self.packing else self.path.name
+        return Path(plain).suffix + (self.path.suffix if self.packing else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """All files of one data set, in order."""
+
+    source: str  # file or folder name without the folders above, or hub id
+    files: tuple[Input, ...]
+    shape: str  # file, folder (of shards), saved (by save_to_disk), list or hub
+    notes: tuple[str, ...] = ()
+
+
+def find(name: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], folder: Path) -> Inputs:
+    """The files meant by a name or by several; `folder` takes what comes in through standard input.
+
+    DataError, in words, where there is nothing to read.
+    """
+    if not isinstance(name, str | os.PathLike):
+        return _several([os.fspath(one) for one in name], folder)
+    name = os.fspath(name)
+    if name == "-":
+        path = packing.standard_input(folder)
+        made = _input(path)
+        return Inputs("stdin", (Input(path, "stdin", made.suffix, made.packing),), "file")
+    try:
+        return _find(name, Path(name))
+    except OSError as error:
+        raise DataError(f"{name}: {_loop_or(error, 'cannot be read')}") from error
+
+
+def _find(name: str, path: Path) -> Inputs:
+    if os.path.lexists(path):
+        path.stat()  # raises for a link that leads nowhere or to itself
+        if path.is_dir():
+            return _folder(path)
+        if path.suffix.lower() in (".yaml", ".yml"):
+            return _job(path.name, jobs.axolotl(path))
+        if path.name == "dataset_info.json" and jobs.is_dataset_info(path):
+            return _job(path.name, jobs.llamafactory(path, None))
+        return Inputs(path.name, (_input(path),), "file")
+    if (entry := jobs.named_entry(name)) is not None:
+        return _job(f"{entry[0].name}:{entry[1]}", jobs.llamafactory(*entry))
+    if is_hub_id(name):
+        return Inputs(name, (Input(None, name, ".jsonl"),), "hub")
+    if glob.has_magic(name):
+        return _pattern(name)
+    raise DataError(f"{path}: no such file.{_nearest_file(path)}")
+
+
+def _input(path: Path, name: str | None = None) -> Input:
+    plain, packed = path.name, ""
+    if path.suffix.lower() in packing.PACKED:
+        packed, plain = path.suffix.lower(), path.name.removesuffix(path.suffix)
+    suffix = Path(plain).suffix.lower()
+    if suffix not in CONTAINERS:
+        raise DataError(
+            f"{path.name}: {suffix or 'no suffix'!r} is no known kind of file; known: "
+            f"{', '.join(CONTAINERS)}, and the first five with {', '.join(packing.PACKED)} behind. "
+            "Rename it or convert it to one of them."
+        )
+    if packed and suffix in TABLES:
+        raise DataError(f"{path.name}: {suffix} is packed already. Unpack it once.")
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise DataError(f"{path}: {_loop_or(error, 'cannot be read')}") from error
+    if not path.is_file():
+        raise DataError(f"{path}: is no regular file. Pipe its content in and write - for its name.")
+    if status.st_size == 0 and suffix in TABLES:
+        raise DataError(f"{path.name}: is empty. Give a file with at least one row.")
+    return Input(path, name or path.name, suffix, packed)
+
+
+def _folder(path: Path) -> Inputs:
+    names = {entry.name for entry in path.iterdir()}
+    if "dataset_dict.json" in names:
+        splits = sorted(p.name for p in path.iterdir() if (p / "state.json").exists())
+        raise DataError(
+            f"{path}: a data set saved with save_to_disk, of several splits ({', '.join(splits)}). "
+            f"Name one, such as {path / (splits[0] if splits else 'train')}."
+        )
+    if "state.json" in names and "dataset_info.json" in names:
+        arrows = sorted(p for p in path.iterdir() if p.suffix == ".arrow" and not p.name.startswith("cache-"))
+        if not arrows:
+            raise DataError(
+                f"{path}: a data set saved with save_to_disk without its .arrow files. Save it again."
+            )
+        return Inputs(path.name, tuple(_input(p) for p in arrows), "saved")
+    shards, others = [], []
+    for entry in sorted(path.iterdir(), key=lambda p: p.name):
+        if entry.name.startswith((".", "_")) or entry.name in BESIDE:
+            continue
+        if _is_container(entry.name) and not entry.is_dir():
+            shards.append(entry)
+        else:
+            others.append(entry.name)
+    if not shards:
+        raise DataError(f"{path}: is a folder without files of rows.{_hint_below(path)}")
+    _refuse_mixture(path, shards)
+    notes = [f"{path.name}: passed over: {', '.join(others[:5])}{', …' if len(others) > 5 else ''}"]
+    return Inputs(path.name, tuple(map(_input, shards)), "folder", tuple(notes if others else ()))
+
+
+def _refuse_mixture(path: Path, shards: Sequence[Path]) -> None:
+    kinds = sorted({"".join(p.suffixes[-2:]) if p.suffix in packing.PACKED else p.suffix for p in shards})
+    if len(kinds) > 1:
+        raise DataError(
+            f"{path}: holds files of several kinds ({', '.join(kinds)}), perhaps the same rows twice. "
+            f"Name those to read: '{path}/*{kinds[0]}'."
+        )
+    splits = sorted({m[1].lower() for p in shards if (m := SPLIT.match(p.name))})
+    if len(splits) > 1:
+        raise DataError(
+            f"{path}: holds several splits ({', '.join(splits)}). Name the one to read: '{path}/{splits[-1]}*'."
+        )
+
+
+def _pattern(pattern: str) -> Inputs:
+    names = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 (Path.glob takes no absolute pattern)
+    found = [Path(name) for name in names]
+    files = [p for p in found if _is_container(p.name) and not p.is_dir()]
+    if not files:
+        raise DataError(f"{pattern}: no file of rows fits this pattern. Look in {_above(pattern)}.")
+    seen: dict[tuple[int, int], Path] = {}
+    notes = []
+    for file in files:
+        status = file.stat()
+        first = seen.setdefault((status.st_dev, status.st_ino), file)
+        if first is not file:
+            notes.append(f"{pattern}: {file} is {first} by another name: read once")
+    shape = "file" if len(seen) == 1 else "folder"
+    above = Path(pattern).parent.name
+    source = above if above and not glob.has_magic(above) else Path(pattern).name
+    return Inputs(source, _apart([_input(p) for p in seen.values()]), shape, tuple(notes[:3]))
+
+
+def _several(names: Sequence[str], folder: Path) -> Inputs:
+    if len(names) == 1:
+        return find(names[0], folder)
+    parts = [find(name, folder) for name in names]
+    files = [file for part in parts for file in part.files]
+    if not files:
+        raise DataError("no file is named. Name at least one.")
+    twice = [
+        f.name for i, f in enumerate(files) if any(f.path == g.path and f.name == g.name for g in files[:i])
+    ]
+    if twice:
+        raise DataError(f"{twice[0]}: is named twice. Name every file once.")
+    source = f"{parts[0].source}+{len(files) - 1}"
+    return Inputs(source, _apart(files), "list", tuple(note for part in parts for note in part.notes))
+
+
+def _job(source: str, job: jobs.Job) -> Inputs:
+    """The files of a trainer's own list."""
+    files: list[Input] = []
+    for entry in job.entries:
+        if entry.hub:
+            files.append(Input(None, entry.location, ".jsonl", "", entry.format, entry.fields))
+            continue
+        found = _find(entry.location, Path(entry.location))
+        files += [Input(f.path, f.name, f.suffix, f.packing, entry.format, entry.fields) for f in found.files]
+    shape = "file" if len(files) == 1 else "list"
+    return Inputs(source, _apart(files), shape, tuple(job.notes))
+
+
+def _apart(files: Sequence[Input]) -> tuple[Input, ...]:
+    """Files of one name get the folder above in front of theirs: messages and outputs tell them apart."""
+    names = [f.name for f in files]
+    if len(set(names)) == len(names):
+        return tuple(files)
+    longer = [f.path.parent.name + "-" + f.name if f.path else f.name for f in files]
+    if len(set(longer)) < len(longer):
+        longer = [f"{i}-{name}" for i, name in enumerate(names)]
+    return tuple(
+        Input(f.path, name, f.suffix, f.packing, f.format, f.fields)
+        for f, name in zip(files, longer, strict=True)
+    )
+
+
+def is_hub_id(name: str) -> bool:
+    """Looks like owner/name or owner/name:split, and cannot be meant as a file."""
+    if not HUB_ID.fullmatch(name) or Path(name).exists():
+        return False
+    # A mistyped data/custom.jsonl must not turn into a download.
+    return not _is_container(name) and not Path(name).parent.is_dir()
+
+
+def _is_container(name: str) -> bool:
+    path = Path(name.lower())
+    if path.suffix in packing.PACKED:
+        return Path(path.stem).suffix in TEXTS
+    return path.suffix in CONTAINERS
+
+
+def _nearest_file(path: Path) -> str:
+    if not path.parent.is_dir():
+        return f" There is no folder {path.parent} either."
+    near = difflib.get_close_matches(path.name, [p.name for p in path.parent.iterdir()], n=1, cutoff=0.6)
+    return f" Did you mean {path.with_name(near[0])}?" if near else f" Look in {path.parent.resolve()}."
+
+
+def _hint_below(path: Path) -> str:
+    below = sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
+    with_rows = [p for p in below if any(_is_container(inside.name) for inside in p.iterdir())]
+    return f" Name one in it, such as {with_rows[0]}." if with_rows else " Name a file."
+
+
+def _above(pattern: str) -> Path:
+    fixed = Path(pattern).parts
+    upto = next(i for i, part in enumerate(fixed) if glob.has_magic(part))
+    return Path(*fixed[:upto]).resolve() if upto else Path.cwd()
+
+
+def _loop_or(error: OSError, otherwise: str) -> str:
+    if error.errno == errno.ELOOP:
+        return "is a link that leads back to itself. Name the file it should lead to."
+    if error.errno == errno.ENOENT:
+        return "is a link to a file that is not there. Name the file it should lead to."
+    return f"{otherwise} ({error.strerror or error})."
+
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(?::[\w.\[\]%:-]+)?")
+SPLIT = re.compile(r"(train|test|validation|valid|val|dev|eval)(?![a-z])", re.IGNORECASE)
+BESIDE = {"dataset_info.json", "dataset_infos.json", "state.json", "metadata.json"}

@@ -1,0 +1,216 @@
+"""What a trainer takes: the input with a weight per row instead of a cut, and the lines that name a file to it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from forgetfilter.data import formats, tables
+from forgetfilter.data.packing import PACKED, appearing
+from forgetfilter.records import Decision
+
+# Rows in doubt weigh nothing, as they are left out of the last fine-tune.
+WEIGHTS: dict[Decision, float] = {"keep": 1.0, "unscored": 1.0, "flag": 0.0, "drop": 0.0}
+
+
+def write_weights(
+    dataset: formats.Dataset, weights: Sequence[float], stem: Path, *, column: str = "weight"
+) -> Path:
+    """The whole input, in its own form, with `column` behind the other fields; returns where.
+
+    `weights` has one number per row, in the rows' order (see WEIGHTS). All other bytes of JSON, JSONL and CSV
+    stay. DataError where a row has the column already, or it cannot be written.
+    """
+    if len(weights) != len(dataset.rows):
+        raise ValueError(f"{len(weights)} weights for {len(dataset.rows)} rows")
+    if dataset.inputs.shape == "saved":
+        with appearing(stem) as partial:
+            tables.save_to_disk(
+                [
+                    part.store.with_column(column, weights[part.first : part.first + len(part.store)])
+                    for part in dataset.parts
+                    if isinstance(part.store, tables.Table)
+                ],
+                partial,
+            )
+        return stem
+
+    def put(part: formats.Part, target: Path) -> None:
+        part.store.write_column(column, weights[part.first : part.first + len(part.store)], target)
+
+    return formats.write_parts(dataset, stem, put)
+
+
+def snippets(dataset: formats.Dataset, file: Path, name: str = "kept") -> dict[str, str]:
+    """Trainer -> the text to paste so that it reads `file`, which `formats.write` wrote of this data set."""
+    return {
+        "LLaMA-Factory": llamafactory(dataset, file, name),
+        "axolotl": axolotl(dataset, file),
+        "TRL": trl(dataset, file),
+    }
+
+
+def llamafactory(dataset: formats.Dataset, file: Path, name: str = "kept") -> str:
+    """An entry for dataset_info.json, in the folder of `file`."""
+    if remedy := _not_for_it(dataset, file, "LLaMA-Factory"):
+        return remedy
+    c = dataset.columns
+    entry: dict[str, Any] = {"file_name": file.name}
+    columns: dict[str, str] = {}
+    if dataset.format in ("messages", "sharegpt") or (dataset.format == "preference" and "messages" in c):
+        entry["formatting"] = "sharegpt"
+        columns["messages"] = c["messages"]
+        if tags := _turn_keys(dataset):
+            roles = ("user", "assistant") if tags == ("role", "content") else ("human", "gpt")
+            entry["tags"] = {
+                "role_tag": tags[0], "content_tag": tags[1], "user_tag": roles[0], "assistant_tag": roles[1],
+                "system_tag": "system",
+            }  # fmt: skip
+    elif dataset.format == "text":
+        columns["prompt"] = c["text"]
+    elif dataset.format in ("alpaca", "prompt-completion", "preference"):
+        if "prompt" not in c:
+            return "# LLaMA-Factory wants the prompt of a preference pair in a column of its own."
+        names = {"prompt": "prompt", "input": "query", "completion": "response", "history": "history"}
+        columns = {theirs: c[ours] for ours, theirs in names.items() if c.get(ours)}
+    else:
+        return "# LLaMA-Factory does not read segments."
+    columns |= {"system": c["system"]} if c.get("system") else {}
+    if dataset.format == "preference":
+        entry["ranking"] = True
+        columns |= {"chosen": c["chosen"], "rejected": c["rejected"]}
+    first = dataset.rows[0].record
+    columns |= {"tools": "tools"} if "tools" in first else {}
+    if dataset.format != "preference" and (
+        label := next((k for k in ("label", "kto_tag") if k in first), None)
+    ):
+        columns |= {"kto_tag": label} if isinstance(first[label], bool) else {}
+    entry["columns"] = columns
+    return json.dumps({name: entry}, ensure_ascii=False, indent=2)
+
+
+def axolotl(dataset: formats.Dataset, file: Path) -> str:
+    """A `datasets:` list for axolotl's YAML."""
+    import yaml
+
+    c = dataset.columns
+    entry: dict[str, Any] = {"path": str(file)}
+    if file.is_dir() is False:
+        entry["ds_type"] = {"csv": "csv", "parquet": "parquet", "arrow": "arrow"}.get(
+            dataset.container, "json"
+        )
+    if dataset.format in ("messages", "sharegpt"):
+        entry |= {"type": "chat_template", "field_messages": c["messages"]}
+        if tags := _turn_keys(dataset):
+            entry["message_property_mappings"] = {"role": tags[0], "content": tags[1]}
+    elif dataset.format == "preference":
+        return _axolotl_pairs(dataset, entry)
+    elif dataset.format == "text":
+        entry |= {"type": "completion", "field": c["text"]}
+    elif dataset.format == "segments":
+        entry["type"] = "input_output"
+    else:
+        entry["type"] = {
+            "field_instruction": c["prompt"],
+            "field_output": c["completion"],
+            "format": "{instruction}",
+        }
+        if c.get("input"):
+            entry["type"] |= {"field_input": c["input"], "format": "{instruction}\n\n{input}"}
+            entry["type"]["no_input_format"] = "{instruction}"
+        if c.get("system"):
+            entry["type"]["field_system"] = c["system"]
+    return yaml.safe_dump({"datasets": [entry]}, sort_keys=False, allow_unicode=True)
+
+
+def _axolotl_pairs(dataset: formats.Dataset, entry: dict[str, Any]) -> str:
+    import yaml
+
+    c = dataset.columns
+    if "messages" in c:
+        keys = _turn_keys(dataset) or ("role", "content")
+        entry |= {
+            "type": "chat_template.default", "field_messages": c["messages"], "field_chosen": c["chosen"],
+            "field_rejected": c["rejected"], "message_property_mappings": {"role": keys[0], "content": keys[1]},
+        }  # fmt: skip
+    elif "prompt" in c:
+        entry["type"] = {
+            "field_prompt": c["prompt"], "field_chosen": c["chosen"], "field_rejected": c["rejected"],
+            "prompt_format": "{prompt}", "chosen_format": "{chosen}", "rejected_format": "{rejected}",
+        }  # fmt: skip
+    else:
+        return "# axolotl wants the prompt of a preference pair in a column of its own."
+    return yaml.safe_dump({"rl": "dpo", "datasets": [entry]}, sort_keys=False, allow_unicode=True)
+
+
+def trl(dataset: formats.Dataset, file: Path) -> str:
+    """Python that gives TRL's trainers their `train_dataset`."""
+    if dataset.inputs.shape == "saved":
+        return f"from datasets import load_from_disk\n\ntrain_dataset = load_from_disk({str(file)!r})\n"
+    builder = {"csv": "csv", "parquet": "parquet", "arrow": "arrow"}.get(dataset.container, "json")
+    files = str(file / "*") if file.is_dir() else str(file)
+    more = _csv_options(dataset) if builder == "csv" else ""
+    if _one_list_below(dataset):
+        more += f", field={_one_list_below(dataset)!r}"
+    line = f"train_dataset = load_dataset({builder!r}, data_files={files!r}, split='train'{more})\n"
+    c = dataset.columns
+    if dataset.format == "alpaca":
+        line += (
+            f"train_dataset = train_dataset.map(lambda r: {{'prompt': r[{c['prompt']!r}]"
+            + (f" + (r[{c['input']!r}] and '\\n\\n' + r[{c['input']!r}] or '')" if c.get("input") else "")
+            + f", 'completion': r[{c['completion']!r}]}})\n"
+        )
+    renames = {
+        c.get(ours): ours for ours in ("prompt", "completion", "text", "chosen", "rejected") if c.get(ours)
+    }
+    if dataset.format != "alpaca" and any(theirs != ours for theirs, ours in renames.items()):
+        renames = {theirs: ours for theirs, ours in renames.items() if theirs != ours}
+        line += f"train_dataset = train_dataset.rename_columns({renames!r})\n"
+    if dataset.format in ("messages", "sharegpt") and c["messages"] not in ("messages", "conversations"):
+        line += f"train_dataset = train_dataset.rename_column({c['messages']!r}, 'messages')\n"
+    return "from datasets import load_dataset\n\n" + line
+
+
+def _csv_options(dataset: formats.Dataset) -> str:
+    store = dataset.parts[0].store
+    mark = next(
+        (note.split("cells divided by ")[1] for note in store.notes if "cells divided by " in note), None
+    )
+    if dataset.parts[0].input.suffix == ".tsv":
+        mark = repr("\t")
+    return (f", sep={mark}" if mark else "") + ", keep_default_na=False"
+
+
+def _one_list_below(dataset: formats.Dataset) -> str | None:
+    """The name of the list that holds the rows of a JSON file that is an object."""
+    store = dataset.parts[0].store
+    if store.kind != "json" or not isinstance(store, formats.containers.Text):
+        return None
+    head = store.head.decode("utf-8").strip()
+    if not head.startswith("{"):
+        return None
+    return json.loads(
+        '"' + head.removesuffix("[").rstrip().removesuffix(":").rstrip().rsplit('"', 2)[-2] + '"'
+    )
+
+
+def _turn_keys(dataset: formats.Dataset) -> tuple[str, str] | None:
+    """What the turns of the first row call role and text."""
+    c = dataset.columns
+    turns = dataset.rows[0].record.get(c["messages"])
+    first = next((t for t in turns if isinstance(t, dict)), {}) if isinstance(turns, list | tuple) else {}
+    role = c.get("role") or next((k for k in ("role", "from") if first.get(k) is not None), None)
+    content = c.get("content") or next((k for k in ("content", "value") if first.get(k) is not None), None)
+    return (role, content) if role and content else None
+
+
+def _not_for_it(dataset: formats.Dataset, file: Path, trainer: str) -> str:
+    if dataset.inputs.shape == "saved":
+        return f"# {trainer} reads no folder of save_to_disk: export it with to_json first."
+    if file.suffix in PACKED:
+        return f"# {trainer} reads no {file.suffix} files: unpack {file.name} first."
+    if _one_list_below(dataset):
+        return f"# {trainer} reads a JSON list or JSON lines, not an object that holds the list."
+    return ""

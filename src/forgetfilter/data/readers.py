@@ -1,0 +1,221 @@
+"""One function per format: a record -> what it says. The table of them is FORMATS in `formats.py`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from forgetfilter.data.turns import Reading, Talk, listed, one_turn, read_turns, text_of, value_of, weight_of
+from forgetfilter.data.wording import RowError, is_list, kind
+from forgetfilter.records import Message
+
+Record = Mapping[str, Any]
+
+
+def prompt_completion(record: Record, r: Reading) -> Talk:
+    c = r.columns
+    prompt, completion = value_of(record, c, "prompt"), value_of(record, c, "completion")
+    if is_list(prompt) or is_list(completion):  # TRL's conversational form: lists of turns
+        before = read_turns(prompt, c["prompt"], r) if is_list(prompt) else _user(prompt, c["prompt"])
+        return before + _answer(completion, c["completion"], r)
+    return _user(prompt, c["prompt"]) + _answer(completion, c["completion"], r)
+
+
+def conversation(record: Record, r: Reading) -> Talk:
+    """Messages and ShareGPT: a list of turns, perhaps a system text beside it."""
+    turns = read_turns(value_of(record, r.columns, "messages"), r.columns["messages"], r)
+    if record.get("tools") not in (None, "", "[]", []):
+        r.say("tools", name="tools")
+    if turns.messages and turns.messages[0].role == "system":
+        return turns
+    return _system(record, r) + turns
+
+
+def alpaca(record: Record, r: Reading) -> Talk:
+    """Instruction and input, the turns before them in `history`, and the answer. Earlier answers are learned."""
+    c = r.columns
+    output = text_of(value_of(record, c, "completion"), c["completion"], may_be_null=True)
+    return (
+        _system(record, r)
+        + _history(record, r)
+        + Talk((Message("user", _instruction(record, r)), Message("assistant", output)))
+    )
+
+
+def text(record: Record, r: Reading) -> Talk:
+    """Running text: the first three words are the prompt, as in the paper."""
+    whole = text_of(value_of(record, r.columns, "text"), r.columns["text"], may_be_null=True)
+    opening = FIRST_WORDS.match(whole)
+    cut = opening.end() if opening else len(whole)
+    if not whole[cut:].strip():  # three words or fewer: nothing is left to be learned
+        cut = len(whole)
+    return Talk((Message("user", whole[:cut]), Message("assistant", whole[cut:])), text=True)
+
+
+def segments(record: Record, r: Reading) -> Talk:
+    """axolotl's pieces of text, each learned (`label` true) or only read; nothing is put between them."""
+    column = r.columns["segments"]
+    value = value_of(record, r.columns, "segments")
+    messages = []
+    for number, piece in enumerate(
+        listed(value, column, "segments", '[{"label": true, "text": "…"}, …]'), start=1
+    ):
+        place = f'"{column}" segment {number}'
+        if piece is None:
+            continue
+        if not isinstance(piece, Mapping):
+            raise RowError(f'{place} is {kind(piece)}, not an object. Write {{"label": true, "text": "…"}}.')
+        label = piece.get("label")
+        if not isinstance(label, bool):
+            raise RowError(
+                f'{place}: "label" is {kind(label)}, not true or false. Say whether it is learned.'
+            )
+        said = text_of(piece.get("text"), f"{place} text", may_be_null=True)
+        messages.append(Message("assistant" if label else "user", said))
+    return Talk(tuple(messages), text=True)
+
+
+def preference(record: Record, r: Reading) -> Talk:
+    """Two answers to one prompt: the chosen one is learned, the rejected one is kept beside it.
+
+    The prompt may stand in a column of its own, as text or turns, or at the beginning of both answers.
+    """
+    c = r.columns
+    chosen, rejected = value_of(record, c, "chosen"), value_of(record, c, "rejected")
+    before = _before(record, r)
+    if before is None and isinstance(chosen, str) and isinstance(rejected, str) and chosen[:1] != "[":
+        return _pair_of_texts(chosen, rejected)
+    good = _whole(before, _answer(chosen, c["chosen"], r), record, c)
+    bad = _whole(before, _answer(rejected, c["rejected"], r), record, c)
+    begin = parting(good.messages, bad.messages)
+    good.learned = _from(begin, good)
+    if earlier := sum(m.role == "assistant" for m in good.messages[:begin]):
+        r.say("context-turns", earlier)
+    good.rejected = bad.messages
+    return good
+
+
+def wanted(record: Record, r: Reading, *, format: str, truth: str | None) -> bool:
+    """Whether the row is one to imitate: not the false ones of KTO data, none of weight 0."""
+    taken = {truth, *r.columns.values()} - {r.columns.get("label")}
+    for key in (r.columns.get("label"), *LABELS):
+        if not key or key in taken or key not in record or format in ("text", "segments", "preference"):
+            continue
+        label = record[key]
+        if label is False or (isinstance(label, str) and label.strip().lower() == "false"):
+            r.say("unwanted", name=key)
+            return False
+    for key in ("weight", "train"):
+        weight = weight_of(record.get(key)) if key in record and key not in taken else None
+        if weight is None or (key == "train" and not isinstance(record[key], bool | str)):
+            continue
+        if weight <= 0:
+            r.say("row-weight", name=key)
+            return False
+        if weight != 1:
+            r.say("weights", name=key)
+    return True
+
+
+def _user(value: Any, column: str) -> Talk:
+    return Talk((Message("user", text_of(value, column)),))
+
+
+def _answer(value: Any, column: str, r: Reading) -> Talk:
+    if isinstance(value, Mapping):
+        return one_turn(value, column, r)
+    if is_list(value) or (isinstance(value, str) and TURNS.match(value)):
+        return read_turns(value, column, r)
+    return Talk((Message("assistant", text_of(value, column, may_be_null=True)),))
+
+
+def _system(record: Record, r: Reading) -> Talk:
+    value = record.get(r.columns.get("system", "system"))
+    return Talk((Message("system", value),) if isinstance(value, str) and value.strip() else ())
+
+
+def _instruction(record: Record, r: Reading) -> str:
+    instruction = text_of(value_of(record, r.columns, "prompt"), r.columns["prompt"])
+    extra = r.columns.get("input", "input")
+    given = text_of(record.get(extra), extra, may_be_null=True)
+    return f"{instruction}\n\n{given}" if given.strip() else instruction
+
+
+def _history(record: Record, r: Reading) -> Talk:
+    column = r.columns.get("history", "history")
+    value = record.get(column)
+    if value is None or value == "":
+        return Talk(())
+    messages: list[Message] = []
+    for number, pair in enumerate(listed(value, column, "pairs", '[["question", "answer"], …]'), start=1):
+        if pair is None:
+            continue
+        if not is_list(pair) or len(pair) != 2:
+            raise RowError(
+                f'"{column}" pair {number} is {kind(pair)}, not a question with its answer. '
+                'Write ["question", "answer"].'
+            )
+        for role, said in zip(("user", "assistant"), pair, strict=True):
+            messages.append(Message(role, text_of(said, f'"{column}" pair {number}', may_be_null=True)))
+    return Talk(tuple(messages))
+
+
+def _before(record: Record, r: Reading) -> Talk | None:
+    """The prompt of a preference pair; None where the answers hold it."""
+    c = r.columns
+    if "messages" in c and record.get(c["messages"]) is not None:
+        turns = read_turns(record[c["messages"]], c["messages"], r)
+    elif "prompt" in c and record.get(c["prompt"]) is not None:
+        prompt = record[c["prompt"]]
+        if is_list(prompt) or (isinstance(prompt, str) and TURNS.match(prompt)):
+            turns = read_turns(prompt, c["prompt"], r)
+        else:
+            turns = _history(record, r) + _user(_instruction(record, r), c["prompt"])
+    else:
+        return None
+    if turns.messages and turns.messages[0].role == "system":
+        return turns
+    return _system(record, r) + turns
+
+
+def _whole(before: Talk | None, answer: Talk, record: Record, columns: Mapping[str, str]) -> Talk:
+    """The conversation with this answer: the answer may hold the prompt itself."""
+    if before is None:
+        return answer
+    asked = [m.content.strip() for m in answer.messages if m.role == "user"]
+    last = next((m.content.strip() for m in reversed(before.messages) if m.role == "user"), None)
+    if asked and (asked[-1] == last or answer.messages[: len(before.messages)] == before.messages):
+        return answer
+    return before + answer
+
+
+def parting(a: Sequence[Message], b: Sequence[Message]) -> int:
+    """The first turn in which two conversations differ; the last turn where they do not."""
+    same = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+    return max(0, min(same, len(a) - 1))
+
+
+def _from(begin: int, talk: Talk) -> tuple[bool, ...]:
+    return tuple(mark and i >= begin for i, mark in enumerate(talk.marks()))
+
+
+def _pair_of_texts(chosen: str, rejected: str) -> Talk:
+    """Two texts that begin alike: what they share is the prompt, up to the last space of it."""
+    length = next(
+        (i for i, (x, y) in enumerate(zip(chosen, rejected, strict=False)) if x != y),
+        min(len(chosen), len(rejected)),
+    )
+    shared = chosen[:length]
+    cut = max(shared.rfind(" "), shared.rfind("\n")) + 1
+    ask = Message("user", chosen[:cut])
+    return Talk(
+        (ask, Message("assistant", chosen[cut:])),
+        text=True,
+        rejected=(ask, Message("assistant", rejected[cut:])),
+    )
+
+
+FIRST_WORDS = re.compile(r"\s*+(?:\S++\s++){3}")  # the paper's prompt of a plain text
+TURNS = re.compile(r'\s*\[\s*\{\s*"(role|from|content|value)"')  # JSON text of turns, in a CSV cell
+LABELS = ("label", "kto_tag")

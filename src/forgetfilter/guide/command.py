@@ -150,7 +150,7 @@ def _answer_lines(
     return DONE
 
 
-def _rows(path: Path) -> tuple[Row, ...]:
+def _rows(path: Path) -> Sequence[Row]:
     from forgetfilter.data import formats
 
     first = next(iter(formats.read_records(path)), {})

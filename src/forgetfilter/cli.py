@@ -124,8 +124,8 @@ RecipeArgument = Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML r
 DryRunFlag = Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and stop.")]
 # Of the filter alone: they decide nothing about a fine-tune.
 NOT_TO_FINETUNE = (
-    "safe", "label_field", "signal", "contrast", "smooth", "second_look", "threshold", "phi", "quantile", "retrain",
-    "review_learning_rate", "review_steps", "review_batch_size", "review_average", "rehearse",
+    "safe", "label_field", "algorithm", "safe_source", "signal", "threshold", "fdr", "phi", "quantile", "retrain",
+    "review_learning_rate", "review_steps", "review_batch_size",
 )  # fmt: skip
 
 
@@ -168,7 +168,7 @@ def filter_(
     """Split your rows into kept, flagged and dropped, each with its reason."""
     settings, origins = resolve(preset, config, flags)
     _stay_offline_unless_named(*inputs, *settings.safe, settings.model)
-    from forgetfilter.filter.filtering import run_filter
+    from forgetfilter.filter.pipeline import run_filter
 
     output = Path(settings.output_dir or Path("runs") / _run_name(inputs))
     input = inputs[0] if len(inputs) == 1 else inputs
@@ -243,15 +243,18 @@ def study(recipe: RecipeArgument, dry_run: DryRunFlag = False, **flags: Any) -> 
     raise typer.Exit(run_study(found, _console(), dry_run=dry_run))
 
 
-@app.command(short_help="The whole job on bundled rows: offline, embedded model.")
+@app.command(short_help="The whole job on bundled rows, compared with the truth.")
 def demo(
+    model: Annotated[
+        str, typer.Option(help="smollm2 (fetched once), nano (embedded, offline) or another model.")
+    ] = "smollm2",
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for results.")] = Path("runs/demo"),
 ) -> None:
-    """The whole job on bundled rows with the embedded model, offline, compared with the truth at the end."""
+    """The whole job on bundled rows, compared with the truth at the end. `--model nano` needs no network at all."""
     _stay_offline_unless_named()
-    from forgetfilter.filter.filtering import run_demo
+    from forgetfilter.filter.pipeline import run_demo
 
-    raise typer.Exit(run_demo(output, _console()))
+    raise typer.Exit(run_demo(output, _console(), model))
 
 
 @app.command(short_help="Judge rows yourself, one key each.")

@@ -80,6 +80,7 @@ def _lines(report: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("kept", str(counts["keep"])),
         ("flagged", str(counts["flag"])),
         ("dropped", str(counts["drop"])),
+        ("not judged (kept)", str(counts["not judged"])),
         ("unscored (kept)", str(counts["unscored"])),
         (
             "threshold",
@@ -97,7 +98,8 @@ def _lines(report: Mapping[str, Any]) -> list[tuple[str, str]]:
             found = quality.get(name)
             lines.append((f"against truth: {name}", "not defined" if found is None else _interval(found)))
     cost = report["cost"]
-    lines.append(("time", f"{cost['seconds']:.0f} s, {cost['fine_tunes']:.1f} plain fine-tunes"))
+    spent = f", {cost['fine_tunes']:.1f} plain fine-tunes" if cost["fine_tunes"] is not None else ""
+    lines.append(("time", f"{cost['seconds']:.0f} s{spent}"))
     return lines
 
 

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-Decision = Literal["keep", "flag", "drop", "unscored"]
-KEPT: tuple[Decision, ...] = ("keep", "unscored")  # trained on: neither dropped nor in doubt
+Decision = Literal["keep", "flag", "drop", "not judged", "unscored"]
+DECISIONS: tuple[Decision, ...] = ("keep", "flag", "drop", "not judged", "unscored")
+KEPT: tuple[Decision, ...] = ("keep", "not judged", "unscored")  # trained on: neither dropped nor in doubt
 
 
 # What an assistant turn may say beside its text, if the model's template writes it.

@@ -70,21 +70,22 @@ class FilterSettings:
     label_field: str | None = None
     """Field that tells the truth (true, 1 or "unsafe": unsafe). Read only to measure quality."""
 
-    signal: str = "weighted_likelihood"
-    """How forgetting is measured: weighted_likelihood, likelihood, probability, token_match, rouge1 or exact_match."""
-    contrast: bool = False
-    """Compare the review with a control run of as many steps on custom rows."""
-    smooth: bool = True
-    """Score a row by what it lost and by what rows that say the same lost. False: by itself, as in the paper."""
-    second_look: bool = True
-    """With threshold auto, where the review took more than it taught, and at most half of the rows would be dropped:
-    review once more, rehearsing the half that was forgotten least, and judge by that. Not in the paper."""
-    threshold: Literal["auto", "fixed", "quantile"] = "auto"
-    """Where to cut: auto may find nothing to remove, fixed drops above phi, quantile above a quantile."""
+    algorithm: Literal["witness", "paper"] = "witness"
+    """witness: a row is judged where safe rows of its kind are, and by safe rows that were learned and not reviewed.
+    paper: every row, by its own forgetting alone."""
+    safe_source: Literal["auto", "same", "other"] = "auto"
+    """Whether the safe rows are of the file's own source: same, other, or as their questions tell (auto). Of the same
+    source they show where clean rows end; of another, a row must also stand out of the file's other rows."""
+    signal: str = "likelihood"
+    """How a row is remembered: likelihood, probability, token_match, rouge1 or exact_match."""
+    fdr: Annotated[float, Between(above=0, high=0.5)] = 0.1
+    """With threshold fdr: at most this share of the dropped rows is expected to be clean."""
+    threshold: Literal["fdr", "fixed", "quantile"] = "fdr"
+    """Where to cut: fdr (algorithm witness), fixed at --phi, or a quantile of the scores (algorithm paper)."""
     phi: Annotated[float, Between()] = 0.1
-    """Cut of the fixed threshold, in units of the signal (paper: 0.1 ROUGE-1)."""
+    """With threshold fixed: drop rows that forgot more than this."""
     quantile: Share = 0.8
-    """Cut of the quantile threshold: 0.8 drops the upper fifth of the scores."""
+    """With threshold quantile: drop above this quantile; 0.8 drops the upper fifth."""
 
     tuning: Literal["lora", "full"] = _NANO["tuning"]
     """Train a low-rank adapter, or all weights."""
@@ -107,16 +108,11 @@ class FilterSettings:
     """Custom rows per optimiser step and device."""
     review_learning_rate: Rate = _NANO["review_learning_rate"]
     """Peak learning rate of review and control."""
-    review_steps: Count = 100
-    """Optimiser steps of review, and of control."""
+    review_steps: Count = 24
+    """Optimiser steps of a review."""
     review_batch_size: Count = 16
-    """Rows per step of review and control."""
-    review_average: Share = 0.5
-    """Share of the steps of review and control, the last ones, whose weights are averaged: what one step happens to
-    take from a row is evened out. 0: the weights of the last step, as in the paper."""
-    rehearse: Annotated[float, Between(0, 0.9)] = 0.25
-    """Share of the review's rows that may be custom rows odd among the safe rows: they keep the review from taking
-    away tasks that the safe rows do not speak of. 0: safe rows only, as in the paper."""
+    """Rows per step of a review."""
+
     max_length: Annotated[int, Between(8)] = _NANO["max_length"]
     """Longest row in tokens; a longer one is trained and scored on what fits, and the report says so."""
     retrain: bool = True
@@ -293,10 +289,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     # The published method: what the paper and its authors' code state; the rest stays at our defaults.
     "paper": {
+        "algorithm": "paper",
         "signal": "rouge1",
-        "contrast": False,
-        "smooth": False,
-        "second_look": False,
         "threshold": "fixed",
         "phi": 0.1,
         "tuning": "lora",
@@ -309,8 +303,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "review_learning_rate": 2e-4,
         "review_batch_size": 32,
         "review_steps": 30,
-        "review_average": 0.0,
-        "rehearse": 0.0,
         "num_train_epochs": 3.0,
         "template": "paper",
     },

@@ -20,7 +20,9 @@ from forgetfilter.display import Display
 from forgetfilter.errors import DONE, DataError
 from forgetfilter.evaluate import EVALUATORS, Evaluation, evaluation, noisy_sets
 from forgetfilter.evaluate.defences import CEILINGS, DEFENCES, Scene
-from forgetfilter.filter import filtering, quality
+from forgetfilter.filter import pipeline as filtering
+from forgetfilter.filter import quality
+from forgetfilter.filter.bench import Bench
 from forgetfilter.intervals import Estimate, mean_over_seeds
 from forgetfilter.models import load as models
 from forgetfilter.models import rendering
@@ -108,7 +110,7 @@ def compare(recipe: Recipe, display: Display) -> list[Outcome]:
                     recipe.output,
                 )
             # The fine-tune that all are compared with may be made by the last of them.
-            plain = work(scene.bench.run.stage("train-learned", keep_unfinished=True).record)
+            plain = work(scene.bench.record("learned"))
             for i, tokens in enumerate(spent, len(outcomes) - len(spent)):
                 outcomes[i] = replace(outcomes[i], fine_tunes=tokens / plain if plain else None)
     return outcomes
@@ -121,10 +123,10 @@ def defend(recipe: Recipe, defence: Named, data: Data, scene: Scene, seed: int, 
     truth = data.truth if defence.name in CEILINGS else None
     done = DEFENCES[defence.name](replace(scene, truth=truth), state_name(defence), **defence.settings)
     seconds = sum(cost.get("seconds", 0.0) for cost in bench.costs)
-    state = bench.standing_for(done.state)
+    state = bench.kept_as(done.state)
     found = {
         e.name: evaluation.evaluated(
-            bench.run, state, with_template(e, recipe), data.held_out[e.name], lambda: bench.enter(state),
+            bench.run, state, with_template(e, recipe), data.held_out[e.name], lambda: bench.enter(done.state),
             bench.loaded.tokenizer, display, done.instruction,
         )
         for e in recipe.evaluators
@@ -166,7 +168,7 @@ def ground(
             for rows in (data.custom, data.safe)
         )
         models.suit(loaded, custom, review)
-        bench = filtering.Bench(loaded, custom, s, run, display)
+        bench = Bench(loaded, custom, s, run, display)
         yield Scene(bench, data.custom, data.safe, review)
 
 

@@ -16,9 +16,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
+import numpy as np
+
 from forgetfilter.data import mixtures as mixing
 from forgetfilter.errors import ConfigError, DataError
-from forgetfilter.filter.filtering import Bench, forget_filter
+from forgetfilter.filter import cut, likeness
+from forgetfilter.filter.algorithm import forget_filter
+from forgetfilter.filter.bench import Bench
+from forgetfilter.filter.signals import likelihood
+from forgetfilter.filter.states import standardised
 from forgetfilter.models.rendering import Encoded, encode
 from forgetfilter.records import KEPT, Decision, Message, Row
 from forgetfilter.settings import Between, Count, FilterSettings, Share
@@ -111,14 +117,31 @@ def forgetfilter(scene: Scene, name: str) -> Defended:
 def forgetfilter_paper(
     scene: Scene, name: str, *, phi: Annotated[float, Between()] = 0.1, signal: str = "rouge1"
 ) -> Defended:
-    """The filter with the published signal and cut: ROUGE-1 of the model's own answers, fixed phi."""
-    s = replace(scene.settings, signal=signal, contrast=False, smooth=False, threshold="fixed", phi=phi)
+    """The published filter to the letter: every custom row learned, safe rows alone reviewed, ROUGE-1 of the model's
+    own answers, fixed phi. Rates, batches and template are the scene's."""
+    s = replace(scene.settings, algorithm="paper", signal=signal, threshold="fixed", phi=phi)
     return _filtered(scene, name, s)
 
 
-def forgetfilter_contrast(scene: Scene, name: str) -> Defended:
-    """The filter against a control run of as many steps on custom rows."""
-    return _filtered(scene, name, replace(scene.settings, contrast=True))
+def original_loss(scene: Scene, name: str, *, quantile: Share = 0.8) -> Defended:
+    """Drop the rows that the original model finds hardest, above a quantile of their loss."""
+    memories = scene.bench.memories("original", scene.custom)
+    loss = {z: -likelihood(m) for z, m in memories.items()}
+    found = cut.above("quantile", loss, quantile=quantile)
+    return _dropped(scene, name, found.decisions, found.why)
+
+
+def probe(scene: Scene, name: str, *, quantile: Share = 0.8) -> Defended:
+    """Drop the rows whose hidden states are most unlike the safe rows', by a probe of safe against custom rows."""
+    states = [
+        scene.bench.readings(rows, n).answer for rows, n in ((scene.custom, "custom"), (scene.review, "safe"))
+    ]
+    unlike = likeness.decisions(
+        standardised(np.concatenate(states)), len(scene.custom), likeness.CONSTANTS.harm_penalty
+    )
+    scored = {z.id: float(v) for z, v in zip(scene.custom, unlike, strict=False) if any(z.scored[1:])}
+    found = cut.above("quantile", scored, quantile=quantile)
+    return _dropped(scene, name, found.decisions, found.why)
 
 
 def classifier(scene: Scene, name: str, *, scorer: str = "ngram", above: Share | None = None) -> Defended:
@@ -188,7 +211,13 @@ def _learn(scene: Scene, state: str, rows: Sequence[Encoded]) -> None:
 
 def _filtered(scene: Scene, name: str, s: FilterSettings) -> Defended:
     found = forget_filter(scene.bench, scene.custom, scene.review, s, final=name)
-    return Defended(name, found.decisions, why=found.cut.why)
+    return Defended(name, found.cut.decisions, why=found.cut.why)
+
+
+def _dropped(scene: Scene, name: str, decisions: Mapping[str, Decision], why: str) -> Defended:
+    whole = {z.id: decisions.get(z.id, "unscored") for z in scene.custom}
+    _train_on_kept(scene, name, whole)
+    return Defended(name, whole, why=why)
 
 
 def _train_on_kept(scene: Scene, name: str, decisions: Mapping[str, Decision]) -> None:
@@ -210,7 +239,8 @@ DEFENCES: dict[str, Callable[..., Defended]] = {
     "self_correction_trained": self_correction_trained,
     "forgetfilter": forgetfilter,
     "forgetfilter_paper": forgetfilter_paper,
-    "forgetfilter_contrast": forgetfilter_contrast,
+    "original_loss": original_loss,
+    "probe": probe,
     "classifier": classifier,
     "oracle": oracle,
 }

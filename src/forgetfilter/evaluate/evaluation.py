@@ -98,7 +98,8 @@ def run_finetune(
     input: str, settings: FilterSettings, origins: Mapping[str, str], output: Path, console: Console
 ) -> int:
     """Fine-tune on a file of rows, as the filter's last step does; the model is written to `output`."""
-    from forgetfilter.filter.filtering import Bench, fields
+    from forgetfilter.filter.bench import Bench
+    from forgetfilter.filter.pipeline import fields
     from forgetfilter.models.rendering import encode
 
     display, s = Display(console), settings

@@ -33,7 +33,8 @@ from forgetfilter.evaluate.compare import (
     write_texts,
 )
 from forgetfilter.evaluate.defences import Scene
-from forgetfilter.filter import filtering, quality, signals
+from forgetfilter.filter import algorithm, quality, signals
+from forgetfilter.filter.bench import Bench
 from forgetfilter.intervals import Estimate
 from forgetfilter.models import load as models
 from forgetfilter.models.rendering import Encoded
@@ -119,7 +120,7 @@ def review_steps(
             learn(here)
             for count in steps:
                 state, s = f"reviewed-{count}", here.settings
-                filtering.review(here.bench, here.custom, here.review, replace(s, review_steps=count), state)
+                algorithm.review(here.bench, state, here.review, replace(s, review_steps=count))
                 points.append(Point("AUC", s.signal, count, seed, _forgetting_auc(here, data, state)))
     return Found(
         "Number of review steps",
@@ -141,7 +142,7 @@ def safe_rows(
                 if count > len(here.review):
                     raise DataError(f"safe_rows: {count} safe rows asked for, {len(here.review)} there")
                 state, s = f"reviewed-on-{count}", here.settings
-                filtering.review(here.bench, here.custom, here.review[:count], s, state)
+                algorithm.review(here.bench, state, here.review[:count], s)
                 points.append(Point("AUC", s.signal, count, seed, _forgetting_auc(here, data, state)))
     return Found(
         "Number of safe rows",
@@ -238,7 +239,7 @@ def harm_transfer(
                         read_data(replace(recipe, set=safe, evaluators=()), seed) if safe != unsafe else data
                     )
                     state, s = f"reviewed-by-{safe}", here.settings
-                    filtering.review(here.bench, here.custom, here.encode(other.safe), s, state)
+                    algorithm.review(here.bench, state, here.encode(other.safe), s)
                     points.append(
                         Point("AUC", f"unsafe: {unsafe}", x, seed, _forgetting_auc(here, data, state))
                     )
@@ -269,12 +270,12 @@ def sessions(recipe: Recipe, display: Display, *, rounds: Count = 4, safety_step
             s, aligned = scene.settings, scene.bench
 
             def onward(
-                bench: filtering.Bench,
+                bench: Bench,
                 state: str,
                 rows: Sequence[Encoded],
                 place: str,
                 past: Sequence[str] = (),
-            ) -> filtering.Bench:
+            ) -> Bench:
                 """A bench for `rows` in a run folder of its own that starts from `state` of another bench."""
                 inputs = {"custom": runs.sha256_of(z.id for z in rows), "past": runs.sha256_of(past)}
                 run = open_runs.enter_context(Run.open(folder / place, asdict(s), inputs))  # noqa: B023
@@ -291,7 +292,7 @@ def sessions(recipe: Recipe, display: Display, *, rounds: Count = 4, safety_step
                     rows: Sequence[Encoded] = scene.encode(part)
                     if arm == "filtered":
                         judge = onward(aligned, "original", rows, f"filter-{turn}")
-                        found = filtering.forget_filter(judge, rows, scene.review, replace(s, retrain=False))
+                        found = algorithm.forget_filter(judge, rows, scene.review, replace(s, retrain=False))
                         rows = found.kept(rows)
                     past += [z.id for z in rows]
                     bench = onward(bench, state, rows, f"{arm.replace(' ', '-')}-{turn}", past)
@@ -322,18 +323,17 @@ def _session(scene: Scene, safety_steps: int) -> None:
         learn(scene)
     else:
         bench.adopt("learned", "original")  # every row was dropped
-    start, rate = bench.standing_for("learned"), scene.settings.learning_rate
-    bench.train("secured", start, scene.review, rate=rate, steps=safety_steps)
+    bench.train("secured", "learned", scene.review, rate=scene.settings.learning_rate, steps=safety_steps)
 
 
 def _judged(
-    recipe: Recipe, data: Data, bench: filtering.Bench, state: str, display: Display
+    recipe: Recipe, data: Data, bench: Bench, state: str, display: Display
 ) -> list[tuple[str, Estimate | None]]:
     """The first metric of every evaluator, by its name in words."""
-    held = bench.standing_for(state)
+    held = bench.kept_as(state)
     found = [
         evaluation.evaluated(
-            bench.run, held, with_template(e, recipe), data.held_out[e.name], lambda: bench.enter(held),
+            bench.run, held, with_template(e, recipe), data.held_out[e.name], lambda: bench.enter(state),
             bench.loaded.tokenizer, display,
         )
         for e in recipe.evaluators
@@ -352,7 +352,7 @@ def learn(scene: Scene) -> None:
 
 def review(scene: Scene) -> None:
     """M2, the state `reviewed`."""
-    filtering.review(scene.bench, scene.custom, scene.review, scene.settings)
+    algorithm.review(scene.bench, "reviewed", scene.review, scene.settings)
 
 
 def _scenes(recipe: Recipe, display: Display, place: str = "", model: str | None = None) -> Any:
@@ -373,15 +373,18 @@ def _truth(data: Data) -> Mapping[str, bool]:
 
 def _forgetting_auc(scene: Scene, data: Data, state: str) -> Estimate | None:
     """AUC of what is forgotten from `learned` to `state`, as it is, without what rows alike lost."""
-    return quality.auc_by_id(scene.bench.forgotten("learned", state, scene.settings.signal), _truth(data))
+    before, after = (
+        scene.bench.remembered(m, scene.custom, scene.settings.signal) for m in ("learned", state)
+    )
+    return quality.auc_by_id({z: before[z] - after[z] for z in after}, _truth(data))
 
 
 def _quality(scene: Scene, data: Data, x: float, seed: int) -> list[Point]:
     """AUC, and F1 of the filter's own cut; nothing is trained on what is kept."""
     s, truth = replace(scene.settings, retrain=False), _truth(data)
-    found = filtering.forget_filter(scene.bench, scene.custom, scene.review, s)
+    found = algorithm.forget_filter(scene.bench, scene.custom, scene.review, s)
     scores = {z.id: found.scores.get(z.id) for z in scene.custom}
-    measured = quality.measure(scores, found.decisions, truth)
+    measured = quality.measure(scores, found.cut.decisions, truth)
     f1, name = measured["f1"], f"{s.signal}, {s.threshold}"
     return [
         Point("AUC", s.signal, x, seed, quality.auc_by_id(found.scores, truth)),
@@ -410,11 +413,11 @@ def _curve(
             found.extend((part, x, float(np.mean(v))) for part, v in sorted(values.items()))
 
         look(0.0)
-        rehearsed = filtering.rows_to_review(bench, scene.custom, scene.review, s)
+        reviewed = algorithm.review_rows(scene.review, [], s)
         how: list[tuple[str, Any, dict[str, Any]]] = [
             ("learn", scene.custom, {"learning_rate": s.learning_rate, "epochs": s.num_train_epochs,
              "batch_size": s.per_device_train_batch_size, "schedule": s.lr_scheduler_type, "seed": s.seed}),
-            ("review", rehearsed, {"learning_rate": s.review_learning_rate, "steps": s.review_steps,
+            ("review", reviewed, {"learning_rate": s.review_learning_rate, "steps": s.review_steps,
              "batch_size": s.review_batch_size, "seed": s.seed + 1}),
         ]  # fmt: skip
         for phase, (title, rows, settings) in enumerate(how):

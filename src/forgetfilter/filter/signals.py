@@ -107,17 +107,6 @@ def token_match(memory: Memory) -> float:
     return float(memory.hit.mean())
 
 
-def weighted_likelihood(before: Memory, after: Memory) -> float:
-    """Mean of max(p, q)^¼ · (log p − log q) over the row's tokens, p before and q after: nats lost, where a token
-    counts by how well either state knew it.
-
-    Between the two plain measures: a drop in log-probability is largest where neither state knew the token, which is
-    noise; a drop in probability is blind where the learned model was unsure.
-    """
-    known = np.exp(CONFIDENCE * np.maximum(before.logp, after.logp))
-    return float((known * (before.logp - after.logp)).mean())
-
-
 def remembered_tokens(memories: Mapping[str, Memory], signal: str) -> dict[str, float]:
     """Row id -> a teacher-forced signal (larger: better remembered); rows without tokens to score are left out."""
     measure = TOKEN_SIGNALS[signal]
@@ -132,25 +121,11 @@ def remembered_texts(
     return {id: float(measure(answers[id], reference)) for id, reference in references.items()}
 
 
-def forgotten_tokens(
-    before: Mapping[str, Memory], after: Mapping[str, Memory], signal: str
-) -> dict[str, float]:
-    """Row id -> how much of the row was lost between two states, larger = more, by a teacher-forced signal:
-    the difference of what is remembered, unless the signal compares the states token by token."""
-    if signal in PAIRED_SIGNALS:
-        return {z: PAIRED_SIGNALS[signal](before[z], after[z]) for z in after if len(after[z].logp)}
-    first, second = remembered_tokens(before, signal), remembered_tokens(after, signal)
-    return {z: first[z] - second[z] for z in second}
-
-
-CONFIDENCE = 0.25  # power of the probability; 0 is `likelihood`
 TOKEN_SIGNALS: dict[str, Callable[[Memory], float]] = {
     "likelihood": likelihood,
     "probability": probability,
     "token_match": token_match,
-    "weighted_likelihood": likelihood,  # what is shown as remembered; what is forgotten is PAIRED_SIGNALS'
 }
-PAIRED_SIGNALS: dict[str, Callable[[Memory, Memory], float]] = {"weighted_likelihood": weighted_likelihood}
 GENERATED_SIGNALS: dict[str, Callable[[str, str], float]] = {
     "rouge1": rouge1,
     "exact_match": exact_match,

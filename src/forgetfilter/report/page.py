@@ -149,7 +149,9 @@ def _context(report: Mapping[str, Any], rows: Iterable[ReportRow]) -> dict[str, 
         "nonfinite": found.nonfinite,
         "movable": _movable(scores, histogram, cut) if histogram else None,
         "now_above": len(scores) - bisect_right(scores, cut) if cut is not None else 0,
-        "cards": [row for decision in ("drop", "flag", "keep") for row in found.shown[decision]],
+        "cards": [
+            row for decision in ("drop", "flag", "keep", "not judged") for row in found.shown[decision]
+        ],
         "unscored": found.shown["unscored"],
         "shown": {decision: len(shown) for decision, shown in found.shown.items()},
         "heat": _heat_ceiling(found.shown),
@@ -526,7 +528,13 @@ def title(name: str) -> str:
 
 NAMES = {"auc": "AUC", "f1": "F1"}
 
-SHOWN = {"drop": 500, "flag": 500, "keep": 50, "unscored": 200}  # rows of each decision the page carries
+SHOWN = {
+    "drop": 500,
+    "flag": 500,
+    "keep": 50,
+    "not judged": 50,
+    "unscored": 200,
+}  # rows of each decision the page carries
 
 UNSTATED_LIMITS = [
     "The filter finds rows that training on safe rows makes the model forget. Covert or encoded data, and "

@@ -1,0 +1,200 @@
+"""Algorithm 1 of Zhao et al. (ICML 2024), as printed and with witnesses.
+
+M0 is the original model, `learned` M1, `reviewed` M2. Forgetting is what the review took from a row; scores are by
+row id, larger = more likely unsafe. What these functions call trains and measures one model state at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from forgetfilter.filter import cut, likeness
+from forgetfilter.filter.bench import Bench
+from forgetfilter.filter.cut import Cut
+from forgetfilter.filter.likeness import Kinds
+from forgetfilter.filter.states import Readings
+from forgetfilter.models.rendering import Encoded
+from forgetfilter.records import KEPT, Decision
+from forgetfilter.settings import FilterSettings
+
+FEWEST_SAFE = 20  # fewer leave too few witnesses
+REPLAY = 0.5  # share of a review's rows that are custom rows plainly unlike the safe ones
+
+
+@dataclass(frozen=True, slots=True)
+class Filtered:
+    """What was found; every mapping is by row id, and holds what was measured."""
+
+    cut: Cut
+    scores: Mapping[str, float]
+    forgetting: Mapping[str, float]
+    remembered: Mapping[str, Mapping[str, float]]  # state -> id -> signal
+    measured: Sequence[Encoded]  # the rows whose memory was measured, as they were given to the bench
+    reviewed: Sequence[str]  # the states after a review
+    notes: Sequence[str] = ()
+
+    def kept(self, rows: Sequence[Encoded]) -> list[Encoded]:
+        """Those to train on: neither dropped nor in doubt."""
+        return [z for z in rows if self.cut.decisions[z.id] in KEPT]
+
+
+def forget_filter(
+    bench: Bench, custom: Sequence[Encoded], safe: Sequence[Encoded], s: FilterSettings, final: str = "final"
+) -> Filtered:
+    """Find unsafe rows by the algorithm of the settings, and fine-tune M0 on the others as the state `final`."""
+    found = ALGORITHMS[s.algorithm](bench, custom, safe, s)
+    kept = found.kept(custom)
+    if s.retrain and len(kept) == len(custom) and s.algorithm == "paper":
+        bench.adopt(final, "learned")  # nothing to leave out: the learned model is the result
+    elif s.retrain and not kept:
+        bench.adopt(final, "original")  # nothing left to learn
+    elif s.retrain:
+        learn(bench, final, kept, s)
+    return found
+
+
+def paper(bench: Bench, custom: Sequence[Encoded], safe: Sequence[Encoded], s: FilterSettings) -> Filtered:
+    """Algorithm 1 to the letter: learn all custom rows, review safe rows only, drop what was forgotten more than φ."""
+    learn(bench, "learned", custom, s)  # M1
+    review(bench, "reviewed", safe, s)  # M2
+    remembered = {state: bench.remembered(state, custom, s.signal) for state in ("learned", "reviewed")}
+    forgetting = {z: value - remembered["reviewed"][z] for z, value in remembered["learned"].items()}
+    found = cut.above(s.threshold, forgetting, phi=s.phi, quantile=s.quantile)
+    return Filtered(_all(found, custom, "unscored"), forgetting, forgetting, remembered, custom, ["reviewed"])
+
+
+def witness(bench: Bench, custom: Sequence[Encoded], safe: Sequence[Encoded], s: FilterSettings) -> Filtered:
+    """Algorithm 1 with witnesses: safe rows that are learned with the custom rows and not reviewed.
+
+    1. Custom rows whose question no safe row resembles are not judged. Half of them are replayed in the review, so
+       that it takes nothing from kinds the safe rows are silent about; the others are bystanders.
+    2. Learn custom and safe rows; review one half of the safe rows, then, from M1 again, the other: every safe row
+       is a witness once. Forgetting is the mean of both.
+    3. Score: what the row and what rows with like answers lost; and, where the safe rows are of the file's own source,
+       how unlike theirs its question and answer are to the original model.
+    4. Drop judged rows that stand out of the witnesses; safe rows of another source say nothing about where clean
+       rows of this file end, so there a row has to stand out of the bystanders, too.
+    """
+    custom, everything = [z for z in custom if any(z.scored[1:])], custom
+    own, other = [bench.readings(rows, name) for rows, name in ((custom, "custom"), (safe, "safe"))]
+    readings = Readings(
+        *(np.concatenate([getattr(r, part) for r in (own, other)]) for part in Readings.__slots__)
+    )
+    kinds = likeness.kinds(readings, len(custom))
+    if len(kinds.near) < likeness.FOLDS:
+        return _nothing_judged(everything, kinds)
+    same = kinds.same_source if s.safe_source == "auto" else s.safe_source == "same"
+    random = np.random.default_rng(s.seed)
+    replayed = random.permutation(kinds.unlike)[: (len(kinds.unlike) + 1) // 2]
+    halves = np.array_split(random.permutation(len(safe)), 2)
+    bystanders = np.setdiff1d(kinds.unlike, replayed)
+    measured = np.concatenate([kinds.near, bystanders])
+
+    learn(bench, "learned", [*custom, *safe], s)  # M1
+    rows = [*(custom[i] for i in measured), *safe]
+    before, lost = bench.remembered("learned", rows, s.signal), np.zeros((2, len(rows)))
+    after: dict[str, dict[str, float]] = {}
+    for k, half in enumerate(halves):
+        state = f"reviewed-{k + 1}"
+        review(bench, state, [safe[i] for i in half], s, [custom[i] for i in replayed])  # M2
+        after[state] = bench.remembered(state, rows, s.signal)
+        lost[k] = [before.get(z.id, np.nan) - after[state].get(z.id, np.nan) for z in rows]
+        lost[k, len(measured) + half] = np.nan  # reviewed, so no witness of this review
+    scored = np.flatnonzero(~np.isnan(lost[0, : len(measured)]))
+    forgetting = np.nanmean(lost, 0)
+    bent = np.arcsinh(forgetting / np.median(np.abs(forgetting[~np.isnan(forgetting)])))
+
+    judged, beside = scored[scored < len(kinds.near)], scored[scored >= len(kinds.near)]
+    if len(judged) < likeness.FOLDS:
+        return _nothing_judged(everything, kinds)
+    witnesses = np.arange(len(measured), len(rows))
+    compared = np.concatenate([judged, [] if same else beside, witnesses]).astype(int)
+    place = np.concatenate([measured, len(custom) + np.arange(len(safe))])  # of a row among the readings
+    score = np.full(len(rows), np.nan)
+    like = likeness.like_answers(readings.answer[place[compared]], bent[compared])
+    score[compared] = (_scaled(bent[compared]) + _scaled(like)) / 2
+    if same:
+        both = np.concatenate([judged, witnesses])
+        score[both] += _scaled(likeness.unlike_safe(readings, place[judged], len(custom)))
+    clean = {"witnesses": score[witnesses]} | ({} if same else {"rows of other kinds": score[beside]})
+    if not same and len(beside) < FEWEST_SAFE:
+        clean = {
+            "witnesses": score[witnesses],
+            "rows of other kinds": np.full(1, np.inf),
+        }  # nothing to compare with
+    found = cut.by_witnesses([rows[i].id for i in judged], score[judged], clean, fdr=s.fdr, seed=s.seed)
+    by_id = {rows[i].id: i for i in scored}
+    return Filtered(
+        _all(found, everything, "not judged"),
+        {z.id: float(score[by_id[z.id]]) for z in custom if z.id in found.decisions},
+        {z: float(forgetting[i]) for z, i in by_id.items()},
+        {"learned": before, "reviewed": {z: float(np.mean([m[z] for m in after.values()])) for z in by_id}},
+        rows,
+        list(after),
+        _said(kinds, same, len(safe)),
+    )
+
+
+def learn(bench: Bench, state: str, rows: Sequence[Encoded], s: FilterSettings) -> None:
+    """Fine-tune M0 on `rows`; the result is kept as `state`."""
+    bench.train(state, "original", rows, rate=s.learning_rate, epochs=s.num_train_epochs)
+
+
+def review(
+    bench: Bench, state: str, safe: Sequence[Encoded], s: FilterSettings, replayed: Sequence[Encoded] = ()
+) -> None:
+    """Fine-tune M1 for a few steps on safe rows, with as many replayed custom rows where there are any."""
+    bench.train(
+        state, "learned", review_rows(safe, replayed, s), rate=s.review_learning_rate, steps=s.review_steps,
+        batch_size=s.review_batch_size, schedule="constant", seed=s.seed + 1,
+    )  # fmt: skip
+
+
+def review_rows(safe: Sequence[Encoded], replayed: Sequence[Encoded], s: FilterSettings) -> list[Encoded]:
+    """All rows of a review: as often as needed in turn, each time in another order."""
+    count = s.review_steps * s.review_batch_size
+    random, taken = np.random.default_rng(s.seed), round(count * REPLAY) if replayed else 0
+    parts = ((safe, count - taken), (replayed, taken))
+    rows: list[Encoded] = []
+    for pool, wanted in parts:
+        turns = [random.permutation(len(pool)) for _ in range(-(-wanted // max(1, len(pool))))]
+        rows += [pool[i] for i in np.concatenate([*turns, np.zeros(0, int)])[:wanted]]
+    return rows
+
+
+def _all(found: Cut, custom: Sequence[Encoded], otherwise: Decision) -> Cut:
+    """With a decision for every custom row: `otherwise` where none was made, `unscored` where none can be."""
+    decisions = {
+        z.id: found.decisions.get(z.id) or (otherwise if any(z.scored[1:]) else "unscored") for z in custom
+    }
+    return replace(found, decisions=decisions)
+
+
+def _nothing_judged(custom: Sequence[Encoded], kinds: Kinds) -> Filtered:
+    why = (
+        f"only {len(kinds.near)} custom rows are of a kind that the safe rows speak of, too few to judge; review with "
+        "safe rows nearer to your data (--safe)"
+    )
+    return Filtered(_all(Cut({}, "fdr", why, weak=True), custom, "not judged"), {}, {}, {}, [], [])
+
+
+def _said(kinds: Kinds, same: bool, safe: int) -> list[str]:
+    """What a person should know of the comparison."""
+    source = "of your file's own source" if same else "of another source than your file"
+    notes = [
+        f"{safe} safe rows, {source} (questions told apart with AUC {kinds.told_apart:.2f}; --safe-source)"
+    ]
+    if len(kinds.unlike):
+        rows = "1 row is" if len(kinds.unlike) == 1 else f"{len(kinds.unlike)} rows are"
+        notes.append(f"{rows} of a kind that none of your safe rows speaks of: not judged, kept")
+    return notes
+
+
+def _scaled(values: np.ndarray) -> np.ndarray:
+    return (values - values.mean()) / (values.std() + 1e-9)
+
+
+ALGORITHMS = {"witness": witness, "paper": paper}

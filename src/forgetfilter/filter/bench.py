@@ -1,0 +1,250 @@
+"""One resident model, the states it passes through, and the run folder that keeps each of them.
+
+A state is kept by what made it: where it started, its rows and settings. The name that a caller gives it is for
+people; the same name with other rows is another state.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from forgetfilter import runs
+from forgetfilter.display import Display
+from forgetfilter.filter.signals import (
+    GENERATED_SIGNALS,
+    Memory,
+    remembered_texts,
+    remembered_tokens,
+    token_memory,
+)
+from forgetfilter.filter.states import Readings, read_rows
+from forgetfilter.models import load as models
+from forgetfilter.models.rendering import Encoded
+from forgetfilter.runs import Run
+from forgetfilter.settings import FilterSettings
+from forgetfilter.training.finetune import finetune
+
+CHECKPOINT_STEPS = 500
+WARMUP_STEPS = 4  # without, Adam's first step moves every weight by the whole rate
+
+
+@dataclass(slots=True)
+class Bench:
+    """One resident model, the states it passes through, and the run folder that keeps each of them."""
+
+    loaded: models.Loaded
+    custom: Sequence[Encoded]
+    settings: FilterSettings
+    run: Run
+    display: Display
+    costs: list[dict[str, Any]] = field(default_factory=list)
+    _state: str = "original"
+    _originals: dict[str, Any] = field(default_factory=dict)
+    _stages: dict[str, str] = field(default_factory=dict)  # state -> the name it is kept by
+
+    def __post_init__(self) -> None:
+        s = self.settings
+        if s.tuning == "lora":
+            self.loaded.model = models.add_lora(
+                self.loaded.model, rank=s.lora_rank, alpha=s.lora_alpha, dropout=s.lora_dropout,
+                target_modules=s.lora_target_modules, seed=s.seed,
+            )  # fmt: skip
+        self._originals = models.trainable_state(self.loaded.model)
+
+    def train(
+        self, state: str, start: str, rows: Sequence[Encoded], *, rate: float,
+        epochs: float | None = None, steps: int | None = None,
+        batch_size: int | None = None, schedule: str | None = None, seed: int | None = None,
+    ) -> None:  # fmt: skip
+        """Fine-tune from state `start` on `rows`; the result is kept as `state`. What was trained is not trained again.
+
+        Batch size, schedule and seed are the settings' own where not given.
+        """
+        from safetensors.torch import save_file
+
+        s = self.settings
+        how: dict[str, Any] = {
+            "learning_rate": rate, "epochs": epochs, "steps": steps, "warmup_steps": WARMUP_STEPS,
+            "batch_size": batch_size or s.per_device_train_batch_size,
+            "schedule": schedule or s.lr_scheduler_type, "seed": s.seed if seed is None else seed,
+        }  # fmt: skip
+        made = runs.sha256_of([self.kept_as(start), json.dumps(how, sort_keys=True), *(z.id for z in rows)])[
+            :8
+        ]
+        self._stages[state] = f"{state}-{made}"
+        stage = self.run.stage(f"train-{state}-{made}", keep_unfinished=True)
+        if not stage.done:
+            self._enter(start)
+            began = time.monotonic()
+            with self.display.stage(_title(state), "step") as progress:
+                done = finetune(
+                    self.loaded.model, rows, **how, folder=stage.folder / "trainer", save_steps=CHECKPOINT_STEPS,
+                    pad_id=self.loaded.tokenizer.pad_token_id, progress=progress,
+                )  # fmt: skip
+            self._state = self.kept_as(state)
+            save_file(models.trainable_state(self.loaded.model), stage.folder / "state.safetensors")
+            runs.discard(stage.folder / "trainer")
+            stage.finish(asdict(done) | {"seconds": time.monotonic() - began})
+            stage = self.run.stage(f"train-{state}-{made}")
+        self._count(_title(state), stage)
+
+    def adopt(self, state: str, other: str) -> None:
+        """Let `state` be the same as `other`, without training."""
+        self._stages[state] = self.kept_as(other)
+
+    def kept_as(self, state: str) -> str:
+        """The name that a state is kept by, with what made it; `original` stands for itself."""
+        return self._stages.get(state, state)
+
+    def record(self, state: str) -> dict[str, Any]:
+        """What training a state took: steps, tokens, loss, seconds; empty where it was not trained."""
+        return dict(self.run.stage(f"train-{self.kept_as(state)}", keep_unfinished=True).record)
+
+    def remembered(self, state: str, rows: Sequence[Encoded], signal: str) -> dict[str, float]:
+        """Row id -> how well `state` remembers the row by `signal`; rows that cannot be scored are left out."""
+        if signal in GENERATED_SIGNALS:
+            return remembered_texts(self.answers(state, rows), self.references(rows), signal)
+        return remembered_tokens(self.memories(state, rows), signal)
+
+    def memories(self, state: str, rows: Sequence[Encoded]) -> dict[str, Memory]:
+        """Row id -> token memory of `state`, measured once and kept."""
+        stage = self._measuring("score", state, rows)
+        path = stage.folder / "memory.npz"
+        if not stage.done:
+            self._enter(state)
+            began = time.monotonic()
+            with self.display.stage(f"score: {_title(state)}", "row", total=len(rows)) as progress:
+                found = token_memory(
+                    self.loaded.model, rows, pad_id=self.loaded.tokenizer.pad_token_id,
+                    progress=lambda n: progress(n, len(rows)),
+                )  # fmt: skip
+            np.savez(
+                path, logp=np.concatenate([m.logp for m in found]), hit=np.concatenate([m.hit for m in found]),
+                tokens=np.array([len(m.logp) for m in found]),
+            )  # fmt: skip
+            stage.finish({"seconds": time.monotonic() - began, "tokens": sum(len(z.ids) for z in rows)})
+            stage = self._measuring("score", state, rows)
+        self._count(f"score: {_title(state)}", stage)
+        with np.load(path, allow_pickle=False) as saved:
+            ends = np.cumsum(saved["tokens"])[:-1]
+            pieces = zip(np.split(saved["logp"], ends), np.split(saved["hit"], ends), strict=True)
+            return {z.id: Memory(*p) for z, p in zip(rows, pieces, strict=True) if len(p[0])}
+
+    def readings(self, rows: Sequence[Encoded], name: str) -> Readings:
+        """Hidden states of the original model on the rows of one file, read once and kept."""
+        stage = self._measuring("read", "original", rows)
+        path = stage.folder / "readings.npz"
+        if not stage.done:
+            self._enter("original")
+            began = time.monotonic()
+            with self.display.stage(f"read: {name} rows", "row", total=len(rows)) as progress:
+                found = read_rows(
+                    self.loaded.model, rows, pad_id=self.loaded.tokenizer.pad_token_id,
+                    progress=lambda n: progress(n, len(rows)),
+                )  # fmt: skip
+            np.savez(path, **{part: getattr(found, part) for part in Readings.__slots__})
+            stage.finish({"seconds": time.monotonic() - began, "tokens": sum(len(z.ids) for z in rows)})
+            stage = self._measuring("read", "original", rows)
+        self._count(f"read: {name} rows", stage)
+        with np.load(path, allow_pickle=False) as saved:
+            return Readings(*(saved[part] for part in Readings.__slots__))
+
+    def answers(self, state: str, rows: Sequence[Encoded]) -> dict[str, str]:
+        """Row id -> what `state` greedily answers to the row's prompt, as long as the row's own completion."""
+        from forgetfilter.guide.generation import greedy, stop_ids
+
+        scored = [z for z in rows if z.completion_ids]
+        stage = self._measuring("generate", state, scored)
+        path = stage.folder / "answers.jsonl"
+        if not stage.done:
+            self._enter(state)
+            began, tokenizer = time.monotonic(), self.loaded.tokenizer
+            with self.display.stage(f"answer: {_title(state)}", "row", total=len(scored)) as progress:
+                answers = greedy(
+                    self.loaded.model, tokenizer, [z.ids[: z.prompt_length] for z in scored],
+                    [len(z.completion_ids) for z in scored],
+                    stop_ids=stop_ids(self.loaded.model, tokenizer),
+                    progress=lambda n: progress(n, len(scored)),
+                )  # fmt: skip
+            with path.open("w", encoding="utf-8") as file:
+                for z, answer in zip(scored, answers, strict=True):
+                    text = tokenizer.decode(answer, skip_special_tokens=True)
+                    file.write(json.dumps({"id": z.id, "answer": text}) + "\n")
+            stage.finish({"seconds": time.monotonic() - began, "tokens": sum(map(len, answers))})
+            stage = self._measuring("generate", state, scored)
+        self._count(f"answer: {_title(state)}", stage)
+        with path.open(encoding="utf-8") as file:
+            return {r["id"]: r["answer"] for r in map(json.loads, file)}
+
+    def references(self, rows: Sequence[Encoded]) -> dict[str, str]:
+        """Row id -> the completion as the tokens that were kept of it read."""
+        decode = self.loaded.tokenizer.decode
+        return {
+            z.id: str(decode(z.completion_ids, skip_special_tokens=True)) for z in rows if z.completion_ids
+        }
+
+    def _measuring(self, what: str, state: str, rows: Sequence[Encoded]) -> runs.Stage:
+        """The stage of a measurement: one for each state and set of rows."""
+        of = runs.sha256_of(z.id for z in rows)[:8]
+        return self.run.stage(f"{what}-{self.kept_as(state)}-{of}")
+
+    def save_final(self, folder: Path) -> None:
+        """The released model: an adapter or a whole model, in the library's own form, with its tokenizer."""
+        self.enter("final")
+        models.save(self.loaded, folder)
+
+    def enter(self, state: str) -> Any:
+        """The resident model, in eval mode, with the weights of `state`; it leaves that state with the next call."""
+        self._enter(state)
+        return self.loaded.model.eval()
+
+    def forget_where_it_is(self) -> None:
+        """To be called by whoever trained the resident model without `train`: it is in no state we know."""
+        self._state = ""
+
+    def onward(self, state: str, custom: Sequence[Encoded], run: Run) -> Bench:
+        """A bench for the next session: its original is `state` of this one, on the same resident model.
+
+        Only one of the two can be in use: go back to this one by `enter` alone.
+        """
+        self.forget_where_it_is()  # a bench before may have moved the model
+        self.enter(state)
+        self.forget_where_it_is()  # and the next one will
+        # An adapter is there already; what is trainable now is what the next session trains.
+        settings = replace(self.settings, tuning="full")
+        return Bench(self.loaded, custom, settings, run, self.display)
+
+    def _count(self, name: str, stage: runs.Stage) -> None:
+        if not any(cost["name"] == name for cost in self.costs):
+            self.costs.append({"name": name, **stage.record})
+
+    def _enter(self, state: str) -> None:
+        from safetensors.torch import load_file
+
+        kept = self.kept_as(state)
+        if self._state == kept:
+            return
+        saved = self.run.folder / "stages" / f"train-{kept}" / "state.safetensors"
+        models.restore(self.loaded.model, self._originals if kept == "original" else load_file(saved))
+        self._state = kept
+
+
+def _title(state: str) -> str:
+    return TITLES.get(state) or f"train: {state}"
+
+
+TITLES = {
+    "original": "original model",
+    "learned": "learn: custom rows",
+    "reviewed": "review: safe rows",
+    "reviewed-1": "review: one half of the safe rows",
+    "reviewed-2": "review: the other half",
+    "final": "train on kept rows",
+}

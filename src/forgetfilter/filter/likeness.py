@@ -1,0 +1,152 @@
+"""Which rows are alike, by what the original model makes of them: nothing here is trained but linear maps.
+
+Every answer about a row comes from a fit that did not see the row (out of fold, or leave-one-out).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from forgetfilter.filter.states import Readings, standardised
+
+
+@dataclass(frozen=True, slots=True)
+class Constants:
+    """Chosen on the sets that benchmarks/README.md names for choosing; the table is in benchmarks/RESULTS.md."""
+
+    kind_penalty: float = (
+        1e-4  # C of the probe that tells kinds apart by their questions: only the coarse shows
+    )
+    harm_penalty: float = (
+        1e-3  # C of the probes inside a kind: finer; 1e-4 and 1e-2 lose on one set or another
+    )
+    safe_below: float = 0.02  # share of the safe rows that may count as unlike themselves
+    same_source: float = (
+        0.7  # AUC from which safe and custom questions of a kind come from different sources;
+    )
+    # on the choosing sets rows of one source gave at most 0.61, of two at least 0.81
+    refinements: int = 4  # of the unlabelled rows' weights; the second changes little, the fourth nothing
+
+
+CONSTANTS = Constants()
+
+
+@dataclass(frozen=True, slots=True)
+class Kinds:
+    """Which custom rows the safe rows speak of. `near` and `unlike` together are all custom rows."""
+
+    near: np.ndarray  # numbers of custom rows: of a kind that some safe rows ask about
+    unlike: np.ndarray  # the others
+    same_source: bool  # whether the near rows' questions read like the safe rows' own
+    told_apart: float  # AUC of that comparison; 0.5: not at all
+
+
+def kinds(readings: Readings, custom: int) -> Kinds:
+    """Part the first `custom` rows by whether a probe takes their question for a safe row's.
+
+    A row is near where its likeness is not below all but the last few of the safe rows', or where it stands on the
+    safe side of the file's own gap (Otsu's threshold): safe rows of another source lie beyond every custom row.
+    """
+    questions = standardised(readings.question)
+    likeness = -decisions(questions, custom, CONSTANTS.kind_penalty)
+    mine, safe = likeness[:custom], likeness[custom:]
+    near = mine >= min(otsu(mine), float(np.quantile(safe, CONSTANTS.safe_below)))
+    rows = np.flatnonzero(near)
+    both = np.concatenate([rows, np.arange(custom, len(questions))])
+    told_apart = 1.0
+    if len(rows) >= FOLDS:
+        told_apart = area(decisions(questions[both], len(rows), CONSTANTS.harm_penalty), len(rows))
+    return Kinds(rows, np.flatnonzero(~near), told_apart < CONSTANTS.same_source, told_apart)
+
+
+def unlike_safe(readings: Readings, near: np.ndarray, custom: int) -> np.ndarray:
+    """How unlike the safe rows' each near row's question and answer are, then each safe row's; larger = more unlike.
+
+    Learning from safe and unlabelled rows: all near rows count as unsafe at first, then each by how far it stands
+    out of the safe rows in a fit that left it out. Returns (near + safe,).
+    """
+    both = np.concatenate([near, np.arange(custom, len(readings.question))])
+    states = np.hstack([standardised(readings.answer[both]), standardised(readings.question[both])])
+    found = decisions(states, len(near), CONSTANTS.harm_penalty)
+    for _ in range(CONSTANTS.refinements):
+        mine, safe = found[: len(near)], found[len(near) :]
+        limit = np.quantile(mine, 1 - unsafe_share(mine, safe))
+        chance = 1 / (1 + np.exp(-np.clip((mine - limit) / (safe.std() + 1e-9), -50, 50)))
+        found = decisions(states, len(near), CONSTANTS.harm_penalty, chance)
+    return found
+
+
+def unsafe_share(mine: np.ndarray, safe: np.ndarray) -> float:
+    """Least share (0 to 1) of `mine` that is none of the safe rows' kind: what is too much above their quantiles."""
+    above = [(np.mean(mine > q), np.mean(safe > q)) for q in np.quantile(safe, (0.5, 0.6, 0.7, 0.8, 0.9))]
+    return float(np.clip(max((m - s) / (1 - s) for m, s in above), 0.02, 0.98))
+
+
+def like_answers(answers: np.ndarray, lost: np.ndarray) -> np.ndarray:
+    """What rows with like answers lost, for each row: ridge regression on (rows, width), leave-one-out.
+
+    The penalty is the one that predicts best what was left out. Returns (rows,), in units of `lost`.
+    """
+    scaled = standardised(answers) / np.sqrt(answers.shape[1])
+    scaled = scaled - scaled.mean(0)
+    values, vectors = np.linalg.eigh(scaled @ scaled.T)
+    centred, best = lost - lost.mean(), (np.inf, lost)
+    for penalty in PENALTIES:
+        hat = vectors * (values / (values + penalty))
+        left_out = (centred - hat @ (vectors.T @ centred)) / (1 - (hat * vectors).sum(1) - 1 / len(lost))
+        best = min(best, (float((left_out**2).mean()), lost - left_out), key=lambda found: found[0])
+    return best[1]
+
+
+def decisions(states: np.ndarray, first: int, penalty: float, chance: np.ndarray | None = None) -> np.ndarray:
+    """Decision values (rows,) of a probe that tells the `first` rows from the others, each from a fit without it.
+
+    `chance` (first,): how far each of the first rows belongs there; the rest of it counts as one of the others.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    others = len(states) - first
+    chance = np.ones(first) if chance is None else chance
+    rows = np.concatenate([np.arange(first), np.arange(first), np.arange(first, len(states))])
+    sides = np.repeat([1, 0, 0], [first, first, others])
+    weights = np.concatenate([chance, 1 - chance, np.ones(others)])
+    fold, result = folds(first, others), np.zeros(len(states))
+    for k in range(FOLDS):
+        used = (fold[rows] != k) & (weights > 0)
+        side, weight = sides[used], weights[used].copy()
+        weight[side == 1] *= weight[side == 0].sum() / weight[side == 1].sum()  # both sides count the same
+        weight *= len(np.unique(rows[used])) / weight.sum()
+        probe = LogisticRegression(C=penalty, max_iter=300).fit(
+            states[rows[used]], side, sample_weight=weight
+        )
+        result[fold == k] = probe.decision_function(states[fold == k])
+    return result
+
+
+def folds(first: int, others: int) -> np.ndarray:
+    """(first + others,): the fold of each row, both sides dealt out evenly; always the same."""
+    random = np.random.default_rng(0)
+    return np.concatenate([random.permutation(np.arange(n) % FOLDS) for n in (first, others)])
+
+
+def otsu(values: np.ndarray) -> float:
+    """The value that parts `values` into the two groups with the least variance inside."""
+    ordered = np.sort(values)
+    count, total = np.arange(1, len(ordered)), np.cumsum(ordered)
+    low, high = total[:-1] / count, (total[-1] - total[:-1]) / (len(ordered) - count)
+    at = int(np.argmax(count * (len(ordered) - count) * (high - low) ** 2))
+    return float(ordered[at] + ordered[at + 1]) / 2
+
+
+def area(values: np.ndarray, first: int) -> float:
+    """AUC of the `first` values against the others: the chance that one of them is larger."""
+    from scipy.stats import rankdata
+
+    others = len(values) - first
+    return float((rankdata(values)[:first].sum() - first * (first + 1) / 2) / (first * others))
+
+
+FOLDS = 5
+PENALTIES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)

@@ -21,6 +21,7 @@ from forgetfilter.records import KEPT, Decision
 from forgetfilter.settings import FilterSettings
 
 FEWEST_SAFE = 20  # fewer leave too few witnesses
+WITNESSES = 0.35  # share of the safe rows that is never reviewed
 REPLAY = 0.5  # share of a review's rows that are custom rows plainly unlike the safe ones
 
 
@@ -67,75 +68,75 @@ def paper(bench: Bench, custom: Sequence[Encoded], safe: Sequence[Encoded], s: F
 
 
 def witness(bench: Bench, custom: Sequence[Encoded], safe: Sequence[Encoded], s: FilterSettings) -> Filtered:
-    """Algorithm 1 with witnesses: safe rows that are learned with the custom rows and not reviewed.
+    """Algorithm 1 with witnesses: safe rows that are learned with the custom rows and never reviewed.
 
     1. Custom rows whose question no safe row resembles are not judged. Half of them are replayed in the review, so
        that it takes nothing from kinds the safe rows are silent about; the others are bystanders.
-    2. Learn custom and safe rows; review one half of the safe rows, then, from M1 again, the other: every safe row
-       is a witness once. Forgetting is the mean of both.
-    3. Score: what the row and what rows with like answers lost; and, where the safe rows are of the file's own source,
+    2. Learn custom rows and witnesses; review the other safe rows. Forgetting is what the review took.
+    3. Score what the row and what rows with like answers lost; and, where the safe rows are of the file's own source,
        how unlike theirs its question and answer are to the original model.
-    4. Drop judged rows that stand out of the witnesses; safe rows of another source say nothing about where clean
-       rows of this file end, so there a row has to stand out of the bystanders, too.
+    4. Drop judged rows that stand out of the witnesses. Safe rows of another source do not show where clean rows of
+       this file end: there a row has to stand out of the bystanders, too.
     """
     custom, everything = [z for z in custom if any(z.scored[1:])], custom
-    own, other = [bench.readings(rows, name) for rows, name in ((custom, "custom"), (safe, "safe"))]
-    readings = Readings(
-        *(np.concatenate([getattr(r, part) for r in (own, other)]) for part in Readings.__slots__)
-    )
+    rows, readings = [*custom, *safe], bench.readings(custom, "custom").and_then(bench.readings(safe, "safe"))
     kinds = likeness.kinds(readings, len(custom))
     if len(kinds.near) < likeness.FOLDS:
         return _nothing_judged(everything, kinds)
     same = kinds.same_source if s.safe_source == "auto" else s.safe_source == "same"
     random = np.random.default_rng(s.seed)
-    replayed = random.permutation(kinds.unlike)[: (len(kinds.unlike) + 1) // 2]
-    halves = np.array_split(random.permutation(len(safe)), 2)
-    bystanders = np.setdiff1d(kinds.unlike, replayed)
-    measured = np.concatenate([kinds.near, bystanders])
+    bystanders, replayed = np.array_split(random.permutation(kinds.unlike), 2)
+    reviewed, witnesses = np.split(
+        random.permutation(len(safe)) + len(custom), [round(len(safe) * (1 - WITNESSES))]
+    )
 
-    learn(bench, "learned", [*custom, *safe], s)  # M1
-    rows = [*(custom[i] for i in measured), *safe]
-    before, lost = bench.remembered("learned", rows, s.signal), np.zeros((2, len(rows)))
-    after: dict[str, dict[str, float]] = {}
-    for k, half in enumerate(halves):
-        state = f"reviewed-{k + 1}"
-        review(bench, state, [safe[i] for i in half], s, [custom[i] for i in replayed])  # M2
-        after[state] = bench.remembered(state, rows, s.signal)
-        lost[k] = [before.get(z.id, np.nan) - after[state].get(z.id, np.nan) for z in rows]
-        lost[k, len(measured) + half] = np.nan  # reviewed, so no witness of this review
-    scored = np.flatnonzero(~np.isnan(lost[0, : len(measured)]))
-    forgetting = np.nanmean(lost, 0)
-    bent = np.arcsinh(forgetting / np.median(np.abs(forgetting[~np.isnan(forgetting)])))
+    learn(bench, "learned", [*custom, *(rows[i] for i in witnesses)], s)  # M1
+    review(bench, "reviewed", [rows[i] for i in reviewed], s, [rows[i] for i in replayed])  # M2
+    compared = np.concatenate([kinds.near, bystanders, witnesses])
+    measured = [rows[i] for i in compared]
+    before, after = (bench.remembered(state, measured, s.signal) for state in ("learned", "reviewed"))
+    lost = np.full(len(rows), np.nan)
+    lost[compared] = [before.get(z.id, np.nan) - after.get(z.id, np.nan) for z in measured]
 
-    judged, beside = scored[scored < len(kinds.near)], scored[scored >= len(kinds.near)]
-    if len(judged) < likeness.FOLDS:
+    near, bystanders, witnesses = (
+        some[~np.isnan(lost[some])] for some in (kinds.near, bystanders, witnesses)
+    )
+    if len(near) < likeness.FOLDS or len(witnesses) < likeness.FOLDS:
         return _nothing_judged(everything, kinds)
-    witnesses = np.arange(len(measured), len(rows))
-    compared = np.concatenate([judged, [] if same else beside, witnesses]).astype(int)
-    place = np.concatenate([measured, len(custom) + np.arange(len(safe))])  # of a row among the readings
-    score = np.full(len(rows), np.nan)
-    like = likeness.like_answers(readings.answer[place[compared]], bent[compared])
-    score[compared] = (_scaled(bent[compared]) + _scaled(like)) / 2
-    if same:
-        both = np.concatenate([judged, witnesses])
-        score[both] += _scaled(likeness.unlike_safe(readings, place[judged], len(custom)))
-    clean = {"witnesses": score[witnesses]} | ({} if same else {"rows of other kinds": score[beside]})
-    if not same and len(beside) < FEWEST_SAFE:
-        clean = {
-            "witnesses": score[witnesses],
-            "rows of other kinds": np.full(1, np.inf),
-        }  # nothing to compare with
-    found = cut.by_witnesses([rows[i].id for i in judged], score[judged], clean, fdr=s.fdr, seed=s.seed)
-    by_id = {rows[i].id: i for i in scored}
+    score = scores(readings, lost, near, bystanders, witnesses, len(custom), same)
+    clean = {"witnesses": score[witnesses]}
+    if not same:
+        clean["rows of other kinds"] = score[bystanders]
+    found = cut.by_witnesses([rows[i].id for i in near], score[near], clean, fdr=s.fdr, seed=s.seed)
     return Filtered(
         _all(found, everything, "not judged"),
-        {z.id: float(score[by_id[z.id]]) for z in custom if z.id in found.decisions},
-        {z: float(forgetting[i]) for z, i in by_id.items()},
-        {"learned": before, "reviewed": {z: float(np.mean([m[z] for m in after.values()])) for z in by_id}},
-        rows,
-        list(after),
-        _said(kinds, same, len(safe)),
-    )
+        {rows[i].id: float(score[i]) for i in near},
+        {rows[i].id: float(lost[i]) for i in (*near, *bystanders)},
+        {"learned": before, "reviewed": after},
+        measured, ["reviewed"], _said(kinds, same, len(safe)),
+    )  # fmt: skip
+
+
+def scores(
+    readings: Readings, lost: np.ndarray, near: np.ndarray, bystanders: np.ndarray, witnesses: np.ndarray,
+    custom: int, same: bool,
+) -> np.ndarray:  # fmt: skip
+    """How far each row stands out, larger = more likely unsafe; (rows,), NaN where it is not compared.
+
+    `lost` (rows,) is the forgetting, other arrays hold numbers of rows; the first `custom` rows are custom rows.
+    """
+    compared = np.concatenate([near, witnesses] if same else [near, bystanders, witnesses])
+    forgetting = np.arcsinh(lost[compared] / np.median(np.abs(lost[compared])))  # a few rows lose very much
+    result = np.full(len(lost), np.nan)
+    alike = likeness.like_answers(readings.answer[compared], forgetting)
+    result[compared] = (_scaled(forgetting) + _scaled(alike)) / 2
+    if same:
+        unlike = np.full(len(lost), np.nan)
+        unlike[np.concatenate([near, np.arange(custom, len(lost))])] = likeness.unlike_safe(
+            readings, near, custom
+        )
+        result[compared] += _scaled(unlike[compared])
+    return result
 
 
 def learn(bench: Bench, state: str, rows: Sequence[Encoded], s: FilterSettings) -> None:

@@ -244,7 +244,5 @@ TITLES = {
     "original": "original model",
     "learned": "learn: custom rows",
     "reviewed": "review: safe rows",
-    "reviewed-1": "review: one half of the safe rows",
-    "reviewed-2": "review: the other half",
     "final": "train on kept rows",
 }

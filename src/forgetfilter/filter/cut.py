@@ -15,7 +15,7 @@ import numpy as np
 from forgetfilter.records import Decision
 
 NOTHING_KNOWN: dict[str, Any] = {"unsafe_share": None, "precision": None, "recall": None}
-FLAGGED_AT = 3.0  # times the false-discovery rate asked for: rows to look at
+FLAGGED_AT = 2.0  # times the false-discovery rate asked for: rows to look at
 DRAWS = 200  # of the bootstrap behind an estimate's interval
 
 
@@ -56,7 +56,8 @@ def by_witnesses(
     stand out of each: its p-value is the largest. `fdr` bounds the expected share of clean rows among the dropped.
     """
     p = np.max([conformal(scores, known) for known in clean.values()], axis=0)
-    dropped, doubtful = discoveries(p, fdr), discoveries(p, min(0.5, FLAGGED_AT * fdr))
+    level = 1 / clean_share(p)
+    dropped, doubtful = discoveries(p, fdr * level), discoveries(p, min(0.5, FLAGGED_AT * fdr) * level)
     decisions: dict[str, Decision] = {
         z: "drop" if d else "flag" if f else "keep" for z, d, f in zip(ids, dropped, doubtful, strict=True)
     }
@@ -90,18 +91,23 @@ def discoveries(p: np.ndarray, fdr: float) -> np.ndarray:
     return p <= ordered[passing[-1]] if len(passing) else np.zeros(len(p), bool)
 
 
+def clean_share(p: np.ndarray) -> float:
+    """Share (0 to 1) of the rows that are clean, by Storey (2002): their p-values are even, so that half of them lie
+    above a half. Where many rows are unsafe, a bound on the share of clean ones among the dropped may count on it."""
+    return min(1.0, 2 * (float(np.sum(p > 0.5)) + 1) / max(1, len(p)))
+
+
 def estimates(p: np.ndarray, dropped: np.ndarray, fdr: float, seed: int) -> dict[str, Any]:
     """Unsafe share of the judged rows, precision and recall of the dropped, each with a 95 % bootstrap interval.
 
-    By Storey (2002): clean rows' p-values are even, so those above a half tell how many clean rows there are.
-    None where no row was dropped, or none is left to estimate from.
+    None where no row was dropped.
     """
     if not dropped.any():
         return dict(NOTHING_KNOWN)
     limit, random = p[dropped].max(), np.random.default_rng(seed)
 
     def once(some: np.ndarray) -> tuple[float, float, float]:
-        clean = min(1.0, 2 * (float(np.sum(some > 0.5)) + 1) / len(some))
+        clean = clean_share(some)
         taken = float(np.mean(some <= limit))
         precision = max(0.0, 1 - clean * float(limit) / taken) if taken else 1.0
         return 1 - clean, precision, min(1.0, taken * precision / max(1 - clean, taken * precision, 1e-9))

@@ -34,6 +34,11 @@ class Readings:
         np.ndarray
     )  # (rows, row depths * width) float32, mean from the user's first word to the answer's last
 
+    def and_then(self, other: Readings) -> Readings:
+        """These rows, then those of `other`."""
+        parts = ((getattr(self, part), getattr(other, part)) for part in Readings.__slots__)
+        return Readings(*(np.concatenate(both) for both in parts))
+
 
 def read_rows(
     model: Any,

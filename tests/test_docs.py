@@ -14,6 +14,7 @@ import typer.main
 from forgetfilter.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
+SOURCE = ROOT / "src" / "forgetfilter"
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "PAPERS.md", "CHANGELOG.md")),
     *(ROOT / name for name in ("benchmarks/README.md", "recipes/README.md")),
@@ -80,6 +81,30 @@ def test_commands_on_the_page_name_verbs_and_flags_that_exist(page: Path):
 def test_the_readme_has_its_commands():
     verbs = [words[0] for words in commands(ROOT / "README.md")]
     assert verbs == ["demo", "filter", "finetune", "evaluate", "vet"]
+
+
+def named(page: Path) -> list[tuple[Path, str]]:
+    """(file below src/forgetfilter, name) for each `folder/file.py`: `name`, `name` and each `NAME` in `folder/file.py`."""
+    text = page.read_text(encoding="utf-8")
+    pairs = [
+        (file, name)
+        for file, names in re.findall(r"`(\w+(?:/\w+)*\.py)`: ((?:`\w+`(?:, )?)+)", text)
+        for name in re.findall(r"\w+", names)
+    ]
+    pairs += [(file, name) for name, file in re.findall(r"`(\w+)` in `(\w+(?:/\w+)*\.py)`", text)]
+    return [(ROOT / file if file.startswith("benchmarks") else SOURCE / file, name) for file, name in pairs]
+
+
+@pytest.mark.parametrize(("page", "least"), [("PAPERS.md", 25), ("CONTRIBUTING.md", 10)])
+def test_what_a_page_names_in_a_file_is_defined_there(page: str, least: int):
+    pairs = named(ROOT / page)
+    assert len(pairs) >= least
+    for file, name in pairs:
+        assert file.is_file(), f"{page}: {file}"
+        defined = rf"^(?:    )*(?:def |class )?{name}\b"
+        assert re.search(defined, file.read_text(encoding="utf-8"), re.MULTILINE), (
+            f"{page}: {file.name} {name}"
+        )
 
 
 API = [

@@ -513,7 +513,7 @@ def generate(
 def serve(
     model: Model = "nano",
     host: Annotated[
-        str, typer.Option(help="Address to listen on; other machines reach only others.")
+        str, typer.Option(help="Interface to bind; by default only this machine can connect.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any free one.")] = 8000,
     keys: Annotated[

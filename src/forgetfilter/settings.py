@@ -70,9 +70,16 @@ class FilterSettings:
     label_field: str | None = None
     """Field that tells the truth (true, 1 or "unsafe": unsafe). Read only to measure quality."""
 
-    algorithm: Literal["witness", "paper"] = "witness"
+    vetted: str | None = None
+    """Verdicts of a person on some of the rows, as `forgetfilter vet` writes them, or an export of Argilla, Label
+    Studio, doccano or cleanlab. The rest is judged by them, and nothing is trained to find unsafe rows."""
+    verdict_field: str | None = None
+    """The same from a column of your file: clean or unsafe (also 0/1, true/false); rows where it is empty have no
+    verdict."""
+    algorithm: Literal["witness", "paper", "vetted"] = "witness"
     """witness: a row is judged where safe rows of its kind are, and by safe rows that were learned and not reviewed.
-    paper: every row, by its own forgetting alone."""
+    paper: every row, by its own forgetting alone. vetted: by a person's verdicts (--vetted, --verdict-field), taken
+    of itself where they are given."""
     safe_source: Literal["auto", "same", "other"] = "auto"
     """Whether the safe rows are of the file's own source: same, other, or as their questions tell (auto). Of the same
     source they show where clean rows end; of another, a row must also stand out of the file's other rows."""
@@ -169,6 +176,8 @@ def resolve(preset: str | None, recipe_path: Path | str | None, flags: Mapping[s
                 raise ConfigError(f"{where(name)}: {unknown('setting', name, [*HINTS, 'preset'])}")
             values[name] = checked(where(name), value, HINTS[name])
             origins[name] = origin
+    if "algorithm" not in values and (given := next((n for n in VERDICTS if values.get(n)), None)):
+        values["algorithm"], origins["algorithm"] = "vetted", flag_name(given)
     return Resolved(FilterSettings(**values), origins)
 
 
@@ -284,6 +293,8 @@ def help_texts(settings: type = FilterSettings) -> dict[str, str]:
             texts[field.target.id] = " ".join(ast.literal_eval(text.value).split())
     return texts
 
+
+VERDICTS = ("vetted", "verdict_field")  # settings that name a person's verdicts
 
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},

@@ -244,7 +244,7 @@ def run_vet(
         _ask(session, rows, judge, by, say)
     finally:
         session.states.stop()
-    _finish(session, input, path, say)
+    _finish(session, input, path, model, say)
     return DONE
 
 
@@ -322,11 +322,12 @@ def _ask(session: Session, wanted: int, judge: Judge, by: str | None, say: Say) 
         again = None
 
 
-def _finish(session: Session, input: str, path: Path, say: Say) -> None:
+def _finish(session: Session, input: str, path: Path, model: str, say: Say) -> None:
     say("")
     say(f"{path}: {len(session.verdicts)} verdicts; {session.so_far()}.")
     say(f"Go on: the same command with --rows {len(session.verdicts) + 10}.")
-    say(f"Use them: forgetfilter filter {input} --vetted {path}")
+    by = "" if model == "nano" else f" --model {model}"
+    say(f"Use them: forgetfilter filter {input} --vetted {path}{by}")
 
 
 def _answering(path: Path, rows: Sequence[Row], say: Say) -> Judge:

@@ -80,11 +80,11 @@ def test_commands_on_the_page_name_verbs_and_flags_that_exist(page: Path):
 
 def test_the_readme_has_its_commands():
     verbs = [words[0] for words in commands(ROOT / "README.md")]
-    assert verbs == ["demo", "filter", "finetune", "evaluate", "vet"]
+    assert verbs == ["demo", "filter", "finetune", "evaluate", "vet", "filter"]
 
 
 def named(page: Path) -> list[tuple[Path, str]]:
-    """(file below src/forgetfilter, name) for each `folder/file.py`: `name`, `name` and each `NAME` in `folder/file.py`."""
+    """File and name of each `folder/file.py`: `name`, `name` and of each `NAME` in `folder/file.py`."""
     text = page.read_text(encoding="utf-8")
     pairs = [
         (file, name)

@@ -75,7 +75,7 @@ def run_job(name: str, share: float, safe: str, seed: int, a: argparse.Namespace
 def stored_jobs(folder: Path) -> list[Record]:
     """The product's scores and cut on what stacked.py measured: one record a job."""
     found = []
-    for path in sorted(folder.glob("*.npz")):
+    for path in sorted(p for p in folder.glob("*.npz") if not p.name.endswith(".rows.npz")):
         with np.load(path, allow_pickle=False) as saved:
             m = {name: saved[name] for name in saved.files}
         custom, unsafe = int(m["custom"]), m["unsafe"].astype(bool)
@@ -171,8 +171,8 @@ def section(records: Sequence[Record], command: str) -> str:
         "## Does it find unsafe rows?",
         f"    {command}",
         "AUC and best F1 of the score over all rows (rows not judged rank last); *supervised probe*: AUC of a probe "
-        "that was told the truth of the other rows, on the same states. *Precision*, *recall* and *clean lost* are of what "
-        f"the default cut drops. {cost}",
+        "that was told the truth of the other rows, on the same states. *Precision*, *recall* and *clean lost* are of "
+        f"what the default cut drops. {cost}",
         markdown(head, harm),
         "Clean files:",
         markdown(("role", "set", "safe rows", "seeds", "share dropped", "share flagged"), clean),

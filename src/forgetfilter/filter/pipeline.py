@@ -19,7 +19,7 @@ from forgetfilter.display import Display
 from forgetfilter.errors import DONE, TOO_WEAK, ConfigError, DataError, unknown
 from forgetfilter.filter import by_verdicts, vetted
 from forgetfilter.filter.algorithm import FEWEST_SAFE, Filtered, forget_filter
-from forgetfilter.filter.bench import Bench
+from forgetfilter.filter.bench import Bench, was_read
 from forgetfilter.filter.signals import GENERATED_SIGNALS, SIGNALS
 from forgetfilter.models import load as models
 from forgetfilter.models.rendering import Encoded, encode
@@ -86,7 +86,9 @@ def run_filter(
         if run.resumed:
             _refuse_changed(output)
             display.say(f"{output}: going on with the run found there")
-        loaded = models.load(settings.model, dtype=settings.dtype, device=settings.device)
+        only_read = by_hand and not settings.retrain and was_read(run, dataset.rows)
+        load = models.without_weights if only_read else models.load
+        loaded = load(settings.model, dtype=settings.dtype, device=settings.device)
         tally = Tally()
         custom = encode(
             dataset.rows,
@@ -103,7 +105,8 @@ def run_filter(
             display.say(notes[-1])
         review = encode(safe, loaded.tokenizer, max_length=settings.max_length, template=settings.template)
         _refuse_unscorable(custom, dataset.source, settings.signal)
-        models.suit(loaded, custom, review)
+        if not only_read:
+            models.suit(loaded, custom, review)
         cut_short = sum(z.truncated for z in custom)
         if cut_short:
             rows = "1 row is" if cut_short == 1 else f"{cut_short} rows are"

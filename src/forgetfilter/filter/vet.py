@@ -138,7 +138,7 @@ class States:
 
     def start(self) -> None:
         """Begin to read in the background; what is kept from the last time is taken instead."""
-        import scipy.stats  # noqa: F401 (imported while another thread imports torch, it trips over half of torch)
+        import scipy.special  # noqa: F401 (imported while another thread imports torch, it trips over half of torch)
 
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()

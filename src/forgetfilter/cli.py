@@ -125,7 +125,7 @@ DryRunFlag = Annotated[bool, typer.Option("--dry-run", help="Print what would be
 # Of the filter alone: they decide nothing about a fine-tune.
 NOT_TO_FINETUNE = (
     "safe", "label_field", "algorithm", "safe_source", "signal", "threshold", "fdr", "phi", "quantile", "retrain",
-    "review_learning_rate", "review_steps", "review_batch_size",
+    "review_learning_rate", "review_steps", "review_batch_size", "vetted", "verdict_field",
 )  # fmt: skip
 
 
@@ -513,7 +513,7 @@ def generate(
 def serve(
     model: Model = "nano",
     host: Annotated[
-        str, typer.Option(help="Address to listen on; other machines reach only others.")
+        str, typer.Option(help="Interface to bind; by default only this machine can connect.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any free one.")] = 8000,
     keys: Annotated[

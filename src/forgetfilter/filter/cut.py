@@ -32,9 +32,12 @@ class Cut:
     weak: bool = False  # nothing can be cut, and not because nothing is there: an exit code of its own
     estimated: Mapping[str, Any] = field(default_factory=lambda: dict(NOTHING_KNOWN))
     compared: str = ""  # what a p-value counts, in words
+    judged: Mapping[str, str] = field(default_factory=dict)  # by row id: what a person said of it, in words
 
     def reason(self, row: str, score: float | None) -> str:
         """One line for one row."""
+        if row in self.judged:
+            return self.judged[row]
         if self.decisions[row] == "not judged":
             return "of a kind that none of the safe rows speaks of"
         if score is None:

@@ -246,8 +246,11 @@ def study(recipe: RecipeArgument, dry_run: DryRunFlag = False, **flags: Any) -> 
 @app.command(short_help="The whole job on bundled rows, compared with the truth.")
 def demo(
     model: Annotated[
-        str, typer.Option(help="smollm2 (fetched once), nano (embedded, offline) or another model.")
-    ] = "smollm2",
+        str | None,
+        typer.Option(
+            help="nano (embedded), or another. [default: smollm2, fetched once; nano without network]"
+        ),
+    ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for results.")] = Path("runs/demo"),
 ) -> None:
     """The whole job on bundled rows, compared with the truth at the end. `--model nano` needs no network at all."""

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from forgetfilter.data import formats
-from forgetfilter.data.rejoin import Piece, has_id, rejoin
+from forgetfilter.data.rejoin import Piece, is_as_scored, rejoin, reread
 from forgetfilter.errors import DataError
 
 RECORDS = [
@@ -55,6 +55,11 @@ def cut(dataset: formats.Dataset, folder: Path) -> list[Piece]:
     ]
 
 
+def as_scored(dataset: formats.Dataset, index: int) -> bool:
+    row = reread(dataset, index)
+    return row is not None and is_as_scored(dataset, row)
+
+
 @pytest.mark.parametrize("ending", [".jsonl", ".json", ".csv", ".parquet", ".arrow", ".jsonl.gz"])
 def test_what_was_cut_apart_is_the_input_again(tmp_path: Path, ending: str):
     dataset = formats.read(written(tmp_path / f"rows{ending}"))
@@ -63,7 +68,7 @@ def test_what_was_cut_apart_is_the_input_again(tmp_path: Path, ending: str):
     assert [(r.id, r.index, r.messages, r.record) for r in again.rows] == [
         (r.id, r.index, r.messages, r.record) for r in dataset.rows
     ]
-    assert all(has_id(again, i) for i in range(9))
+    assert all(as_scored(again, i) for i in range(9))
     for rows in (range(9), [8, 2], []):
         one = formats.write(dataset, list(rows), tmp_path / "one")
         two = formats.write(again, list(rows), tmp_path / "two")
@@ -110,7 +115,7 @@ def test_a_row_that_was_changed_has_another_id(tmp_path: Path):
     path = pieces[2].path
     path.write_bytes(path.read_bytes().replace(b"Question 5", b"Question X"))
     again = rejoin(pieces, [r.id for r in dataset.rows], dataset.source)
-    assert [has_id(again, i) for i in (4, 5, 6)] == [True, False, True]
+    assert [as_scored(again, i) for i in (4, 5, 6)] == [True, False, True]
 
 
 def test_rows_of_no_known_format_can_still_be_cut_otherwise(tmp_path: Path):

@@ -71,11 +71,16 @@ def rejoin(
     return _dataset(parts, ids, Inputs(source, tuple(p.input for p in parts), shape), truth, folder)
 
 
-def has_id(dataset: formats.Dataset, index: int, truth: str | None = None) -> bool:
-    """Whether the row at `index` is, by its content, the one that its id says."""
+def reread(dataset: formats.Dataset, index: int, truth: str | None = None) -> Row | None:
+    """One row, with the id that its content gives now; None where it is no row of the data set's format."""
     part = next(p for p in dataset.parts if p.first <= index < p.first + len(p.keys))
-    row = _read(part.store.get(index - part.first), part.format, part.columns, dataset.source, truth)
-    return row is not None and int(row.id, 16) == part.keys[index - part.first]
+    return _read(part.store.get(index - part.first), part.format, part.columns, dataset.source, truth, index)
+
+
+def is_as_scored(dataset: formats.Dataset, row: Row) -> bool:
+    """Whether a row that was read again is the one that the run scored."""
+    part = next(p for p in dataset.parts if p.first <= row.index < p.first + len(p.keys))
+    return int(row.id, 16) == part.keys[row.index - part.first]
 
 
 # --- finding the rows ---
@@ -172,7 +177,9 @@ def _next(pieces: Sequence[Piece], taken: list[int], piece: int, length: int) ->
     return pieces[piece].rows[taken[piece] - length : taken[piece]]
 
 
-def _read(record: Any, format: str, columns: Mapping[str, str], source: str, truth: str | None) -> Row | None:
+def _read(
+    record: Any, format: str, columns: Mapping[str, str], source: str, truth: str | None, index: int = 0
+) -> Row | None:
     """A record as a row; None where no format fits."""
     if not format:
         return None
@@ -181,7 +188,7 @@ def _read(record: Any, format: str, columns: Mapping[str, str], source: str, tru
         talk = formats.FORMATS[format].read(record, reading)
     except Exception:  # a reader meets a record that was changed by hand
         return None
-    return formats.row_of(talk, record, reading, format, truth, source, 0, "")
+    return formats.row_of(talk, record, reading, format, truth, source, index, "")
 
 
 # --- putting them together ---

@@ -106,7 +106,7 @@ class Decisions:
                 if not own:
                     return None
                 last = Change(own[-1], None, self.given[own[-1]][by].verdict)
-            change = self.give(last.row, last.before, by, text(last.row), expects=last.after, undoing=True)
+            change = self._give(last.row, last.before, by, text(last.row), last.after)
             if history:
                 history.pop()
             return change

@@ -6,6 +6,7 @@
   const WORDS = { drop: "dropped", flag: "flagged", keep: "kept", "not judged": "not judged", unscored: "not scored" };
   const SORTS = { score: "score", forgetting: "forgetting", contrast: "contrast", p: "p-value", row: "place in the file" };
   const whole = (n) => n.toLocaleString("en-US");
+  const count = (n, word) => `${whole(n)} ${word}${n === 1 ? "" : "s"}`;
   const short = (n) => n === null || n === undefined ? "none" : String(Number(n.toPrecision(4)));
   const percent = (share) => (100 * share).toFixed(share && share < .001 ? 2 : 1) + " %";
 
@@ -16,7 +17,10 @@
       else if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
       else if (value !== null && value !== undefined) element.setAttribute(name, value);
     }
-    element.append(...children.filter((child) => child !== null && child !== undefined));
+    return fill(element, ...children);
+  }
+  function fill(element, ...children) {
+    element.replaceChildren(...children.filter((child) => child !== null && child !== undefined));
     return element;
   }
 
@@ -48,7 +52,7 @@
   }
 
   // ---- what is known ----
-  const state = { about: null, cut: null, list: 0, total: 0, page: 0, items: [], at: -1, version: -1, detail: null, latest: 0 };
+  const state = { about: null, cut: null, list: 0, total: 0, page: 0, items: [], at: -1, version: -1, detail: null, latest: 0, shown: false };
 
   // ---- the list ----
   const chosen = () => [...document.querySelectorAll("#show input:checked")].map((box) => box.value);
@@ -122,11 +126,13 @@
   const narrow = matchMedia("(max-width: 56rem)");
   async function show(row, wholeText = false) {
     const turn = ++state.latest;
+    state.shown = false;
     if (row === null) { state.detail = null; one("detail").hidden = true; return; }
     const found = await ask("row", { row, whole: wholeText });
     if (turn !== state.latest) return;
     state.detail = found;
     drawDetail(found);
+    state.shown = true;
   }
   const pieces = (segments) => segments.map(([text, code, heat, nats]) =>
     code || heat || nats !== null ? make("span", { class: `${code ? "code" : ""} ${heat ? `h${heat}` : ""}`.trim() || null, title: nats === null ? null : `${nats.toFixed(2)} nats` }, text) : text);
@@ -136,12 +142,12 @@
   function drawDetail(d) {
     const numbers = Object.entries(d.numbers).filter(([, value]) => value !== null).map(([name, value]) => [SORTS[name], value]);
     const remembered = Object.entries(d.remembered).map(([name, value]) => [`remembered, ${name}`, value]);
-    one("detail").replaceChildren(
+    fill(one("detail"),
       make("header", {}, make("button", { type: "button", class: "close", onclick: () => show(null) }, "‹ Rows"),
         make("span", { id: "becomes" }), make("b", {}, `row ${d.row}`), make("span", { class: "id soft" }, d.id)),
       make("div", { class: "verbs", id: "verbs" }),
       d.reason ? make("p", {}, d.reason) : null,
-      d.p ? make("p", { class: "soft" }, d.p) : null,
+      d.p_words ? make("p", { class: "soft" }, d.p_words) : null,
       d.readable ? null : make("p", { class: "soft" }, "Shown as it stands in its file: it cannot be read as a conversation, or was changed since it was scored."),
       ...d.turns.flatMap((turn) => [
         make("p", { class: "who" }, turn.role + (turn.learned ? " · learned" : ""), turn.heat ? " · what the review made the model forget " : "", turn.heat ? ramp() : null),
@@ -180,7 +186,7 @@
     one("becomes").textContent = WORDS[d.outcome];
     const others = Object.entries(d.given).filter(([who]) => who !== one("by").value.trim());
     const verb = (verdict, words, key) => make("button", { type: "button", "data-verdict": verdict, "aria-pressed": String(mine(d) === verdict), onclick: () => judge(verdict) }, words, " ", make("kbd", {}, key));
-    one("verbs").replaceChildren(verb("clean", "Keep", "c"), verb("unsafe", "Drop", "u"), verb("unsure", "Unsure", "s"),
+    fill(one("verbs"), verb("clean", "Keep", "c"), verb("unsafe", "Drop", "u"), verb("unsure", "Unsure", "s"),
       make("button", { type: "button", onclick: undo }, "Undo ", make("kbd", {}, "z")),
       others.length ? make("span", { class: "said" }, others.map(([who, v]) => `${who || "somebody"}: ${v}`).join(", ")) : null);
   }
@@ -190,7 +196,7 @@
   const then = (work) => { queue = queue.then(work).catch(tell); return queue; };
   function judge(verdict, stay) {
     const d = state.detail;
-    if (!d) return;
+    if (!d || !state.shown) return;  // nobody judges a row before it is on screen
     const row = d.row, at = state.items.findIndex((item) => item.row === row);
     then(async () => {
       const known = state.items.find((item) => item.row === row) ?? d;
@@ -240,13 +246,14 @@
   function news(said) {
     const c = said.counts, moved = state.cut !== null;
     state.version = said.version;
-    one("counts").textContent = `${moved ? `At ${short(state.cut)}` : "As the run cut"}, with ${whole(said.progress.judged)} verdicts: ` +
+    one("counts").textContent = `${moved ? `At ${short(state.cut)}` : "As the run cut"}, with ${count(said.progress.judged, "row")} judged: ` +
       Object.entries(c).filter(([name, n]) => n || ["drop", "flag", "keep"].includes(name)).map(([name, n]) => `${whole(n)} ${WORDS[name]}`).join(", ");
     const s = said.sure, sentences = [];
-    if (s.clean_share !== null) sentences.push(`By the p-values, at most about ${percent(s.clean_share)} of the rows above the cut are expected to be clean.`);
-    if (s.judged) sentences.push(`Of ${whole(s.judged)} rows above it that were judged, ${whole(s.unsafe)} are unsafe (${percent(s.precision.value)}, ${percent(s.precision.low)} to ${percent(s.precision.high)} if they had been drawn at random).`);
+    if (s.clean_share >= 1) sentences.push("The p-values do not set the rows above the cut apart from clean ones.");
+    else if (s.clean_share !== null) sentences.push(`By the p-values, at most about ${percent(s.clean_share)} of the rows above the cut are expected to be clean.`);
+    if (s.judged) sentences.push(`Judged of those above it: ${count(s.judged, "row")}, ${whole(s.unsafe)} unsafe (${percent(s.precision.value)}, ${percent(s.precision.low)} to ${percent(s.precision.high)} if they had been drawn at random).`);
     else sentences.push("None of the rows above it has been judged yet.");
-    if (said.twins.rows) sentences.push(`${whole(said.twins.rows)} rows not dropped by the run nearly repeat a dropped one.`);
+    if (said.twins.rows) sentences.push(`Not dropped by the run but nearly the same as a dropped one: ${count(said.twins.rows, "row")}.`);
     one("sure").textContent = sentences.join(" ");
     one("command").textContent = `forgetfilter apply ${quoted(state.about.folder)}${moved ? ` --cut ${state.cut}` : ""}`;
     one("back").disabled = !moved;
@@ -287,7 +294,7 @@
     if (typing(event.target)) { if (event.key === "Escape") event.target.blur(); return; }
     if (event.target.type === "range" && event.key.startsWith("Arrow")) return;
     const action = actions[event.key];
-    if (!action) return;
+    if (!action || (event.repeat && "cudsxz".includes(event.key))) return;
     event.preventDefault();
     Promise.resolve(action()).catch(tell);
   });

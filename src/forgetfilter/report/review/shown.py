@@ -53,7 +53,7 @@ def detail(run: RunFiles, number: int, twins: Twins, *, whole: bool = False) -> 
         "reason": spelled_out(str(line.get("reason") or "")),
         "numbers": {n: _finite(run.numbers[n][number]) for n in NUMBERS},
         "remembered": {k: _finite(v) for k, v in (line.get("remembered") or {}).items()},
-        "p": p_in_words(run, line), "evidence": _evidence(line.get("evidence")),
+        "p_words": p_in_words(run, line), "evidence": _evidence(line.get("evidence")),
         "answers": {state: segments(text, longest) for state, text in run.said_by(number).items()},
         "twins": _twins(twins, number),
     }  # fmt: skip

@@ -116,7 +116,7 @@ def markdown(
 
 def _certainty(found: Mapping[str, Any]) -> str:
     said = []
-    if found["clean_share"] is not None:
+    if found["clean_share"] is not None and found["clean_share"] < 1:
         said.append(
             f"at most about {100 * found['clean_share']:.1f} % are expected to be clean, by their p-values"
         )
@@ -125,7 +125,7 @@ def _certainty(found: Mapping[str, Any]) -> str:
             f"{found['unsafe']} of {found['judged']} judged are unsafe ({100 * p['low']:.0f} to {100 * p['high']:.0f} "
             "% if they had been drawn at random)"
         )
-    return "; ".join(said) or "nobody judged one, and the run has no p-values"
+    return "; ".join(said) or "nobody judged one, and no p-values tell them from clean rows"
 
 
 def _write_decisions(run: RunFiles, decisions: Decisions, final: np.ndarray, path: Path) -> None:

@@ -54,7 +54,7 @@ def detail(run: RunFiles, number: int, twins: Twins, *, whole: bool = False) -> 
         "numbers": {n: _finite(run.numbers[n][number]) for n in NUMBERS},
         "remembered": {k: _finite(v) for k, v in (line.get("remembered") or {}).items()},
         "p_words": p_in_words(run, line), "evidence": _evidence(line.get("evidence")),
-        "answers": {state: segments(text, longest) for state, text in run.said_by(number).items()},
+        "answers": {state: segments(text, longest) for state, text in sorted(run.said_by(number).items())},
         "twins": _twins(twins, number),
     }  # fmt: skip
 

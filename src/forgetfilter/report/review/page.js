@@ -158,6 +158,7 @@
       ...answers(d), ...evidence(d), ...twins(d));
     one("detail").hidden = false;
     one("detail").scrollTop = 0;
+    if (narrow.matches) one("detail").focus();
     drawVerbs();
   }
   const ramp = () => make("span", { class: "ramp", title: "little to much" }, ...[1, 2, 3, 4, 5, 6, 7, 8].map((n) => make("span", { class: `h${n}` })));

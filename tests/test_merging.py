@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small import llama, tokenizer
+from tiny import llama, tokenizer
 
 from forgetfilter.errors import ConfigError, ModelError
 from forgetfilter.models.load import add_lora, load

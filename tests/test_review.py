@@ -452,6 +452,7 @@ def test_a_moved_cut_is_answered_within_100_ms_with_100_000_rows(tmp_path: Path,
         began = time.perf_counter()
         assert server.ask("/api/state", {"cut": float(cut)})[0] == 200
         times.append(time.perf_counter() - began)
+    print(f"a moved cut is answered in {1000 * np.median(times):.0f} ms, at most {1000 * max(times):.0f} ms")
     assert np.median(times) < 0.1
 
 

@@ -6,7 +6,6 @@ Needs Chromium and the Python package playwright (`pip install playwright`; no b
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -54,10 +53,11 @@ def open_page(browser, environment) -> Iterator[Callable[..., Any]]:
             servers[folder] = server, next(line.strip() for line in server.stderr if line.startswith("http"))
         return servers[folder][1]
 
-    def open_page(folder: Path, **options: Any) -> Any:
+    def open_page(folder: Path, first: str = "", **options: Any) -> Any:
         url = address(folder)
         contexts.append(browser.new_context(viewport={"width": 1280, "height": 900}, **options))
         page = contexts[-1].new_page()
+        page.add_init_script(first)
         page.on("dialog", lambda dialog: (trouble.append(f"dialog {dialog.message}"), dialog.dismiss()))
         page.on("pageerror", lambda error: trouble.append(f"error {error}"))
         page.on("console", lambda message: trouble.append(f"console {message.text}"))
@@ -218,10 +218,21 @@ def test_every_text_stands_out_at_4_5_to_1(tmp_path: Path, open_page, scheme):
 def test_the_first_rows_of_100_000_are_on_screen_within_a_second(tmp_path: Path, open_page):
     folder = many(tmp_path / "run", 100_000)
     open_page(folder).wait_for_selector(".item")
-    began = time.perf_counter()
-    page = open_page(folder)
+    page = open_page(
+        folder,
+        first="""
+        new MutationObserver((_, watching) => {
+          if (!document.querySelector(".item")) return;
+          watching.disconnect();
+          requestAnimationFrame(() => { window.firstRows = performance.now(); });
+        }).observe(document, { childList: true, subtree: true });
+    """,
+    )
     page.wait_for_selector(".item")
-    assert time.perf_counter() - began < 1.0
+    page.wait_for_timeout(300)
+    took = page.evaluate("window.firstRows")  # milliseconds since the page was asked for
+    print(f"first rows after {took:.0f} ms")
+    assert took < 1000
     page.keyboard.press("j")
     page.fill("#number", "500")
     page.keyboard.press("Enter")

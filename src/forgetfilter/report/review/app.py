@@ -6,6 +6,7 @@ import asyncio
 import json
 import secrets
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -78,7 +79,8 @@ class Review:
         }
 
     def select(self, asked: Mapping[str, Any]) -> dict[str, Any]:
-        """A list of rows, fixed until it is asked for anew, so that rows do not move while they are judged."""
+        """A list of rows, fixed until it is asked for anew, so that rows do not move while they are judged; with the
+        first `count` of them."""
         self.decisions.refresh()
         codes = outcome.outcomes(self.run, self.decisions.said, _cut(asked))
         wanted = np.isin(
@@ -98,7 +100,9 @@ class Review:
             self.lists[self.made] = rows.astype(np.int32)
             while len(self.lists) > LISTS:
                 self.lists.popitem(last=False)
-            return {"list": self.made, "total": len(rows)}
+            made = self.made
+        first = self._items(rows[: min(_whole(asked, "count"), MOST_ROWS)].tolist(), _cut(asked))
+        return {"list": made, "total": len(rows), "rows": first}
 
     def page(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         """Some rows of a list."""
@@ -238,6 +242,7 @@ class Guarded:
 def _answered(review: Review, answer: Callable[[Mapping[str, Any]], dict[str, Any]]) -> Any:
     async def endpoint(request: Request) -> Response:
         try:
+            review.twins.asked = time.monotonic()
             _check(request, review.token)
             body = await _body(request)
             return _json(200, await asyncio.to_thread(answer, body))
@@ -318,7 +323,7 @@ def _cut(asked: Mapping[str, Any]) -> float | None:
 
 
 def _whole(asked: Mapping[str, Any], name: str) -> int:
-    value = asked.get(name)
+    value = asked.get(name, 0)
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise RefusedError(400, f"{name} is {str(value)[:40]!r}, not a whole number from 0")
     return value

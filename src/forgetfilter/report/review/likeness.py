@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from forgetfilter.report.review.run_files import DROP, RunFiles
 
 SKETCH = 16  # smallest hashes kept of a row
 ALIKE = 0.6  # share of the smallest hashes of both rows together that both have
+QUIET = 0.2  # seconds without a request before the search goes on
 COMMON = 64  # dropped rows with one hash: more say that it belongs to a template
 LONGEST = 20_000  # characters of a row that are compared
 WORD = re.compile(r"\w+")
@@ -33,6 +35,13 @@ class Twins:
     )  # dropped row -> rows like it that were not dropped
     dropped_like: dict[int, list[int]] = field(default_factory=dict)  # the other way round
     stop: threading.Event = field(default_factory=threading.Event)
+    asked: float = 0.0  # when the page last asked for something, by the monotonic clock
+
+    def stand_aside(self) -> None:
+        """Whoever looks at the page comes first."""
+        while not self.stop.is_set() and time.monotonic() - self.asked < QUIET:
+            self.stop.wait(QUIET)
+        self.stop.wait(0.001)
 
 
 def sketch(text: str) -> list[int]:
@@ -88,8 +97,8 @@ def _texts(run: RunFiles, numbers: np.ndarray, twins: Twins) -> Iterator[tuple[i
     for place, number in enumerate(numbers.tolist()):
         if twins.stop.is_set():
             return
-        if place % 50 == 0:
-            twins.stop.wait(0.002)  # whoever looks at a row comes first
+        if place % 10 == 0:
+            twins.stand_aside()
         row = run.peek(number)
         yield number, said(row) if row else ""
 

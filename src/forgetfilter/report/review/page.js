@@ -59,30 +59,33 @@
   let selecting = 0;
   async function select(keep) {
     const turn = ++selecting;
-    const wanted = { show: chosen(), judged: one("judged").value, sort: one("sort").value,
+    const wanted = { count: PAGE, judged: one("judged").value, sort: one("sort").value || "score",
       descending: one("order").dataset.up !== "1", search: one("search").value };
-    one("total").textContent = wanted.search ? "Searching …" : one("total").textContent;
+    if (state.about) wanted.show = chosen();
+    if (wanted.search) one("total").textContent = "Searching …";
     const found = await ask("select", wanted);
     if (turn !== selecting) return;  // asked for something else meanwhile
     Object.assign(state, { list: found.list, total: found.total });
-    one("total").textContent = `${whole(found.total)} of ${whole(state.about.rows)} rows`;
-    await turnTo(0, keep ? undefined : 0);
+    one("total").textContent = `${whole(found.total)} of ${whole(state.about?.rows ?? found.total)} rows`;
+    await pageIs(0, found.rows, keep ? undefined : 0);
   }
   async function turnTo(page, at) {
     const found = await ask("page", { list: state.list, start: page * PAGE, count: PAGE }).catch((error) => {
       if (error.status === 410) return select(true).then(() => null);
       throw error;
     });
-    if (!found) return;
-    Object.assign(state, { page, items: found.rows, at: -1 });
+    if (found) await pageIs(page, found.rows, at);
+  }
+  async function pageIs(page, rows, at) {
+    Object.assign(state, { page, items: rows, at: -1 });
     const pages = Math.max(1, Math.ceil(state.total / PAGE));
     one("pager").hidden = pages < 2;
     one("pages").textContent = whole(pages);
     one("number").value = page + 1; one("number").max = pages;
     one("before").disabled = page === 0; one("after").disabled = page + 1 >= pages;
     draw();
-    if (!found.rows.length) show(null);
-    else if (at !== undefined && !narrow.matches) await go(at < 0 ? found.rows.length - 1 : at);
+    if (!rows.length) show(null);
+    else if (at !== undefined && !narrow.matches) await go(at < 0 ? rows.length - 1 : at);
   }
   function draw() {
     one("list").replaceChildren(...state.items.map((item, i) => make("li", {}, entry(item, i))));
@@ -350,7 +353,8 @@
   }
 
   async function begin() {
-    const about = await ask("about");
+    const rows = select();  // not to wait for one reply before the other is asked for
+    const about = await ask("about").catch((error) => rows.catch(() => {}).then(() => { throw error; }));
     state.about = about;
     let by = about.by;
     try { by = localStorage.getItem("forgetfilter-by") || by; } catch { /* no storage here */ }
@@ -363,7 +367,7 @@
     one("sort").append(...Object.entries(SORTS).filter(([name]) => name !== "p" || about.with_p).map(([name, words]) => make("option", { value: name }, words)));
     one("cutting").hidden = !about.histogram;
     if (about.histogram) { one("slide").value = Math.round(1000 * ((about.histogram.cut ?? about.histogram.high) - about.histogram.low) / (about.histogram.high - about.histogram.low)); one("cut").value = about.histogram.cut ?? ""; drawPlot(); }
-    await select();
+    await rows;
     news(await ask("state"));
     setTimeout(poll, POLL);
   }

@@ -119,7 +119,9 @@
       const i = state.items.findIndex((other) => other.row === item.row);
       if (i < 0) continue;
       state.items[i] = item;
-      document.querySelectorAll(".item")[i].replaceWith(entry(item, i));
+      const old = document.querySelectorAll(".item")[i], fresh = entry(item, i), focused = document.activeElement === old;
+      old.replaceWith(fresh);
+      if (focused) fresh.focus();
       if (state.detail?.row === item.row) { Object.assign(state.detail, item); drawVerbs(); }
     }
     mark();
@@ -208,7 +210,7 @@
         const said = await ask("decide", { row, verdict, expects: mine(known) });
         tell(null);
         Object.assign(known, said.rows[0]);
-        take(said.rows); news(said);
+        take(said.rows); news(said); own(said);
         if (state.detail?.row === row) { Object.assign(state.detail, said.rows[0]); drawVerbs(); }
       } catch (error) {
         if (error.said?.rows) { take(error.said.rows); if (state.detail?.row === row) { Object.assign(state.detail, error.said.rows[0]); drawVerbs(); } }
@@ -217,10 +219,12 @@
     });
     if (!stay && at >= 0) go(at + 1).catch(tell);
   }
+  // Others wrote meanwhile where the version grew by more than this one change: the next poll then takes it in.
+  function own(said) { if (said.version === state.version + 1) state.version = said.version; }
   const undo = () => then(async () => {
     const said = await ask("undo");
     tell(said.rows.length ? null : new Error("Nothing of yours to undo."));
-    take(said.rows); news(said);
+    take(said.rows); news(said); own(said);
     if (!said.rows.length) return;
     const at = state.items.findIndex((item) => item.row === said.rows[0].row);
     if (at >= 0) await go(at); else await show(said.rows[0].row);
@@ -249,7 +253,6 @@
   }
   function news(said) {
     const c = said.counts, moved = state.cut !== null;
-    state.version = said.version;
     one("counts").textContent = `${moved ? `At ${short(state.cut)}` : "As the run cut"}, with ${count(said.progress.judged, "row")} judged: ` +
       Object.entries(c).filter(([name, n]) => n || ["drop", "flag", "keep"].includes(name)).map(([name, n]) => `${whole(n)} ${WORDS[name]}`).join(", ");
     const s = said.sure, sentences = [];
@@ -346,6 +349,7 @@
         const fresh = await ask("items", { rows: state.items.map((item) => item.row) });
         take(fresh.rows);
       }
+      state.version = said.version;
       news(said);
       if (one("trouble").dataset.gone) { delete one("trouble").dataset.gone; tell(null); }
     } catch (error) { if (error.status === 0) one("trouble").dataset.gone = "1"; tell(error); }
@@ -368,7 +372,9 @@
     one("cutting").hidden = !about.histogram;
     if (about.histogram) { one("slide").value = Math.round(1000 * ((about.histogram.cut ?? about.histogram.high) - about.histogram.low) / (about.histogram.high - about.histogram.low)); one("cut").value = about.histogram.cut ?? ""; drawPlot(); }
     await rows;
-    news(await ask("state"));
+    const now = await ask("state");
+    state.version = now.version;
+    news(now);
     setTimeout(poll, POLL);
   }
   begin().catch((error) => { one("source").textContent = "The run cannot be shown"; tell(error); });

@@ -6,7 +6,7 @@ import json
 import re
 import threading
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 # In the order of their codes in every array here. Kept here as words: a run may know others than this version.
 DECISIONS = ("drop", "flag", "keep", "not judged", "unscored")
 DROP, FLAG, KEEP, NOT_JUDGED, UNSCORED = range(len(DECISIONS))
+CODES = {word: code for code, word in enumerate(DECISIONS)}
 FILE_OF = {DROP: "dropped", FLAG: "flagged"}  # all others: kept
 NUMBERS = ("score", "forgetting", "contrast", "p")  # of a row, larger = more likely unsafe but for p
 
@@ -112,11 +113,23 @@ class RunFiles:
 
     def said_by(self, number: int) -> dict[str, str]:
         """Model state -> what it answered to the row's prompt, where the run let it answer."""
-        found = {}
+        places = {state: lines.get(self.ids[number]) for state, lines in self._answered.items()}
+        return {
+            state: str(_line_at(self.answers[state], place).get("answer", ""))
+            for state, place in places.items()
+            if place is not None
+        }
+
+    @cached_property
+    def _answered(self) -> dict[str, dict[str, int]]:
+        """Model state -> row id -> where the line of its answer begins."""
+        found: dict[str, dict[str, int]] = {}
         for state, path in self.answers.items():
-            for line in _lines(path):
-                if line.get("id") == self.ids[number]:
-                    found[state] = str(line.get("answer", ""))
+            at = 0
+            with path.open("rb") as file:
+                for raw in file:
+                    found.setdefault(state, {})[json.loads(raw)["id"]] = at
+                    at += len(raw)
         return found
 
 
@@ -132,7 +145,7 @@ def open_run(folder: Path) -> RunFiles:
         for number, raw in enumerate(file):
             line = _parsed(path, number, raw)
             ids.append(line["id"])
-            codes.append(DECISIONS.index(line["decision"]))
+            codes.append(CODES[line["decision"]])
             lines.append(at)
             for name, values in numbers.items():
                 values.append(_number(line.get(name)))
@@ -194,8 +207,8 @@ def _version(text: str) -> tuple[int, ...]:
 
 def _parsed(path: Path, number: int, raw: bytes) -> dict[str, Any]:
     try:
-        line = json.loads(raw)
-        if line["row"] == number and isinstance(line["id"], str) and line["decision"] in DECISIONS:
+        line = json.loads(raw.decode())
+        if line["row"] == number and isinstance(line["id"], str) and line["decision"] in CODES:
             int(line["id"].partition("-")[0], 16)
             return line
         found = f"row {line['row']}, decision {str(line['decision'])[:40]!r}"
@@ -262,12 +275,6 @@ def _line_at(path: Path, place: int) -> dict[str, Any]:
     with path.open("rb") as file:
         file.seek(place)
         return cast("dict[str, Any]", json.loads(file.readline()))
-
-
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open("rb") as file:
-        for raw in file:
-            yield json.loads(raw)
 
 
 HEAT = "heat.jsonl"

@@ -17,6 +17,7 @@ import numpy as np
 
 from forgetfilter.errors import ForgetfilterError
 from forgetfilter.filter.vetted import Answer
+from forgetfilter.report.page import spelled_out, spoken, title
 from forgetfilter.report.review import likeness, outcome, shown
 from forgetfilter.report.review.decisions import CODES, NONE, Decisions, OtherwiseError
 from forgetfilter.report.review.run_files import DECISIONS, NUMBERS, RunFiles
@@ -63,7 +64,7 @@ class Review:
             "verdict": str(self.run.report.get("verdict") or ""), "threshold": dict(self.run.threshold),
             "counts": outcome.counted(self.run.decision), "histogram": outcome.histogram(self.run),
             "heat": len(self.run.heat), "by": self.by, "with_p": bool(np.isfinite(self.run.numbers["p"]).any()),
-            "file": self.decisions.path.name,
+            "estimated": self._estimated(),
         }  # fmt: skip
 
     def state(self, asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -150,6 +151,12 @@ class Review:
         return self.state(asked) | {"rows": rows}
 
     # --- pieces ---
+
+    def _estimated(self) -> str:
+        """What the run estimated at its own cut; "" where it could not."""
+        found = self.run.report.get("estimated")
+        known = {k: v for k, v in found.items() if v is not None} if isinstance(found, Mapping) else {}
+        return spelled_out("; ".join(f"{title(str(k)).lower()} {spoken(v)}" for k, v in known.items()))
 
     def _items(self, numbers: list[int], cut: float | None) -> list[dict[str, Any]]:
         codes = outcome.outcomes(self.run, self.decisions.said, cut)

@@ -256,6 +256,7 @@
     one("counts").textContent = `${moved ? `At ${short(state.cut)}` : "As the run cut"}, with ${count(said.progress.judged, "row")} judged: ` +
       Object.entries(c).filter(([name, n]) => n || ["drop", "flag", "keep"].includes(name)).map(([name, n]) => `${whole(n)} ${WORDS[name]}`).join(", ");
     const s = said.sure, sentences = [];
+    if (!moved && state.about.estimated) sentences.push(`Estimated by the run: ${state.about.estimated}.`);
     if (s.clean_share >= 1) sentences.push("The p-values do not set the rows above the cut apart from clean ones.");
     else if (s.clean_share !== null) sentences.push(`By the p-values, at most about ${percent(s.clean_share)} of the rows above the cut are expected to be clean.`);
     if (s.judged) sentences.push(`Judged of those above it: ${count(s.judged, "row")}, ${whole(s.unsafe)} unsafe (${percent(s.precision.value)}, ${percent(s.precision.low)} to ${percent(s.precision.high)} if they had been drawn at random).`);

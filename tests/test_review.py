@@ -126,6 +126,16 @@ def test_rows_without_a_number_are_sorted_last_either_way(folder: Path):
     assert outcome.order(run, everything, "row", descending=True).tolist() == [6, 5, 4, 3, 2, 1, 0]
 
 
+def test_a_p_value_is_said_as_the_count_it_stands_for(tmp_path: Path):
+    run = open_run(run_folder(tmp_path / "run", RECORDS, DECIDED, SCORES))  # compared with 40 clean rows
+    assert shown.p_in_words(run, {"p": 4 / 41}) == "3 of 40 clean rows stand out as far (p = 0.0976)"
+    assert shown.p_in_words(run, {"p": 1 / 41}) == "0 of 40 clean rows stand out as far (p = 0.0244)"
+    assert shown.p_in_words(run, {"p": 0.5}) == "50.0 % of 40 clean rows stand out as far (p = 0.5)"
+    words = shown.p_in_words(run, {"p": 0.5, "p_of": "as many clean rows lost as much"})
+    assert words == "as many clean rows lost as much (p = 0.5)"
+    assert shown.p_in_words(run, {"p": None}) is None
+
+
 # --- near-duplicates ---
 
 

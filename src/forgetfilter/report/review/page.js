@@ -282,7 +282,7 @@
     state.cut = value;
     const h = state.about.histogram, shown = value ?? h.cut ?? h.high;
     if (from !== "slide") one("slide").value = Math.round(1000 * (shown - h.low) / (h.high - h.low));
-    if (from !== "number") one("cut").value = value === null && h.cut === null ? "" : shown;
+    if (from !== "number") one("cut").value = value === null && h.cut === null ? "" : value === null ? short(shown) : shown;
     moved().catch(tell);
   }
 
@@ -371,7 +371,7 @@
       make("label", {}, make("input", { type: "checkbox", value: name, checked: "", onchange: () => select().catch(tell) }), words)));
     one("sort").append(...Object.entries(SORTS).filter(([name]) => name !== "p" || about.with_p).map(([name, words]) => make("option", { value: name }, words)));
     one("cutting").hidden = !about.histogram;
-    if (about.histogram) { one("slide").value = Math.round(1000 * ((about.histogram.cut ?? about.histogram.high) - about.histogram.low) / (about.histogram.high - about.histogram.low)); one("cut").value = about.histogram.cut ?? ""; drawPlot(); }
+    if (about.histogram) { one("slide").value = Math.round(1000 * ((about.histogram.cut ?? about.histogram.high) - about.histogram.low) / (about.histogram.high - about.histogram.low)); one("cut").value = about.histogram.cut === null ? "" : short(about.histogram.cut); drawPlot(); }
     await rows;
     const now = await ask("state");
     state.version = now.version;

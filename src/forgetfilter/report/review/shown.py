@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any
@@ -82,7 +83,12 @@ def p_in_words(run: RunFiles, line: Mapping[str, Any]) -> str | None:
         return None
     if isinstance(line.get("p_of"), str):
         return spelled_out(f"{line['p_of']} (p = {p:.3g})")
-    compared = run.threshold.get("compared") or "clean rows"
+    compared = str(run.threshold.get("compared") or "clean rows")
+    if counted := ONE_COUNT.fullmatch(compared):
+        # A conformal p-value of n rows is (1 + how many of them score as high) / (1 + n).
+        n, times = int(counted[1]), p * (int(counted[1]) + 1) - 1
+        if abs(times - round(times)) < 0.01 and times > -0.01:
+            return spelled_out(f"{round(times):,} of {n:,} {counted[2]} stand out as far (p = {p:.3g})")
     return spelled_out(f"{100 * p:.1f} % of {compared} stand out as far (p = {p:.3g})")
 
 
@@ -157,4 +163,5 @@ def _finite(value: Any) -> float | None:
     return float(value) if is_number and math.isfinite(value) else None
 
 
+ONE_COUNT = re.compile(r"(\d+) (\D+)")
 TEXTS = ("prompt", "completion", "text", "answer")

@@ -3,6 +3,8 @@
 import http.client
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,12 +18,13 @@ import pytest
 from reviewed import many, run_folder
 
 from forgetfilter.data import formats
-from forgetfilter.errors import ConfigError, DataError
+from forgetfilter.errors import ConfigError, DataError, ForgetfilterError
 from forgetfilter.filter import vetted
 from forgetfilter.report.review import likeness, outcome, shown
+from forgetfilter.report.review.app import Review
 from forgetfilter.report.review.apply import run_apply
 from forgetfilter.report.review.decisions import CLEAN, NAME, NONE, UNSAFE, UNSURE, Decisions, OtherwiseError
-from forgetfilter.report.review.run_files import DECISIONS, RunFiles, open_run
+from forgetfilter.report.review.run_files import DECISIONS, RunFiles, open_run, refuse_changed
 
 # Seven rows: scores, and what the run decided with a cut at 0.5.
 SCORES = [0.9, 0.8, 0.6, 0.4, 0.1, None, 0.7]
@@ -470,3 +473,64 @@ def test_memory_holds_numbers_and_no_text(folder: Path):
     run: RunFiles = open_run(folder)
     held = json.dumps({k: str(v) for k, v in vars(run).items()})
     assert "Answer" not in held and "Question" not in held
+
+
+# --- damaged folders ---
+
+LOOKED_AT = ("report.json", "scores.jsonl", NAME, "heat.jsonl", "dropped.jsonl")
+
+
+def spoiled(text: bytes, draw: np.random.Generator) -> bytes:
+    """The file with one thing wrong: bytes changed, cut, a line gone or twice, a value of another kind."""
+    lines = text.splitlines(keepends=True)
+    i, at = int(draw.integers(len(lines))), int(draw.integers(len(text)))
+    kinds = [b"null", b"[1]", b"{}", b'"x"', b"-1", b"1e400", b"true"]
+    value = kinds[draw.integers(len(kinds))]
+    choices = [
+        lambda: text[:at] + bytes(draw.integers(0, 256, 3, np.uint8)) + text[at + 3 :],
+        lambda: text[:at],
+        lambda: b"".join(lines[:i] + lines[i + 1 :]),
+        lambda: b"".join(lines[: i + 1] + lines[i:]),
+        lambda: re.sub(rb'(?<=: )("[^"]*"|[-\d.]+|null|\{[^{}]*\}|\[[^\[\]]*\])',
+                       lambda m: value if draw.random() < 0.3 else m[0], text),
+    ]  # fmt: skip
+    return choices[draw.integers(len(choices))]()
+
+
+def use(folder: Path) -> None:
+    """Everything the page and `apply` do with a folder."""
+    run = open_run(folder)
+    refuse_changed(run)
+    review = Review(run, Decisions(folder / NAME, len(run)), "token", "ada")
+    review.about({})
+    review.state({"cut": 0.4})
+    review.select({"search": "answer", "count": 10})
+    for row in range(len(run)):
+        review.row({"row": row})
+    likeness.search(run, review.twins, lambda line: None)
+    json.dumps(outcome.counted(outcome.outcomes(run, review.decisions.said)))
+    run_apply(folder, output=folder / "out", say=lambda line: None)
+
+
+def test_a_damaged_folder_is_refused_in_words_or_read_but_never_a_defect(tmp_path: Path):
+    heat = {i: [["Answer", 0.1], [f" {i}", 0.5]] for i in range(3)}
+    folder = run_folder(tmp_path / "run", RECORDS, DECIDED, SCORES, heat=heat)
+    (folder / NAME).write_text(
+        '{"row": 0, "verdict": "clean", "by": "ada"}\n{"row": 4, "verdict": "unsafe"}\n'
+    )
+    whole = {name: (folder / name).read_bytes() for name in LOOKED_AT}
+    use(folder)
+    refused = 0
+    for seed in range(300):
+        draw = np.random.default_rng(seed)
+        shutil.rmtree(folder / "out", ignore_errors=True)
+        for name, content in whole.items():
+            (folder / name).write_bytes(content)
+        name = LOOKED_AT[seed % len(LOOKED_AT)]
+        (folder / name).write_bytes(spoiled(whole[name], draw))
+        try:
+            use(folder)
+        except ForgetfilterError:
+            refused += 1
+            assert not (folder / "out").exists()
+    assert refused > 100  # the rest does no harm: a reason, a heat map

@@ -257,6 +257,9 @@ def _answered(review: Review, answer: Callable[[Mapping[str, Any]], dict[str, An
             return _json(error.status, error.body)
         except ForgetfilterError as error:
             return _json(409, {"error": str(error)})
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            words = f"The run's files cannot be read any more ({type(error).__name__}). Were they changed? Start again."
+            return _json(500, {"error": words})
 
     return endpoint
 

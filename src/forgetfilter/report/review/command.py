@@ -30,9 +30,10 @@ def run_review(
     from forgetfilter.report.review import likeness
     from forgetfilter.report.review.app import Review, application
     from forgetfilter.report.review.decisions import NAME, Decisions
-    from forgetfilter.report.review.run_files import open_run
+    from forgetfilter.report.review.run_files import open_run, refuse_changed
 
     run = open_run(folder)
+    refuse_changed(run)
     decisions = Decisions(folder / NAME, len(run))
     review = Review(run, decisions, secrets.token_urlsafe(32), by if by is not None else _user())
     with _listen(port) as listening:

@@ -58,7 +58,13 @@ class RunFiles:
     def settings(self) -> dict[str, Any]:
         """The run's settings by name."""
         listed = self.report.get("settings") or []
-        return {s["name"]: s.get("value") for s in listed if isinstance(s, Mapping) and "name" in s}
+        return {str(s["name"]): s.get("value") for s in listed if isinstance(s, Mapping) and "name" in s}
+
+    @property
+    def truth(self) -> str | None:
+        """The column of labels that the run was told of; read for no decision, only not taken for a KTO label."""
+        name = self.settings.get("label_field")
+        return name if isinstance(name, str) else None
 
     @property
     def threshold(self) -> Mapping[str, Any]:
@@ -93,7 +99,7 @@ class RunFiles:
 
     def peek(self, number: int) -> Row | None:
         """A row's turns as its file has them now; None where no format fits."""
-        return reread(self.data, number, self.settings.get("label_field"))
+        return reread(self.data, number, self.truth)
 
     def record(self, number: int) -> Mapping[str, Any]:
         """A row as it stands in its file, every field."""
@@ -102,14 +108,20 @@ class RunFiles:
 
     def line(self, number: int) -> dict[str, Any]:
         """What scores.jsonl says of a row."""
-        return _line_at(self.folder / "scores.jsonl", self.lines[number])
+        path = self.folder / "scores.jsonl"
+        with path.open("rb") as file:
+            file.seek(self.lines[number])
+            return _parsed(path, number, file.readline())
 
     def tokens(self, number: int) -> list[tuple[str, float]] | None:
         """Pieces of the completion, each with the nats forgotten; None where that is not on disk."""
         if number not in self.heat:
             return None
-        found = _line_at(self.folder / HEAT, self.heat[number]).get("tokens") or []
-        return [(str(piece), float(nats)) for piece, nats in found]
+        try:
+            found = _line_at(self.folder / HEAT, self.heat[number])["tokens"]
+            return [(str(piece), float(nats)) for piece, nats in found]
+        except (ValueError, TypeError, KeyError, UnicodeError):  # damaged: the row is shown without
+            return None
 
     def said_by(self, number: int) -> dict[str, str]:
         """Model state -> what it answered to the row's prompt, where the run let it answer."""
@@ -188,6 +200,11 @@ def _report(folder: Path) -> dict[str, Any]:
     if not isinstance(report, dict) or not (folder / "scores.jsonl").is_file():
         what = "no scores.jsonl" if isinstance(report, dict) else "report.json is no report"
         raise ConfigError(f"{folder}: the run is not whole ({what}). Run the same filter command again")
+    for name, (kind, word) in REPORTED.items():
+        if report.get(name) is not None and not isinstance(report[name], kind):
+            raise ConfigError(
+                f'{path}: "{name}" is no {word}. The file was changed: run the same filter command again'
+            )
     return report
 
 
@@ -195,7 +212,7 @@ def _refuse_newer(folder: Path, report: Mapping[str, Any]) -> None:
     """A later minor version may have files of another meaning."""
     there = (report.get("versions") or {}).get("forgetfilter")
     here = runs.versions()["forgetfilter"]
-    if there and here and _version(there) > _version(here):
+    if isinstance(there, str) and here and _version(there) > _version(here):
         raise ConfigError(
             f"{folder}: is a run of forgetfilter {there}, this is {here}. Upgrade: pip install -U forgetfilter"
         )
@@ -234,7 +251,7 @@ def _refuse_other_count(folder: Path, report: Mapping[str, Any], rows: int) -> N
 
 
 def _data(run: RunFiles) -> Dataset:
-    s = run.settings
+    s = {name: value for name, value in run.settings.items() if isinstance(value, str)}
     pieces = []
     for name in ("dropped", "flagged", "kept"):
         others = [code for code, file in FILE_OF.items() if file != name]
@@ -277,6 +294,12 @@ def _line_at(path: Path, place: int) -> dict[str, Any]:
         return cast("dict[str, Any]", json.loads(file.readline()))
 
 
+# What report.json holds of each kind, where it holds it.
+REPORTED: Mapping[str, tuple[type | tuple[type, ...], str]] = {
+    "counts": (dict, "object"), "versions": (dict, "object"), "files": (dict, "object"),
+    "threshold": (dict, "object"), "settings": (list, "list"), "limits": (list, "list"),
+    "input": ((dict, str), "object"),
+}  # fmt: skip
 HEAT = "heat.jsonl"
 HEAT_ROW = re.compile(rb'\{"row": (\d+),')
 ANSWERS = "stages/generate-*/answers.jsonl"

@@ -46,6 +46,7 @@ def item(run: RunFiles, number: int, outcome: int, given: Mapping[str, str]) -> 
 def detail(run: RunFiles, number: int, twins: Twins, *, whole: bool = False) -> dict[str, Any]:
     """Everything of one row. `whole`: long turns are not cut."""
     row, line = run.row(number), run.line(number)
+    remembered = line["remembered"] if isinstance(line.get("remembered"), Mapping) else {}
     longest = None if whole else LONGEST
     turns = _turns(run, row, number, longest)
     return {
@@ -53,7 +54,7 @@ def detail(run: RunFiles, number: int, twins: Twins, *, whole: bool = False) -> 
         "turns": turns, "readable": row is not None,
         "reason": spelled_out(str(line.get("reason") or "")),
         "numbers": {n: _finite(run.numbers[n][number]) for n in NUMBERS},
-        "remembered": {k: _finite(v) for k, v in (line.get("remembered") or {}).items()},
+        "remembered": {spelled_out(state): _finite(value) for state, value in remembered.items()},
         "p_words": p_in_words(run, line), "evidence": _evidence(line.get("evidence")),
         "answers": {state: segments(text, longest) for state, text in sorted(run.said_by(number).items())},
         "twins": _twins(twins, number),

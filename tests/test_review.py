@@ -387,6 +387,7 @@ def served(environment) -> Iterator[Callable[..., Served]]:
     for server in servers:
         if server.process.poll() is None:
             server.stop()
+        server.process.communicate()
 
 
 def test_data_is_for_the_token_on_this_machines_own_names_alone(folder: Path, served):

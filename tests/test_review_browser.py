@@ -71,7 +71,7 @@ def open_page(browser, environment) -> Iterator[Callable[..., Any]]:
         context.close()
     for server, _ in servers.values():
         server.terminate()
-        server.wait(20)
+        server.communicate(timeout=20)
     assert trouble == []
 
 

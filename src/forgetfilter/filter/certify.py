@@ -212,7 +212,7 @@ def _worth(scores: np.ndarray, others: np.ndarray, seen: Vetted, threshold: floa
     cuts = int((scores[others] >= threshold).sum())
     wrong = int((drawn & above & ~seen.unsafe).sum())
     known_wrong = int((proposed & above & ~seen.unsafe).sum())
-    false = _count(exact(wrong, n), beyond, known_wrong, cuts)
+    false = _count(remaining(wrong, n, beyond), beyond, known_wrong, cuts)
     # Left: unsafe rows below it, likewise.
     low_side = np.concatenate([scores[others], seen.held_out[proposed]]) < threshold
     below = drawn & ~above
@@ -222,7 +222,7 @@ def _worth(scores: np.ndarray, others: np.ndarray, seen: Vetted, threshold: floa
     share = rate(seen.unsafe[drawn], ours, predicted)
     in_all = _count(share, beyond, int((proposed & seen.unsafe).sum()), len(others))
     right = _Range(cuts - false.value, cuts - false.high, cuts - false.low)
-    single = _count(exact(wrong, n, 2 * CONSTANTS.level - 1), beyond, known_wrong, cuts)
+    single = _count(remaining(wrong, n, beyond, 2 * CONSTANTS.level - 1), beyond, known_wrong, cuts)
     total = known + cuts
     return {
         "share": _shifted(in_all, known, len(scores), n),
@@ -271,27 +271,38 @@ def _recall(known: int, right: _Range, left: _Range, n: int) -> Estimate | None:
 
 
 def rate(unsafe: np.ndarray, predicted: np.ndarray, predicted_all: np.ndarray) -> Estimate | None:
-    """Share of unsafe rows among those `predicted_all` stands for, from verdicts drawn at random among them.
+    """Share of unsafe rows among those of `predicted_all`, from verdicts on rows drawn at random from the same file.
 
     Prediction-powered inference with the power tuned (Angelopoulos, Duchi & Zrnic 2023), where verdicts of both
-    kinds are enough; else exact binomial. `predicted` (verdicts,) are chances of being unsafe, 0 to 1.
+    kinds are enough; else exact binomial. `predicted` (verdicts,) are chances of being unsafe, 0 to 1. The rows that
+    are asked about are a sample of their own: where half of a file has verdicts, the other half differs as much.
     """
-    n, hits = len(unsafe), int(unsafe.sum())
-    if min(hits, n - hits) < CONSTANTS.enough or not len(predicted_all):
-        return exact(hits, n)
+    n, hits, rows = len(unsafe), int(unsafe.sum()), len(predicted_all)
+    if min(hits, n - hits) < CONSTANTS.enough or not rows:
+        return remaining(hits, n, rows)
     y = unsafe.astype(float)
     spread = float(np.var(predicted, ddof=1))
-    share = len(predicted_all) / (len(predicted_all) + n)
-    power = (
-        min(1.0, max(0.0, share * float(np.cov(y, predicted, ddof=1)[0, 1]) / spread)) if spread > 0 else 0.0
-    )
+    power = min(1.0, max(0.0, float(np.cov(y, predicted, ddof=1)[0, 1]) / spread)) if spread > 0 else 0.0
     value = power * float(predicted_all.mean()) + float((y - power * predicted).mean())
-    variance = float(np.var(y - power * predicted, ddof=2)) / n
-    variance += power**2 * float(np.var(predicted_all)) / len(predicted_all)
+    variance = float(np.var(y - power * predicted, ddof=2)) * (1 / n + 1 / rows)
     from scipy.special import stdtrit
 
     half = float(stdtrit(n - 2, 0.5 + CONSTANTS.level / 2)) * math.sqrt(variance)
     return Estimate(min(max(value, 0.0), 1.0), max(value - half, 0.0), min(value + half, 1.0), n)
+
+
+def remaining(hits: int, n: int, rows: int, level: float = CONSTANTS.level) -> Estimate | None:
+    """Share among the `rows` rows of a file that were not drawn, from `hits` among the `n` drawn at random.
+
+    The exact interval of the whole file's share, less what was seen; as wide as `exact` where `rows` is large.
+    """
+    whole = exact(hits, n, level)
+    if whole is None or not rows:
+        return whole
+    low, high = (
+        min(max((end * (n + rows) - hits) / rows, 0.0), 1.0) for end in (whole.low or 0.0, whole.high or 0.0)
+    )
+    return Estimate(whole.value, low, high, n)
 
 
 def exact(hits: float, n: int, level: float = CONSTANTS.level) -> Estimate | None:

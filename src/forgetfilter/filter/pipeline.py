@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +57,7 @@ def run_filter(
     """
     display, began = Display(console), time.monotonic()
     refuse_mismatch(settings)
+    settings = with_packs_apart(settings)
     dataset = formats.read(
         input, format=settings.data_format, fields=fields(settings), truth=settings.label_field
     )
@@ -137,10 +138,11 @@ def run_demo(output: Path, console: Console, model: str | None = None) -> int:
         except ModelError as error:
             Display(console).say(f"{error}\nGoing on with the embedded model nano.")
             model = "nano"
-    rows, safe = DEMO.get(model, DEMO["smollm2"])
+    rows, safe, source = DEMO.get(model, DEMO["smollm2"])
     given: dict[str, Any] = {
         "model": model,
         "safe": (safe,),
+        "safe_source": source,
         "label_field": "unsafe",
         "output_dir": str(output),
     }
@@ -181,6 +183,12 @@ def safe_rows(name: str, named: Mapping[str, str] | None = None) -> Sequence[Row
     if not usable:
         raise DataError(f"{name}: no safe row with a completion; the review needs some")
     return usable
+
+
+def with_packs_apart(s: FilterSettings) -> FilterSettings:
+    """Bundled rows are never of the user's source, however alike they read, unless the user says so."""
+    packs_alone = all(name.startswith("pack:") for name in s.safe)
+    return replace(s, safe_source="other") if packs_alone and s.safe_source == "auto" else s
 
 
 def refuse_mismatch(s: FilterSettings) -> None:
@@ -423,7 +431,5 @@ def plain_seconds(bench: Bench) -> float | None:
     return record["seconds"] * min(1.0, tokens / record["tokens"]) if record.get("tokens") else None
 
 
-DEMO = {
-    "smollm2": ("demo", "pack:demo-safe"),
-    "nano": ("nano-demo", "pack:nano-safe"),
-}  # model -> custom, safe rows
+# model -> custom rows, safe rows, and whether these are of one source
+DEMO = {"smollm2": ("demo", "pack:demo-safe", "same"), "nano": ("nano-demo", "pack:nano-safe", "other")}

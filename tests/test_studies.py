@@ -16,7 +16,7 @@ from forgetfilter.display import Display
 from forgetfilter.errors import ConfigError, DataError, ModelError
 from forgetfilter.evaluate import studies
 from forgetfilter.evaluate.studies import Found, Point, run_study, write
-from forgetfilter.filter import filtering
+from forgetfilter.filter import bench as benches
 from forgetfilter.recipes import plan
 
 
@@ -35,13 +35,13 @@ def test_sessions_judge_both_arms_after_every_session_from_one_start(
     tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained: list[int] = []
-    engine = filtering.finetune
+    engine = benches.finetune
 
     def counting(model: Any, rows: Any, **settings: Any) -> Any:
         trained.append(len(rows))
         return engine(model, rows, **settings)
 
-    monkeypatch.setattr(filtering, "finetune", counting)
+    monkeypatch.setattr(benches, "finetune", counting)
     study = {"sessions": {"rounds": 2, "safety_steps": 1}}
     points = made(tmp_path / "a", model, study, evaluators=["utility"], threshold="fixed", phi=1e9)
     arms = {name: {p["x"]: p["value"] for p in points if p["series"] == name} for name in studies.ARMS}
@@ -59,13 +59,13 @@ def test_every_round_is_filtered_with_the_model_of_the_start_and_goes_on_from_th
     tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     starts: dict[str, dict[str, torch.Tensor]] = {}  # run folder -> the weights that its bench begins with
-    begun = filtering.Bench.__post_init__
+    begun = benches.Bench.__post_init__
 
-    def watching(bench: filtering.Bench) -> None:
+    def watching(bench: benches.Bench) -> None:
         begun(bench)
         starts[bench.run.folder.name] = {name: value.clone() for name, value in bench._originals.items()}
 
-    monkeypatch.setattr(filtering.Bench, "__post_init__", watching)
+    monkeypatch.setattr(benches.Bench, "__post_init__", watching)
     study = {"sessions": {"rounds": 2, "safety_steps": 1}}
     made(tmp_path, model, study, evaluators=["utility"], threshold="quantile", quantile=0.5)
 

@@ -30,8 +30,9 @@ from forgetfilter.settings import PRESETS, FilterSettings, resolve
 from forgetfilter.training.finetune import finetune
 
 S = FilterSettings(
-    algorithm="paper", threshold="fixed", phi=0.01, num_train_epochs=2, review_steps=3, learning_rate=5e-3,
-    review_learning_rate=5e-3, per_device_train_batch_size=4, review_batch_size=8, max_length=64, dtype="float32",
+    algorithm="paper", threshold="fixed", phi=0.01, tuning="lora", num_train_epochs=2, review_steps=3,
+    learning_rate=5e-3, review_learning_rate=5e-3, per_device_train_batch_size=4, review_batch_size=8,
+    max_length=64, dtype="float32",
     device="cpu", retrain=False,
 )  # fmt: skip
 WITNESS = replace(S, algorithm="witness", threshold="fdr")
@@ -122,7 +123,7 @@ def test_paper_is_algorithm_1_to_the_letter(bench: Callable[..., Any], model: st
     assert len(set(found.cut.decisions.values())) == 3  # φ parts these rows
 
 
-@pytest.mark.parametrize(("signal", "phi"), [("rouge1", 0.1), ("likelihood", 0.02)])
+@pytest.mark.parametrize(("signal", "phi"), [("rouge1", 0.1), ("likelihood", 0.0)])
 def test_the_published_defence_and_the_paper_preset_decide_alike(
     tmp_path: Path, model: str, signal: str, phi: float
 ) -> None:
@@ -266,15 +267,22 @@ class Planted:
         return algorithm.witness(self, self.custom, self.safe, replace(WITNESS, **changes))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("source", ["auto", "other"])
-def test_planted_unsafe_rows_are_dropped_and_hardly_a_clean_one(source: Any) -> None:
-    bench = Planted(25)
-    found = bench.found(safe_source=source)
-    dropped = {z for z, decision in found.cut.decisions.items() if decision == "drop"}
-    unsafe = {f"c{i}" for i in range(25)}
-    assert len(dropped & unsafe) >= 20 and len(dropped - unsafe) <= 4
-    assert {found.cut.decisions[f"c{i}"] for i in range(80, 140)} == {"not judged"}
-    assert found.forgetting["c3"] == pytest.approx(bench.lost["c3"])
+@pytest.mark.parametrize(("source", "unsafe", "least"), [("auto", 25, 0.8), ("other", 50, 0.8)])
+def test_planted_unsafe_rows_are_dropped_and_clean_ones_within_the_bound_on_average(
+    source: Any, unsafe: int, least: float
+) -> None:
+    shares, recalls = [], []
+    for seed in range(8):
+        bench = Planted(unsafe, seed=seed)
+        found = bench.found(safe_source=source)
+        dropped = {z for z, decision in found.cut.decisions.items() if decision == "drop"}
+        planted = {f"c{i}" for i in range(unsafe)}
+        shares.append(len(dropped - planted) / max(1, len(dropped)))
+        recalls.append(len(dropped & planted) / unsafe)
+        assert {found.cut.decisions[f"c{i}"] for i in range(80, 140)} == {"not judged"}
+        assert found.forgetting["c3"] == pytest.approx(bench.lost["c3"])
+    assert np.mean(shares) <= 0.12  # bound 0.1, mean of eight draws
+    assert np.mean(recalls) >= least
 
 
 def test_in_a_file_without_an_unsafe_row_hardly_ever_one_is_dropped() -> None:
@@ -289,7 +297,7 @@ def test_a_row_that_hardly_resembles_a_safe_one_is_scored_higher_only_where_safe
 ):
     bench = Planted(25)
     for z in bench.lost:
-        bench.lost[z] = 1.0 + 0.1 * np.sin(hash(z) % 97)  # no forgetting to speak of: answers alone tell
+        bench.lost[z] = 1.0 + 0.1 * np.sin(7 * int(z[1:]))  # no forgetting to speak of: answers alone tell
     same, other = (bench.found(safe_source=source).scores for source in ("same", "other"))
     unsafe = np.array([int(z[1:]) < 25 for z in same])
 

@@ -34,6 +34,25 @@ def test_the_exact_interval_is_where_the_binomial_tails_are():
     assert certify.exact(0, 0) is None
 
 
+def test_what_is_left_of_a_file_differs_from_what_was_drawn_as_much_as_the_other_way_round():
+    # 3 of 20: 0.032 to 0.379 of 40 rows are 1.28 to 15.16 rows, less the 3 seen: 0 to 12.16 of the other 20.
+    found = certify.remaining(3, 20, 20)
+    assert (found.value, found.low) == (0.15, 0.0)
+    assert found.high == pytest.approx(2 * certify.exact(3, 20).high - 0.15)
+    assert certify.remaining(3, 20, 10**9).high == pytest.approx(certify.exact(3, 20).high)
+
+
+@pytest.mark.parametrize("rows", [100, 1000])
+def test_a_rate_holds_the_truth_where_half_of_the_file_was_drawn(rows):
+    random, held = np.random.default_rng(1), []
+    for _ in range(400):
+        truth = random.random(100 + rows) < 0.3
+        chance = np.clip(0.3 + 0.3 * (truth - 0.3) + 0.1 * random.normal(size=len(truth)), 0, 1)
+        found = certify.rate(truth[:100], chance[:100], chance[100:])
+        held.append(found.low <= truth[100:].mean() <= found.high)
+    assert 0.92 <= np.mean(held) <= 0.985
+
+
 def test_rows_are_selected_as_benjamini_hochberg_says_by_hand():
     # 19 random verdicts, witnesses at 0 and 1: p is 1/20 above both, 2/20 between, 3/20 below.
     scores = np.array([5.0, 4.0, 3.0, 2.0, 0.5, -1.0])

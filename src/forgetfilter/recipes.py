@@ -104,7 +104,12 @@ HINTS: dict[str, Any] = {
     if name not in ("settings", "origins", "name")
 }
 # A recipe has `seeds`, and every defence trains its model.
-NOT_IN_RECIPES = {"seed": "use seeds: [0, 1, 2]", "retrain": "every defence trains its model; leave it out"}
+NOT_IN_RECIPES = {
+    "seed": "use seeds: [0, 1, 2]",
+    "retrain": "every defence trains its model; leave it out",
+    "vetted": "verdicts are on the rows of one file; use forgetfilter filter",
+    "verdict_field": "verdicts are on the rows of one file; use forgetfilter filter",
+}
 FILTER_FIELDS = {name: hint for name, hint in FILTER_HINTS.items() if name not in NOT_IN_RECIPES}
 NUMBERS: dict[Any, Any] = {int: Annotated[int, Between()], float: Annotated[float, Between()]}
 SEED = Annotated[int, Between(0, 2**32 - 1)]

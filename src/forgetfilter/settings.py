@@ -70,9 +70,16 @@ class FilterSettings:
     label_field: str | None = None
     """Field that tells the truth (true, 1 or "unsafe": unsafe). Read only to measure quality."""
 
-    algorithm: Literal["witness", "paper"] = "witness"
+    vetted: str | None = None
+    """Verdicts of a person on some of the rows, as `forgetfilter vet` writes them, or an export of Argilla, Label
+    Studio, doccano or cleanlab. The rest is judged by them, and nothing is trained to find unsafe rows."""
+    verdict_field: str | None = None
+    """The same from a column of your file: clean or unsafe (also 0/1, true/false); rows where it is empty have no
+    verdict."""
+    algorithm: Literal["witness", "paper", "vetted"] = "witness"
     """witness: a row is judged where safe rows of its kind are, and by safe rows that were learned and not reviewed.
-    paper: every row, by its own forgetting alone."""
+    paper: every row, by its own forgetting alone. vetted: by a person's verdicts (--vetted, --verdict-field), taken
+    of itself where they are given."""
     safe_source: Literal["auto", "same", "other"] = "auto"
     """Whether the safe rows are of the file's own source: same, other, or as their questions tell (auto). Of the same
     source they show where clean rows end; of another, a row must also stand out of the file's other rows."""
@@ -101,13 +108,13 @@ class FilterSettings:
     learning_rate: Rate = _NANO["learning_rate"]
     """Peak learning rate of learn and of the last fine-tune."""
     lr_scheduler_type: Literal["linear", "cosine", "constant"] = "linear"
-    """Course of the learning rate in learn and in the last fine-tune; review and control hold theirs."""
+    """Course of the learning rate in learn and in the last fine-tune; the review's is constant."""
     num_train_epochs: Annotated[float, Between(above=0, high=1000)] = _NANO["num_train_epochs"]
     """Passes over the custom rows in learn and in the last fine-tune."""
     per_device_train_batch_size: Count = 16
     """Custom rows per optimiser step and device."""
     review_learning_rate: Rate = _NANO["review_learning_rate"]
-    """Peak learning rate of review and control."""
+    """Learning rate of the review."""
     review_steps: Count = 24
     """Optimiser steps of a review."""
     review_batch_size: Count = 16
@@ -116,7 +123,7 @@ class FilterSettings:
     max_length: Annotated[int, Between(8)] = _NANO["max_length"]
     """Longest row in tokens; a longer one is trained and scored on what fits, and the report says so."""
     retrain: bool = True
-    """Fine-tune the original model on the kept rows at the end. Nothing dropped: the learned model is it."""
+    """Fine-tune the original model on the kept rows at the end."""
 
     seed: Annotated[int, Between(0, 2**32 - 1)] = 0
     """Seed of everything random: same seed, same result."""
@@ -169,6 +176,8 @@ def resolve(preset: str | None, recipe_path: Path | str | None, flags: Mapping[s
                 raise ConfigError(f"{where(name)}: {unknown('setting', name, [*HINTS, 'preset'])}")
             values[name] = checked(where(name), value, HINTS[name])
             origins[name] = origin
+    if "algorithm" not in values and (given := next((n for n in VERDICTS if values.get(n)), None)):
+        values["algorithm"], origins["algorithm"] = "vetted", flag_name(given)
     return Resolved(FilterSettings(**values), origins)
 
 
@@ -284,6 +293,8 @@ def help_texts(settings: type = FilterSettings) -> dict[str, str]:
             texts[field.target.id] = " ".join(ast.literal_eval(text.value).split())
     return texts
 
+
+VERDICTS = ("vetted", "verdict_field")  # settings that name a person's verdicts
 
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},

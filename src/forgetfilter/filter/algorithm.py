@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from forgetfilter.filter import cut, likeness
+from forgetfilter.filter import by_verdicts, cut, likeness
 from forgetfilter.filter.bench import Bench
 from forgetfilter.filter.cut import Cut
 from forgetfilter.filter.likeness import Kinds
 from forgetfilter.filter.states import Readings
+from forgetfilter.filter.vetted import Verdict
 from forgetfilter.models.rendering import Encoded
 from forgetfilter.records import KEPT, Decision
 from forgetfilter.settings import FilterSettings
@@ -36,6 +38,7 @@ class Filtered:
     measured: Sequence[Encoded]  # the rows whose memory was measured, as they were given to the bench
     reviewed: Sequence[str]  # the states after a review
     notes: Sequence[str] = ()
+    vetted: Mapping[str, Any] | None = None  # what a person's verdicts were and gave, for the report
 
     def kept(self, rows: Sequence[Encoded]) -> list[Encoded]:
         """Those to train on: neither dropped nor in doubt."""
@@ -43,10 +46,14 @@ class Filtered:
 
 
 def forget_filter(
-    bench: Bench, custom: Sequence[Encoded], safe: Sequence[Encoded], s: FilterSettings, final: str = "final"
-) -> Filtered:
-    """Find unsafe rows by the algorithm of the settings, and fine-tune M0 on the others as the state `final`."""
-    found = ALGORITHMS[s.algorithm](bench, custom, safe, s)
+    bench: Bench, custom: Sequence[Encoded], safe: Sequence[Encoded], s: FilterSettings, final: str = "final",
+    verdicts: Sequence[Verdict] = (),
+) -> Filtered:  # fmt: skip
+    """Find unsafe rows by the algorithm of the settings, and fine-tune M0 on the others as the state `final`.
+
+    `verdicts` are for the algorithm `vetted`, which needs no safe rows.
+    """
+    found = ALGORITHMS[s.algorithm](bench, custom, safe, s, verdicts)
     kept = found.kept(custom)
     if s.retrain and len(kept) == len(custom) and s.algorithm == "paper":
         bench.adopt(final, "learned")  # nothing to leave out: the learned model is the result
@@ -57,7 +64,10 @@ def forget_filter(
     return found
 
 
-def paper(bench: Bench, custom: Sequence[Encoded], safe: Sequence[Encoded], s: FilterSettings) -> Filtered:
+def paper(
+    bench: Bench, custom: Sequence[Encoded], safe: Sequence[Encoded], s: FilterSettings,
+    verdicts: Sequence[Verdict] = (),
+) -> Filtered:  # fmt: skip
     """Algorithm 1 to the letter: learn all custom rows, review safe rows only, drop what was forgotten more than φ."""
     learn(bench, "learned", custom, s)  # M1
     review(bench, "reviewed", safe, s)  # M2
@@ -67,7 +77,10 @@ def paper(bench: Bench, custom: Sequence[Encoded], safe: Sequence[Encoded], s: F
     return Filtered(_all(found, custom, "unscored"), forgetting, forgetting, remembered, custom, ["reviewed"])
 
 
-def witness(bench: Bench, custom: Sequence[Encoded], safe: Sequence[Encoded], s: FilterSettings) -> Filtered:
+def witness(
+    bench: Bench, custom: Sequence[Encoded], safe: Sequence[Encoded], s: FilterSettings,
+    verdicts: Sequence[Verdict] = (),
+) -> Filtered:  # fmt: skip
     """Algorithm 1 with witnesses: safe rows that are learned with the custom rows and never reviewed.
 
     1. Custom rows whose question no safe row resembles are not judged. Half of them are replayed in the review, so
@@ -115,6 +128,17 @@ def witness(bench: Bench, custom: Sequence[Encoded], safe: Sequence[Encoded], s:
         {"learned": before, "reviewed": after},
         measured, ["reviewed"], _said(kinds, same, len(safe)),
     )  # fmt: skip
+
+
+def vetted(
+    bench: Bench, custom: Sequence[Encoded], safe: Sequence[Encoded], s: FilterSettings,
+    verdicts: Sequence[Verdict] = (),
+) -> Filtered:  # fmt: skip
+    """Instead of Algorithm 1: a person's verdicts, and a probe on the original model's states that they teach."""
+    found = by_verdicts.decide(bench.readings(custom, "custom"), custom, verdicts, fdr=s.fdr, seed=s.seed)
+    decided = _all(found.cut, custom, "unscored")
+    notes = [found.report["ten_more"]]
+    return Filtered(decided, found.scores, {}, {}, [], [], notes, found.report)
 
 
 def scores(
@@ -198,4 +222,4 @@ def _scaled(values: np.ndarray) -> np.ndarray:
     return (values - values.mean()) / (values.std() + 1e-9)
 
 
-ALGORITHMS = {"witness": witness, "paper": paper}
+ALGORITHMS = {"witness": witness, "paper": paper, "vetted": vetted}

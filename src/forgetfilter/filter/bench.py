@@ -27,6 +27,7 @@ from forgetfilter.filter.signals import (
 from forgetfilter.filter.states import Readings, read_rows
 from forgetfilter.models import load as models
 from forgetfilter.models.rendering import Encoded
+from forgetfilter.records import Row
 from forgetfilter.runs import Run
 from forgetfilter.settings import FilterSettings
 from forgetfilter.training.finetune import finetune
@@ -51,6 +52,8 @@ class Bench:
 
     def __post_init__(self) -> None:
         s = self.settings
+        if self.loaded.model is None:
+            return
         if s.tuning == "lora":
             self.loaded.model = models.add_lora(
                 self.loaded.model, rank=s.lora_rank, alpha=s.lora_alpha, dropout=s.lora_dropout,
@@ -192,8 +195,7 @@ class Bench:
 
     def _measuring(self, what: str, state: str, rows: Sequence[Encoded]) -> runs.Stage:
         """The stage of a measurement: one for each state and set of rows."""
-        of = runs.sha256_of(z.id for z in rows)[:8]
-        return self.run.stage(f"{what}-{self.kept_as(state)}-{of}")
+        return self.run.stage(_measurement(what, self.kept_as(state), rows))
 
     def save_final(self, folder: Path) -> None:
         """The released model: an adapter or a whole model, in the library's own form, with its tokenizer."""
@@ -234,6 +236,15 @@ class Bench:
         saved = self.run.folder / "stages" / f"train-{kept}" / "state.safetensors"
         models.restore(self.loaded.model, self._originals if kept == "original" else load_file(saved))
         self._state = kept
+
+
+def was_read(run: Run, rows: Sequence[Row] | Sequence[Encoded]) -> bool:
+    """Whether `run` keeps what the original model made of all `rows`, so that `Bench.readings` needs no model."""
+    return run.stage(_measurement("read", "original", rows)).done
+
+
+def _measurement(what: str, kept: str, rows: Sequence[Row] | Sequence[Encoded]) -> str:
+    return f"{what}-{kept}-{runs.sha256_of(z.id for z in rows)[:8]}"
 
 
 def _title(state: str) -> str:

@@ -62,11 +62,14 @@ class Certified:
     recall: Estimate | None
     left: Estimate | None  # unsafe rows that are not dropped, a number
     at_least: float | None  # precision, with 95 % confidence (one-sided)
+    even: float = math.inf  # from this score on a row is more likely unsafe than clean; inf: nothing tells
 
     def sentence(self, rows: int) -> str:
         """`Of 1,000 rows 212 dropped; at least 93 % of them unsafe with 95 % confidence; about 21 (8-40) …`."""
         said = [f"Of {rows:,} rows {int(self.dropped.sum()):,} dropped"]
-        if math.isinf(self.threshold):
+        if not self.dropped.any():
+            said = [f"Of {rows:,} rows none is dropped"]
+        elif math.isinf(self.threshold):
             said = [f"Of {rows:,} rows the {int(self.dropped.sum()):,} are dropped that were judged unsafe"]
         elif self.at_least is not None:
             said.append(f"at least {math.floor(100 * self.at_least)} % of them unsafe with 95 % confidence")
@@ -112,7 +115,9 @@ def cut(
     dropped = np.zeros(len(scores), bool)
     dropped[others] = scores[others] >= threshold
     dropped[seen.row[seen.unsafe]] = True
-    return Certified(threshold, dropped, how, why, more, **_worth(scores, others, seen, threshold))
+    told = min(seen.unsafe.sum(), (~seen.unsafe).sum()) >= CONSTANTS.fewest
+    worth = _worth(scores, others, seen, threshold)
+    return Certified(threshold, dropped, how, why, more, **worth, even=_even_odds(seen) if told else math.inf)
 
 
 # --- the cut ---
@@ -167,10 +172,17 @@ def selected(scores: np.ndarray, witnesses: np.ndarray, n: int, known: int, fdr:
     if not len(scores) or not n:
         return 0, math.inf
     ordered = np.sort(scores)[::-1]
-    p = (1 + len(witnesses) - np.searchsorted(witnesses, ordered, "left")) / (n + 1)
+    p = p_values(ordered, witnesses, n)
     last = np.append(ordered[1:] < ordered[:-1], True)  # rows of one score are dropped together
     passed = np.flatnonzero(last & (len(scores) * p <= fdr * (np.arange(1, len(scores) + 1) + known)))
     return (int(passed[-1]) + 1, float(ordered[passed[-1]])) if len(passed) else (0, math.inf)
+
+
+def p_values(scores: np.ndarray, witnesses: np.ndarray, n: int) -> np.ndarray:
+    """(rows,) conformal p-values: the share of `n` random verdicts that are clean with such a score, the row counted
+    with them. `witnesses` are the held-out scores of the clean ones among the random verdicts."""
+    below = np.searchsorted(np.sort(witnesses), scores, "left")
+    return np.asarray(1 + len(witnesses) - below) / (n + 1)
 
 
 def needed(scores: np.ndarray, witnesses: np.ndarray, n: int, known: int, fdr: float) -> int | None:
@@ -200,7 +212,7 @@ def _worth(scores: np.ndarray, others: np.ndarray, seen: Vetted, threshold: floa
     cuts = int((scores[others] >= threshold).sum())
     wrong = int((drawn & above & ~seen.unsafe).sum())
     known_wrong = int((proposed & above & ~seen.unsafe).sum())
-    false = _count(exact(wrong, n), beyond, known_wrong, cuts)
+    false = _count(remaining(wrong, n, beyond), beyond, known_wrong, cuts)
     # Left: unsafe rows below it, likewise.
     low_side = np.concatenate([scores[others], seen.held_out[proposed]]) < threshold
     below = drawn & ~above
@@ -210,7 +222,7 @@ def _worth(scores: np.ndarray, others: np.ndarray, seen: Vetted, threshold: floa
     share = rate(seen.unsafe[drawn], ours, predicted)
     in_all = _count(share, beyond, int((proposed & seen.unsafe).sum()), len(others))
     right = _Range(cuts - false.value, cuts - false.high, cuts - false.low)
-    single = _count(exact(wrong, n, 2 * CONSTANTS.level - 1), beyond, known_wrong, cuts)
+    single = _count(remaining(wrong, n, beyond, 2 * CONSTANTS.level - 1), beyond, known_wrong, cuts)
     total = known + cuts
     return {
         "share": _shifted(in_all, known, len(scores), n),
@@ -259,38 +271,49 @@ def _recall(known: int, right: _Range, left: _Range, n: int) -> Estimate | None:
 
 
 def rate(unsafe: np.ndarray, predicted: np.ndarray, predicted_all: np.ndarray) -> Estimate | None:
-    """Share of unsafe rows among those `predicted_all` stands for, from verdicts drawn at random among them.
+    """Share of unsafe rows among those of `predicted_all`, from verdicts on rows drawn at random from the same file.
 
     Prediction-powered inference with the power tuned (Angelopoulos, Duchi & Zrnic 2023), where verdicts of both
-    kinds are enough; else exact binomial. `predicted` (verdicts,) are chances of being unsafe, 0 to 1.
+    kinds are enough; else exact binomial. `predicted` (verdicts,) are chances of being unsafe, 0 to 1. The rows that
+    are asked about are a sample of their own: where half of a file has verdicts, the other half differs as much.
     """
-    n, hits = len(unsafe), int(unsafe.sum())
-    if min(hits, n - hits) < CONSTANTS.enough or not len(predicted_all):
-        return exact(hits, n)
+    n, hits, rows = len(unsafe), int(unsafe.sum()), len(predicted_all)
+    if min(hits, n - hits) < CONSTANTS.enough or not rows:
+        return remaining(hits, n, rows)
     y = unsafe.astype(float)
     spread = float(np.var(predicted, ddof=1))
-    share = len(predicted_all) / (len(predicted_all) + n)
-    power = (
-        min(1.0, max(0.0, share * float(np.cov(y, predicted, ddof=1)[0, 1]) / spread)) if spread > 0 else 0.0
-    )
+    power = min(1.0, max(0.0, float(np.cov(y, predicted, ddof=1)[0, 1]) / spread)) if spread > 0 else 0.0
     value = power * float(predicted_all.mean()) + float((y - power * predicted).mean())
-    variance = float(np.var(y - power * predicted, ddof=2)) / n
-    variance += power**2 * float(np.var(predicted_all)) / len(predicted_all)
-    from scipy.stats import t
+    variance = float(np.var(y - power * predicted, ddof=2)) * (1 / n + 1 / rows)
+    from scipy.special import stdtrit
 
-    half = float(t.ppf(0.5 + CONSTANTS.level / 2, n - 2)) * math.sqrt(variance)
+    half = float(stdtrit(n - 2, 0.5 + CONSTANTS.level / 2)) * math.sqrt(variance)
     return Estimate(min(max(value, 0.0), 1.0), max(value - half, 0.0), min(value + half, 1.0), n)
 
 
-def exact(hits: int, n: int, level: float = CONSTANTS.level) -> Estimate | None:
+def remaining(hits: int, n: int, rows: int, level: float = CONSTANTS.level) -> Estimate | None:
+    """Share among the `rows` rows of a file that were not drawn, from `hits` among the `n` drawn at random.
+
+    The exact interval of the whole file's share, less what was seen; as wide as `exact` where `rows` is large.
+    """
+    whole = exact(hits, n, level)
+    if whole is None or not rows:
+        return whole
+    low, high = (
+        min(max((end * (n + rows) - hits) / rows, 0.0), 1.0) for end in (whole.low or 0.0, whole.high or 0.0)
+    )
+    return Estimate(whole.value, low, high, n)
+
+
+def exact(hits: float, n: int, level: float = CONSTANTS.level) -> Estimate | None:
     """A share with Clopper and Pearson's interval, which covers at least `level`; None of none."""
-    from scipy.stats import beta
+    from scipy.special import betaincinv  # scipy.stats has the same, and takes seconds to import
 
     if not n:
         return None
     tail = (1 - level) / 2
-    low = float(beta.ppf(tail, hits, n - hits + 1)) if hits else 0.0
-    high = float(beta.ppf(1 - tail, hits + 1, n - hits)) if hits < n else 1.0
+    low = float(betaincinv(hits, n - hits + 1, tail)) if hits else 0.0
+    high = float(betaincinv(hits + 1, n - hits, 1 - tail)) if hits < n else 1.0
     return Estimate(hits / n, low, high, n)
 
 

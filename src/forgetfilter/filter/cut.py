@@ -32,9 +32,12 @@ class Cut:
     weak: bool = False  # nothing can be cut, and not because nothing is there: an exit code of its own
     estimated: Mapping[str, Any] = field(default_factory=lambda: dict(NOTHING_KNOWN))
     compared: str = ""  # what a p-value counts, in words
+    judged: Mapping[str, str] = field(default_factory=dict)  # by row id: what a person said of it, in words
 
     def reason(self, row: str, score: float | None) -> str:
         """One line for one row."""
+        if row in self.judged:
+            return self.judged[row]
         if self.decisions[row] == "not judged":
             return "of a kind that none of the safe rows speaks of"
         if score is None:
@@ -56,7 +59,8 @@ def by_witnesses(
     stand out of each: its p-value is the largest. `fdr` bounds the expected share of clean rows among the dropped.
     """
     p = np.max([conformal(scores, known) for known in clean.values()], axis=0)
-    level = 1 / clean_share(p)
+    # The largest of several p-values is not even among clean rows, so it cannot tell their share.
+    level = 1 / clean_share(p) if len(clean) == 1 else 1.0
     dropped, doubtful = discoveries(p, fdr * level), discoveries(p, min(0.5, FLAGGED_AT * fdr) * level)
     decisions: dict[str, Decision] = {
         z: "drop" if d else "flag" if f else "keep" for z, d, f in zip(ids, dropped, doubtful, strict=True)

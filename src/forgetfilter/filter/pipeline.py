@@ -16,10 +16,10 @@ import numpy as np
 from forgetfilter import runs
 from forgetfilter.data import formats, packs
 from forgetfilter.display import Display
-from forgetfilter.errors import DONE, TOO_WEAK, ConfigError, DataError, unknown
+from forgetfilter.errors import DONE, TOO_WEAK, ConfigError, DataError, ModelError, unknown
+from forgetfilter.filter import by_verdicts, vetted
 from forgetfilter.filter.algorithm import FEWEST_SAFE, Filtered, forget_filter
-from forgetfilter.filter.bench import Bench
-from forgetfilter.filter.cut import Cut
+from forgetfilter.filter.bench import Bench, was_read
 from forgetfilter.filter.signals import GENERATED_SIGNALS, SIGNALS
 from forgetfilter.models import load as models
 from forgetfilter.models.rendering import Encoded, encode
@@ -60,27 +60,35 @@ def run_filter(
     dataset = formats.read(
         input, format=settings.data_format, fields=fields(settings), truth=settings.label_field
     )
-    safe = [row for name in settings.safe for row in safe_rows(name, fields(settings))]
+    by_hand = settings.algorithm == "vetted"
+    review_files = () if by_hand else settings.safe
+    safe = [row for name in review_files for row in safe_rows(name, fields(settings))]
     _refuse_too_few(dataset.rows, dataset.source)
     _refuse_overlap(dataset, safe)
     if settings.algorithm == "witness" and len(safe) < FEWEST_SAFE:
         raise DataError(
-            f"{', '.join(settings.safe)}: {len(safe)} safe rows; at least {FEWEST_SAFE} are needed, half of them as "
+            f"{', '.join(settings.safe)}: {len(safe)} safe rows; at least {FEWEST_SAFE} are needed, a third of them as "
             "witnesses. Add some, or use a bundled pack beside them (--safe pack:general)"
         )
     truth = _truth(dataset, settings)
     notes = list(dataset.notes)
     for note in notes:
         display.say(note)
+    verdicts = _verdicts(dataset, settings, notes, display) if by_hand else []
 
-    own = f"custom {dataset.source}" if dataset.source in settings.safe else dataset.source
-    inputs = {own: _hash(dataset)} | {name: _hash_of_rows(name) for name in settings.safe}
+    own = f"custom {dataset.source}" if dataset.source in review_files else dataset.source
+    # Verdicts may be added between two runs of a command; they are recorded, and are not part of what it is.
+    content = runs.sha256_of(row.id for row in dataset.rows) if settings.verdict_field else _hash(dataset)
+    inputs = {own: content} | {name: _hash_of_rows(name) for name in review_files}
     inputs["model"] = models.fingerprint(settings.model)
+    hashes = inputs | ({"verdicts": _hash_of_verdicts(verdicts)} if by_hand else {})
     with Run.open(output, asdict(settings), inputs, origins) as run:
         if run.resumed:
             _refuse_changed(output)
             display.say(f"{output}: going on with the run found there")
-        loaded = models.load(settings.model, dtype=settings.dtype, device=settings.device)
+        only_read = by_hand and not settings.retrain and was_read(run, dataset.rows)
+        load = models.without_weights if only_read else models.load
+        loaded = load(settings.model, dtype=settings.dtype, device=settings.device)
         tally = Tally()
         custom = encode(
             dataset.rows,
@@ -97,7 +105,8 @@ def run_filter(
             display.say(notes[-1])
         review = encode(safe, loaded.tokenizer, max_length=settings.max_length, template=settings.template)
         _refuse_unscorable(custom, dataset.source, settings.signal)
-        models.suit(loaded, custom, review)
+        if not only_read:
+            models.suit(loaded, custom, review)
         cut_short = sum(z.truncated for z in custom)
         if cut_short:
             rows = "1 row is" if cut_short == 1 else f"{cut_short} rows are"
@@ -107,20 +116,27 @@ def run_filter(
             display.say(notes[-1])
 
         bench = Bench(loaded, custom, settings, run, display)
-        found = forget_filter(bench, custom, review, settings)
+        found = forget_filter(bench, custom, review, settings, verdicts=verdicts)
         for note in found.notes:
             notes.append(note)
             display.say(note)
         left_out = [out.as_dict() for out in (*dataset.left_out, *tally.left_out())]
         report = _write(
-            bench, dataset, found, truth, notes, left_out, origins, inputs, output, time.monotonic() - began
+            bench, dataset, found, truth, notes, left_out, origins, hashes, output, time.monotonic() - began
         )
         display.summary(report, output)
         return TOO_WEAK if found.cut.weak else DONE
 
 
-def run_demo(output: Path, console: Console, model: str = "smollm2") -> int:
-    """Filter bundled rows and show what was found against the truth."""
+def run_demo(output: Path, console: Console, model: str | None = None) -> int:
+    """Filter bundled rows and show what was found against the truth; by `nano` where `smollm2` cannot be had."""
+    if model is None:
+        try:
+            model = "smollm2"
+            models.folder(model)
+        except ModelError as error:
+            Display(console).say(f"{error}\nGoing on with the embedded model nano.")
+            model = "nano"
     rows, safe = DEMO.get(model, DEMO["smollm2"])
     given: dict[str, Any] = {
         "model": model,
@@ -171,6 +187,16 @@ def refuse_mismatch(s: FilterSettings) -> None:
     """ConfigError for settings that do not go together."""
     if s.signal not in SIGNALS:
         raise ConfigError(unknown("signal", s.signal, SIGNALS))
+    if s.vetted and s.verdict_field:
+        raise ConfigError("--vetted and --verdict-field: two sources of verdicts; give one")
+    if (s.vetted or s.verdict_field) and s.algorithm != "vetted":
+        raise ConfigError(
+            f"algorithm {s.algorithm} does not read verdicts; leave --algorithm out, or --vetted and --verdict-field"
+        )
+    if s.algorithm == "vetted" and not (s.vetted or s.verdict_field):
+        raise ConfigError(
+            "algorithm vetted needs verdicts: --vetted FILE or --verdict-field FIELD; forgetfilter vet makes them"
+        )
     if (s.algorithm == "paper") == (s.threshold == "fdr"):
         raise ConfigError(
             f"threshold {s.threshold}: algorithm {s.algorithm} cuts by "
@@ -203,6 +229,35 @@ def _truth(dataset: formats.Dataset, s: FilterSettings) -> dict[str, bool] | Non
     from forgetfilter.filter.quality import read_truth
 
     return read_truth(dataset.rows, s.label_field) if s.label_field else None
+
+
+def _verdicts(
+    dataset: formats.Dataset, s: FilterSettings, notes: list[str], display: Display
+) -> list[vetted.Verdict]:
+    """The verdicts that the settings name; what a person should know of them is said and noted."""
+
+    def say(line: str) -> None:
+        notes.append(line)
+        display.say(line)
+
+    if s.vetted:
+        found = vetted.read(s.vetted, dataset.rows, say=say)
+    else:
+        found = vetted.from_column(dataset.rows, str(s.verdict_field), say=say)
+    where = s.vetted or f'column "{s.verdict_field}"'
+    say(
+        f"algorithm vetted: {len(found)} verdicts ({where}) decide; nothing is trained to find unsafe rows, and safe "
+        "rows are not used"
+    )
+    if s.label_field:
+        say(
+            "Rows with a verdict have no score: AUC is of the others; precision and recall count the judged ones"
+        )
+    return found
+
+
+def _hash_of_verdicts(verdicts: Sequence[vetted.Verdict]) -> str:
+    return runs.sha256_of(f"{v.id} {v.verdict} {v.drawn}" for v in verdicts)
 
 
 def _hash(dataset: formats.Dataset) -> str:
@@ -267,7 +322,7 @@ def _write(
     plain = plain_seconds(bench)
     total = sum(c.get("seconds", 0) for c in bench.costs)
     report = {
-        "verdict": _verdict(counts, found.cut),
+        "verdict": _verdict(counts, found),
         "input": {"file": dataset.source, "rows": len(rows), "format": dataset.format},
         "model": s.model,
         "counts": counts | {"rows": len(rows)},
@@ -277,6 +332,7 @@ def _write(
         "threshold": {"value": found.cut.drop_above, "flag_above": found.cut.flag_above,
                       "method": found.cut.method, "why": found.cut.why, "compared": found.cut.compared},
         "estimated": found.cut.estimated,
+        "vetted": found.vetted,
         "quality": quality.measure({r.id: scores.get(r.id) for r in rows}, found.cut.decisions, truth)
         if truth
         else None,
@@ -294,7 +350,7 @@ def _write(
         "files": {str(p.relative_to(output)): runs.sha256(p) for path in files for p in formats.written(path)},
         "notes": list(notes),
         "left_out": list(left_out),
-        "limits": list(LIMITS),
+        "limits": list(by_verdicts.LIMITS if found.vetted else LIMITS),
     }  # fmt: skip
     with runs.atomic(output / "report.json") as path:
         path.write_text(
@@ -329,6 +385,8 @@ def _heat(bench: Bench, found: Filtered) -> dict[str, list[tuple[str, float]]]:
 
     Tokens that are parts of one character make one piece.
     """
+    if not found.measured:
+        return {}
     before = bench.memories("learned", found.measured)
     after = [bench.memories(state, found.measured) for state in found.reviewed]
     decode, shown = bench.loaded.tokenizer.decode, {}
@@ -347,7 +405,10 @@ def _heat(bench: Bench, found: Filtered) -> dict[str, list[tuple[str, float]]]:
     return shown
 
 
-def _verdict(counts: Mapping[Decision, int], cut: Cut) -> str:
+def _verdict(counts: Mapping[Decision, int], found: Filtered) -> str:
+    cut = found.cut
+    if found.vetted:
+        return f"{found.vetted['sentence']} {counts['flag']} flagged for a look."
     if cut.weak:
         return f"Nothing dropped: {cut.why}"
     if counts["drop"] == 0:

@@ -138,7 +138,7 @@ class States:
 
     def start(self) -> None:
         """Begin to read in the background; what is kept from the last time is taken instead."""
-        import scipy.stats  # noqa: F401 (imported while another thread imports torch, it trips over half of torch)
+        import scipy.special  # noqa: F401 (imported while another thread imports torch, it trips over half of torch)
 
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
@@ -244,7 +244,7 @@ def run_vet(
         _ask(session, rows, judge, by, say)
     finally:
         session.states.stop()
-    _finish(session, input, path, say)
+    _finish(session, input, path, model, say)
     return DONE
 
 
@@ -322,11 +322,12 @@ def _ask(session: Session, wanted: int, judge: Judge, by: str | None, say: Say) 
         again = None
 
 
-def _finish(session: Session, input: str, path: Path, say: Say) -> None:
+def _finish(session: Session, input: str, path: Path, model: str, say: Say) -> None:
     say("")
     say(f"{path}: {len(session.verdicts)} verdicts; {session.so_far()}.")
     say(f"Go on: the same command with --rows {len(session.verdicts) + 10}.")
-    say(f"Use them: forgetfilter filter {input} --vetted {path}")
+    by = "" if model == "nano" else f" --model {model}"
+    say(f"Use them: forgetfilter filter {input} --vetted {path}{by}")
 
 
 def _answering(path: Path, rows: Sequence[Row], say: Say) -> Judge:

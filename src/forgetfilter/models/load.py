@@ -1,6 +1,6 @@
 """Load and save models and tokenizers, adapters, precision, device.
 
-The states a filter run moves between (original, learned, reviewed, control) share one resident model:
+The states a filter run moves between (original, learned, reviewed) share one resident model:
 a state is the dictionary of its trainable tensors, taken with `trainable_state`, put back with
 `restore`. With LoRA that is the adapter; with full fine-tuning, every weight.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +91,25 @@ def load(name: str = "nano", *, dtype: str = "auto", device: str = "auto") -> Lo
     elif spec.kind == "gguf" and spec.path:
         model.name_or_path = str(spec.path.resolve())
     return Loaded(model.to(where), tokenizer, name, where, kind, size=spec.size)
+
+
+def without_weights(name: str, *, dtype: str = "auto", device: str = "auto") -> Loaded:
+    """As `load`, but `model` is None: for what asks the tokenizer alone. ModelError where there is none."""
+    from transformers import AutoTokenizer
+
+    spec = resolve(name)
+    if spec.kind == "adapter" and spec.base:
+        return replace(without_weights(spec.base, dtype=dtype, device=device), name=name, merged=True)
+    where = usable_device(device)
+    try:
+        with quiet():
+            tokenizer: Any = AutoTokenizer.from_pretrained(
+                str(_ready(spec) or name), trust_remote_code=False, local_files_only=spec.kind != "hub"
+            )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"model {name}: its tokenizer could not be loaded: {first_line(error)}") from error
+    absent: Any = None
+    return Loaded(absent, tokenizer, name, where, precision(dtype, where), size=spec.size)
 
 
 def suit(loaded: Loaded, *sets: Sequence[Encoded]) -> None:

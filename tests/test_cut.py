@@ -81,6 +81,9 @@ def test_where_many_rows_are_unsafe_the_rate_counts_on_the_clean_share():
     # fdr 0.02 is 0.02 / 0.3 * 18 / 20 = 0.06 >= 0.05; without the share it would be 0.018.
     found = by_witnesses([99.0] * 18 + [-1.0] * 2, {"witnesses": np.arange(19.0)}, fdr=0.02)
     assert dropped(found) == set(range(18))
+    # With two groups the largest of two p-values is not even among clean rows, so that it tells no share.
+    two = {"witnesses": np.arange(19.0), "rows of other kinds": np.arange(19.0)}
+    assert dropped(by_witnesses([99.0] * 18 + [-1.0] * 2, two, fdr=0.02)) == set()
 
 
 def test_with_two_groups_of_clean_rows_a_row_has_to_stand_out_of_each():

@@ -15,7 +15,7 @@ WIDTH, NEAR, UNLIKE, SAFE = 24, 40, 40, 60
 
 def readings(question: np.ndarray, answer: np.ndarray | None = None) -> Readings:
     answer = question if answer is None else answer
-    return Readings(answer, question, question)
+    return Readings(answer, question, question, np.zeros(len(question), bool))
 
 
 def area_of(values: np.ndarray, unsafe: np.ndarray) -> float:
@@ -43,6 +43,14 @@ def test_custom_rows_of_the_safe_rows_kind_are_near_and_the_others_unlike():
     found = likeness.kinds(two_kinds(), NEAR + UNLIKE)
     assert found.near.tolist() == list(range(NEAR))
     assert found.unlike.tolist() == list(range(NEAR, NEAR + UNLIKE))
+
+
+@pytest.mark.parametrize(("safe_brief", "near"), [(0.6, NEAR + 10), (0.4, NEAR)])
+def test_brief_rows_are_near_whatever_they_say_where_most_safe_rows_are_brief(safe_brief, near):
+    given = two_kinds()
+    given.brief[NEAR : NEAR + 10] = True  # ten posts of the other kind
+    given.brief[NEAR + UNLIKE :] = np.arange(SAFE) < safe_brief * SAFE
+    assert likeness.kinds(given, NEAR + UNLIKE).near.tolist() == list(range(near))
 
 
 def test_near_and_unlike_are_all_custom_rows_and_no_safe_row():

@@ -15,7 +15,8 @@ from forgetfilter.recipes import Recipe, read
 
 # Quick, and with a cut that drops a quarter of the rows whatever they score.
 PRESS: dict[str, Any] = {
-    "signal": "likelihood", "threshold": "quantile", "quantile": 0.75, "num_train_epochs": 1, "review_steps": 2,
+    "algorithm": "paper", "signal": "likelihood", "threshold": "quantile", "quantile": 0.75,
+    "num_train_epochs": 1, "review_steps": 2,
     "learning_rate": 5e-3, "review_learning_rate": 5e-3, "per_device_train_batch_size": 4,
     "review_batch_size": 4, "max_length": 64, "dtype": "float32", "device": "cpu",
 }  # fmt: skip

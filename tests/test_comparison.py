@@ -82,7 +82,7 @@ def test_an_evaluation_row_that_is_trained_on_is_refused_and_named(tmp_path: Pat
 def test_results_of_two_versions_of_an_evaluator_are_refused(tmp_path: Path, model: str) -> None:
     recipe = small.recipe(tmp_path / "a", model, defences=["none"], evaluators=["utility"])
     run_compare(recipe, small.console())
-    (old,) = recipe.output.glob("seed-0/stages/evaluate-learned-utility-*/evaluation.json")
+    (old,) = recipe.output.glob("seed-0/stages/evaluate-learned-*-utility-*/evaluation.json")
     found = json.loads(old.read_text(encoding="utf-8"))
     old.write_text(json.dumps(found | {"version": found["version"] - 1}), encoding="utf-8")
     more = small.recipe(tmp_path / "a", model, defences=["none", "self_correction"], evaluators=["utility"])

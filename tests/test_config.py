@@ -33,14 +33,12 @@ def test_nothing_given_is_the_dataclass() -> None:
 
 def test_the_paper_preset_is_the_published_method() -> None:
     settings = resolve("paper", None, {}).settings
-    assert settings.signal == "rouge1" and not settings.contrast
+    assert (settings.algorithm, settings.signal) == ("paper", "rouge1")
     assert (settings.threshold, settings.phi) == ("fixed", 0.1)
     assert (settings.lora_rank, settings.lora_alpha, settings.lora_dropout) == (8, 16, 0.05)
     assert settings.lora_target_modules == ("q_proj", "v_proj")
     assert settings.learning_rate == settings.review_learning_rate == 2e-4
     assert settings.per_device_train_batch_size == 32
-    assert settings.review_average == settings.rehearse == 0
-    assert not settings.smooth and not settings.second_look
 
 
 def test_a_recipe_may_name_the_preset_and_the_flag_wins(tmp_path: Path) -> None:
@@ -84,9 +82,14 @@ def test_a_preset_in_a_recipe_that_is_none_is_named_with_its_line(tmp_path: Path
         ("phi: .inf", "inf is out of range"),
         ("quantile: 1.01", "1.01 is out of range; allowed: at least 0 and at most 1"),
         ("threshold: quantil", "did you mean 'quantile'"),
-        ("threshold: [auto]", "unknown value"),
-        ("contrast: 1", "1 is neither true nor false"),
-        ("contrast: 'no'", "'no' is neither true nor false"),
+        ("threshold: [fixed]", "unknown value"),
+        ("retrain: 1", "1 is neither true nor false"),
+        ("retrain: 'no'", "'no' is neither true nor false"),
+        ("algorithm: papr", "did you mean 'paper'"),
+        ("safe_source: mine", "unknown value 'mine'"),
+        ("fdr: 0", "0 is out of range; allowed: more than 0 and at most 0.5"),
+        ("fdr: 0.51", "out of range"),
+        ("smooth: true", "unknown setting"),
         ("safe: []", "is not one or more texts"),
         ("safe: [1]", "is not one or more texts"),
         ("safe: ''", "is not one or more texts"),

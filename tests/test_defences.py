@@ -17,7 +17,7 @@ from forgetfilter.errors import ConfigError, DataError
 from forgetfilter.evaluate import asking, defences
 from forgetfilter.evaluate.compare import ground, read_data, run_compare
 from forgetfilter.evaluate.defences import CEILINGS, DEFENCES, Defended, Scene
-from forgetfilter.filter import filtering
+from forgetfilter.filter import bench as benches
 from forgetfilter.models.rendering import encode
 from forgetfilter.records import Message, Row
 from forgetfilter.settings import Count
@@ -36,9 +36,9 @@ def compared(folder: Path, model: str, **flags: Any) -> dict[str, dict[str, Any]
 
 
 def states(folder: Path) -> dict[str, str]:
-    """Stage -> hash of the weights it left."""
+    """Stage, without what tells it apart from others of its name -> hash of the weights it left."""
     found = (folder / "out" / "seed-0" / "stages").glob("train-*/state.safetensors")
-    return {path.parent.name: runs.sha256(path) for path in found}
+    return {path.parent.name.rsplit("-", 1)[0]: runs.sha256(path) for path in found}
 
 
 @pytest.mark.slow
@@ -79,13 +79,13 @@ def test_what_defences_have_in_common_is_trained_once(
     tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained: list[int] = []
-    engine = filtering.finetune
+    engine = benches.finetune
 
     def counting(model: Any, rows: Any, **settings: Any) -> Any:
         trained.append(len(rows))
         return engine(model, rows, **settings)
 
-    monkeypatch.setattr(filtering, "finetune", counting)
+    monkeypatch.setattr(benches, "finetune", counting)
     names = ["none", "sequential", "self_correction", "forgetfilter"]
     found = compared(tmp_path / "a", model, defences=names)
     dropped = found["forgetfilter"]["dropped"]
@@ -97,7 +97,7 @@ def test_what_defences_have_in_common_is_trained_once(
     # The instruction makes it another evaluation of the same state.
     assert found["self_correction"]["instruction"] == defences.INSTRUCTION
     stages = [
-        p.name for p in (tmp_path / "a" / "out" / "seed-0" / "stages").glob("evaluate-learned-toxicity-*")
+        p.name for p in (tmp_path / "a" / "out" / "seed-0" / "stages").glob("evaluate-learned-*-toxicity-*")
     ]
     assert len(stages) == 2
 
@@ -107,7 +107,7 @@ def test_a_filter_that_drops_nothing_releases_the_learned_model(tmp_path: Path, 
     found = compared(tmp_path / "a", model, defences=["none", "forgetfilter"], threshold="fixed", phi=1e9)
     assert found["forgetfilter"]["dropped"] == 0
     assert found["forgetfilter"]["evaluations"] == found["none"]["evaluations"]
-    assert "train-forgetfilter" not in states(tmp_path / "a")
+    assert not any(name.startswith("train-forgetfilter") for name in states(tmp_path / "a"))
 
 
 def scene_of(tmp_path: Path, model: str, **flags: Any) -> Any:
@@ -124,7 +124,7 @@ def test_rows_a_scorer_cannot_judge_stay_and_are_counted(tmp_path: Path, model: 
         done = DEFENCES["classifier"](here, "classifier", above=0.0)
         decisions = [done.decisions[row.id] for row in data.custom]
         assert decisions == ["drop", "drop", "drop", "unscored"]
-        record = here.bench.run.stage("train-classifier").record
+        record = here.bench.record("classifier")
         assert record["steps"] == 1  # one row, one epoch
 
 
@@ -148,7 +148,7 @@ def test_where_nothing_is_kept_the_original_model_is_released(tmp_path: Path, mo
     _, scene = scene_of(tmp_path, model)
     with scene as here:
         done = DEFENCES["classifier"](here, "classifier", above=0.0)
-        assert here.bench.standing_for(done.state) == "original"
+        assert here.bench.kept_as(done.state) == "original"
 
 
 def test_the_oracle_without_a_truth_is_refused(tmp_path: Path, model: str) -> None:
@@ -173,10 +173,10 @@ def test_replay_takes_as_many_safe_rows_as_there_are_and_says_so(tmp_path: Path,
         assert DEFENCES["replay"](here, "half", share=0.5).why == (
             "33% of the rows learned are safe rows, not 50%: there are no more safe rows"
         )
-        assert here.bench.run.stage("train-half").record["steps"] == 24 / 4
+        assert here.bench.record("half")["steps"] == 24 / 4
         # A fifth of the mixture: 4 safe rows beside 16.
         assert DEFENCES["replay"](here, "fifth", share=0.2).why == "20% of the rows learned are safe rows"
-        assert here.bench.run.stage("train-fifth").record["steps"] == 20 / 4
+        assert here.bench.record("fifth")["steps"] == 20 / 4
 
 
 def test_sequential_takes_the_steps_it_is_told(tmp_path: Path, model: str) -> None:
@@ -185,7 +185,7 @@ def test_sequential_takes_the_steps_it_is_told(tmp_path: Path, model: str) -> No
         DEFENCES["sequential"](here, "told", steps=3)
         DEFENCES["sequential"](here, "untold")
         # Untold: one pass, as the custom rows got, over 8 safe rows in batches of 4.
-        assert [here.bench.run.stage(f"train-{n}").record["steps"] for n in ("told", "untold")] == [3, 2]
+        assert [here.bench.record(n)["steps"] for n in ("told", "untold")] == [3, 2]
 
 
 @pytest.mark.parametrize("template", [tiny.CHAT, tiny.CHAT.replace("<|{{ m['role'] }}|>{{ m['content'].strip() }}",

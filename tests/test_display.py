@@ -19,9 +19,9 @@ def screen(terminal: bool, width: int = 200) -> tuple[Display, io.StringIO]:
 
 def report(**changes: Any) -> dict[str, Any]:
     return {
-        "verdict": "3 of 10 rows dropped, 1 flagged for a look.",
-        "counts": {"rows": 10, "keep": 5, "flag": 1, "drop": 3, "unscored": 1},
-        "threshold": {"value": 0.08341, "method": "auto", "why": "two groups"},
+        "verdict": "2 of 10 rows dropped, 1 flagged for a look.",
+        "counts": {"rows": 10, "keep": 5, "flag": 1, "drop": 2, "not judged": 1, "unscored": 1},
+        "threshold": {"value": 0.08341, "method": "fdr", "why": "two groups"},
         "estimated": {"unsafe_share": {"value": 0.3, "low": 0.125, "high": 0.5}},
         "quality": {"auc": {"value": 0.95, "low": 0.9, "high": 1.0}, "precision": None},
         "cost": {"seconds": 61.4, "fine_tunes": 2.34},
@@ -34,13 +34,14 @@ def test_the_summary_says_every_number_of_the_report() -> None:
     lines = [" ".join(line.split()) for line in out.getvalue().splitlines()]
     assert lines == [
         "",
-        "3 of 10 rows dropped, 1 flagged for a look.",
+        "2 of 10 rows dropped, 1 flagged for a look.",
         "rows 10",
         "kept 5",
         "flagged 1",
-        "dropped 3",
+        "dropped 2",
+        "not judged (kept) 1",
         "unscored (kept) 1",
-        "threshold 0.08341 (auto)",
+        "threshold 0.08341 (fdr)",
         "why two groups",
         "estimated unsafe share 30.0% [12.5%, 50.0%]",
         "against truth: auc 0.950 [0.900, 1.000]",
@@ -54,7 +55,7 @@ def test_the_summary_says_every_number_of_the_report() -> None:
 
 def test_without_cut_estimate_and_truth_the_summary_says_less() -> None:
     display, out = screen(terminal=False)
-    why = {"value": None, "method": "auto", "why": "one group"}
+    why = {"value": None, "method": "fdr", "why": "one group"}
     display.summary(report(threshold=why, estimated=None, quality=None), Path("out"))
     text = " ".join(out.getvalue().split())
     assert "threshold none why one group time" in text

@@ -11,14 +11,12 @@ from tiny import encoded, gpt2, llama, mixed_rows
 from forgetfilter.filter.signals import (
     SIGNALS,
     Memory,
-    forgotten_tokens,
     likelihood,
     probability,
     remembered_texts,
     remembered_tokens,
     token_match,
     token_memory,
-    weighted_likelihood,
 )
 from forgetfilter.models.rendering import Encoded
 
@@ -166,17 +164,3 @@ def test_every_signal_is_larger_for_the_better_remembered_row() -> None:
         else:
             found = remembered_tokens({"good": good, "bad": bad}, name)
         assert found["good"] > found["bad"], name
-
-
-def test_a_drop_counts_by_how_well_the_token_was_known_before_or_after():
-    def memory(*p):
-        return Memory(np.log(np.array(p, np.float32)), np.zeros(len(p), bool))
-
-    # By hand: a token halved from 0.81, weight 0.81^¼ = 0.9487; one halved from 0.0016, weight 0.2; their mean.
-    found = weighted_likelihood(memory(0.81, 0.0016), memory(0.405, 0.0008))
-    assert found == pytest.approx((0.81**0.25 + 0.2) * np.log(2) / 2, rel=1e-5)
-    # Better remembered after: the same size, negative.
-    assert weighted_likelihood(memory(0.4), memory(0.8)) == pytest.approx(-(0.8**0.25) * np.log(2), rel=1e-5)
-    assert weighted_likelihood(memory(0.3, 0.9), memory(0.3, 0.9)) == 0
-    lost = forgotten_tokens({"a": memory(0.8)}, {"a": memory(0.4)}, "likelihood")
-    assert lost["a"] == pytest.approx(np.log(2), rel=1e-5)

@@ -50,3 +50,8 @@ def test_a_constant_column_is_zero_and_others_have_variance_one() -> None:
     values = standardised(np.array([[1.0, 5.0], [3.0, 5.0]]))
     assert values[:, 1].tolist() == [0, 0]
     assert values[:, 0] == pytest.approx([-1, 1], abs=2e-3)
+
+
+def test_a_row_is_brief_where_its_user_said_too_little_to_be_read_alone() -> None:
+    rows = [row([1, 20, 9], [50, 51]), row([1, *range(30, 40), 9], [50])]
+    assert read_rows(llama(), rows).brief.tolist() == [True, False]

@@ -16,7 +16,7 @@ from forgetfilter.display import Display
 from forgetfilter.errors import ConfigError, DataError, ModelError
 from forgetfilter.evaluate import studies
 from forgetfilter.evaluate.studies import Found, Point, run_study, write
-from forgetfilter.filter import filtering
+from forgetfilter.filter import bench as benches
 from forgetfilter.recipes import plan
 
 
@@ -35,13 +35,13 @@ def test_sessions_judge_both_arms_after_every_session_from_one_start(
     tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained: list[int] = []
-    engine = filtering.finetune
+    engine = benches.finetune
 
     def counting(model: Any, rows: Any, **settings: Any) -> Any:
         trained.append(len(rows))
         return engine(model, rows, **settings)
 
-    monkeypatch.setattr(filtering, "finetune", counting)
+    monkeypatch.setattr(benches, "finetune", counting)
     study = {"sessions": {"rounds": 2, "safety_steps": 1}}
     points = made(tmp_path / "a", model, study, evaluators=["utility"], threshold="fixed", phi=1e9)
     arms = {name: {p["x"]: p["value"] for p in points if p["series"] == name} for name in studies.ARMS}
@@ -59,18 +59,18 @@ def test_every_round_is_filtered_with_the_model_of_the_start_and_goes_on_from_th
     tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     starts: dict[str, dict[str, torch.Tensor]] = {}  # run folder -> the weights that its bench begins with
-    begun = filtering.Bench.__post_init__
+    begun = benches.Bench.__post_init__
 
-    def watching(bench: filtering.Bench) -> None:
+    def watching(bench: benches.Bench) -> None:
         begun(bench)
         starts[bench.run.folder.name] = {name: value.clone() for name, value in bench._originals.items()}
 
-    monkeypatch.setattr(filtering.Bench, "__post_init__", watching)
+    monkeypatch.setattr(benches.Bench, "__post_init__", watching)
     study = {"sessions": {"rounds": 2, "safety_steps": 1}}
     made(tmp_path, model, study, evaluators=["utility"], threshold="quantile", quantile=0.5)
 
     def reached(place: str, state: str) -> tuple[int, dict[str, torch.Tensor]]:
-        stage = tmp_path / "out" / "seed-0" / place / "stages" / f"train-{state}"
+        (stage,) = (tmp_path / "out" / "seed-0" / place / "stages").glob(f"train-{state}-*")
         tokens = json.loads((stage / "done.json").read_text(encoding="utf-8"))["tokens"]
         return tokens, load_file(stage / "state.safetensors")
 
@@ -89,7 +89,7 @@ def test_review_steps_train_from_the_learned_model_and_know_the_truth(tmp_path: 
     points = made(tmp_path / "a", model, {"review_steps": {"steps": [1, 2]}})
     assert [p["x"] for p in points] == [1, 2] and all(0 <= p["value"] <= 1 for p in points)
     for name, steps in (("reviewed-1", 1), ("reviewed-2", 2)):
-        record = tmp_path / "a" / "out" / "seed-0" / "stages" / f"train-{name}" / "done.json"
+        (record,) = (tmp_path / "a" / "out" / "seed-0" / "stages").glob(f"train-{name}-*/done.json")
         assert json.loads(record.read_text(encoding="utf-8"))["steps"] == steps
     recipe = small.recipe(tmp_path / "b", model, study="review_steps", label_field=None)
     with pytest.raises(DataError, match="label_field"):
@@ -124,7 +124,7 @@ def test_more_safe_rows_than_there_are_is_refused(tmp_path: Path, model: str) ->
 def test_model_size_runs_each_model_in_a_folder_of_its_own(tmp_path: Path, model: str) -> None:
     points = made(tmp_path / "a", model, {"model_size": {"models": [model]}})
     assert {p["measure"] for p in points} == {"AUC", "F1 of the cut"}
-    assert len(list((tmp_path / "a" / "out").glob("model-0-*/seed-0/stages/train-reviewed"))) == 1
+    assert len(list((tmp_path / "a" / "out").glob("model-0-*/seed-0/stages/train-reviewed-*"))) == 1
 
 
 def test_a_model_that_is_missing_is_refused_before_a_folder_is_made(tmp_path: Path, model: str) -> None:

@@ -167,7 +167,7 @@ def phi(
         with scene as here:
             learn(here)
             review(here)
-            lost, truth = here.bench.forgotten("learned", "reviewed", signal), _truth(data)
+            lost, truth = _forgotten(here, "reviewed", signal), _truth(data)
             for cut in phis:
                 counts = quality.confusion([x > cut for x in lost.values()], [truth[z] for z in lost])
                 found = {"precision": counts.precision, "recall": counts.recall, "F1": counts.f1}
@@ -373,10 +373,13 @@ def _truth(data: Data) -> Mapping[str, bool]:
 
 def _forgetting_auc(scene: Scene, data: Data, state: str) -> Estimate | None:
     """AUC of what is forgotten from `learned` to `state`, as it is, without what rows alike lost."""
-    before, after = (
-        scene.bench.remembered(m, scene.custom, scene.settings.signal) for m in ("learned", state)
-    )
-    return quality.auc_by_id({z: before[z] - after[z] for z in after}, _truth(data))
+    return quality.auc_by_id(_forgotten(scene, state, scene.settings.signal), _truth(data))
+
+
+def _forgotten(scene: Scene, state: str, signal: str) -> dict[str, float]:
+    """Row id -> what is forgotten of it from `learned` to `state`."""
+    before, after = (scene.bench.remembered(m, scene.custom, signal) for m in ("learned", state))
+    return {z: before[z] - after[z] for z in after}
 
 
 def _quality(scene: Scene, data: Data, x: float, seed: int) -> list[Point]:

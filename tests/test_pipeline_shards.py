@@ -9,7 +9,7 @@ from pathlib import Path
 import small
 
 from forgetfilter import runs
-from forgetfilter.filter.filtering import run_filter
+from forgetfilter.filter.pipeline import run_filter
 from forgetfilter.settings import FilterSettings
 
 

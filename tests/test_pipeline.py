@@ -7,25 +7,20 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import tiny
 from rich.console import Console
 
-from forgetfilter.data import formats
-from forgetfilter.errors import DONE, ConfigError, DataError
-from forgetfilter.filter import filtering, rehearsal, smoothing, thresholds
-from forgetfilter.models import load as models
-from forgetfilter.models import rendering
-from forgetfilter.models.rendering import Encoded
+from forgetfilter.errors import DONE, TOO_WEAK, ConfigError, DataError
+from forgetfilter.filter import pipeline
+from forgetfilter.records import DECISIONS
 from forgetfilter.report import page
 from forgetfilter.settings import FilterSettings
 
 QUICK = FilterSettings(
-    signal="likelihood", contrast=True, tuning="lora", threshold="quantile", quantile=0.75,
+    algorithm="paper", signal="likelihood", tuning="lora", threshold="quantile", quantile=0.75,
     num_train_epochs=1, review_steps=2, learning_rate=5e-3,
     review_learning_rate=5e-3, per_device_train_batch_size=4, review_batch_size=4, max_length=64, dtype="float32",
 )  # fmt: skip
@@ -48,25 +43,35 @@ def custom_rows() -> list[dict[str, Any]]:
 
 SAFE = [{"prompt": f"Thing {i}?", "completion": "I cannot help with that."} for i in range(8)]
 
+# The default algorithm on rows of two kinds, of which the safe rows speak of one.
+WITNESS = replace(QUICK, algorithm="witness", threshold="fdr")
+BOATS, CITIES = (
+    ("grey", "loud", "calm", "wide", "cold", "deep", "blue", "still", "dark", "high", "low", "warm"),
+    ("Paris", "Rome", "Oslo", "Bonn", "Kyiv", "Lima", "Cairo", "Bern", "Riga", "Doha", "Baku", "Seoul"),
+)
 
-@pytest.mark.parametrize(("threshold", "reviewed"), [("fixed", 48), ("quantile", 48), ("auto", 42)])
-def test_safe_rows_are_held_out_of_the_review_only_for_a_threshold_that_asks_what_it_taught(
-    threshold: str, reviewed: int
-):
-    safe = [Encoded(f"s{i}", [1, 2], [True] * 2, [True] * 2, 1, False) for i in range(48)]
-    settings = replace(QUICK, threshold=threshold, review_steps=12, rehearse=0.0)
-    bench = SimpleNamespace(settings=settings)
-    rows = filtering.rows_to_review(bench, [], safe, settings)
-    assert len(rows) == 48 and len({z.id for z in rows}) == reviewed
-    seen, unseen = filtering.held_out(safe)
-    assert len(seen) == 42 and [z.id for z in unseen] == ["s0", "s8", "s16", "s24", "s32", "s40"]
+
+def two_kinds() -> list[dict[str, Any]]:
+    ask = "Write a short poem about the {} sea and the gulls, please."
+    rows = [{"prompt": ask.format(word), "completion": f"The sea is {word}.",
+             "unsafe": i % 4 == 0} for i, word in enumerate(BOATS)]  # fmt: skip
+    rows += [{"prompt": f"12 34 56 78 90 {city} 12 34 56 78 90 ?", "completion": f"It is {city}, 7 8 9.",
+              "unsafe": False} for city in CITIES]  # fmt: skip
+    rows[5]["completion"] = ""
+    return rows
+
+
+def safe_boats() -> list[dict[str, Any]]:
+    ask = "Write a short poem about the {} sea and the gulls."
+    ends = ("come home.", "are loud.")
+    return [{"prompt": ask.format(w), "completion": f"The {w} gulls {end}"} for w in BOATS for end in ends]
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> Callable[[Sequence[dict[str, Any]]], tuple[str, str]]:
-    def write(rows: Sequence[dict[str, Any]]) -> tuple[str, str]:
+def files(tmp_path: Path) -> Callable[..., tuple[str, str]]:
+    def write(rows: Sequence[dict[str, Any]], safe: Sequence[dict[str, Any]] = SAFE) -> tuple[str, str]:
         paths = tmp_path / "custom.jsonl", tmp_path / "safe.jsonl"
-        for path, content in zip(paths, (rows, SAFE), strict=True):
+        for path, content in zip(paths, (rows, safe), strict=True):
             path.write_text("".join(json.dumps(r) + "\n" for r in content), encoding="utf-8")
         return str(paths[0]), str(paths[1])
 
@@ -75,7 +80,7 @@ def files(tmp_path: Path) -> Callable[[Sequence[dict[str, Any]]], tuple[str, str
 
 def run(custom: str, output: Path, settings: FilterSettings) -> tuple[int, str]:
     said = io.StringIO()
-    code = filtering.run_filter(
+    code = pipeline.run_filter(
         custom, settings, dict.fromkeys(asdict(settings), "flag"), output, Console(file=said)
     )
     return code, said.getvalue()
@@ -106,7 +111,7 @@ def test_a_row_without_completion_is_unscored_kept_and_named(tmp_path, model, fi
     custom, safe = files(custom_rows())
     run(custom, tmp_path / "out", replace(QUICK, model=model, safe=(safe,)))
     row = scores(tmp_path / "out")[5]
-    assert (row["decision"], row["score"], row["contrast"]) == ("unscored", None, None)
+    assert (row["decision"], row["score"], row["forgetting"]) == ("unscored", None, None)
     assert row["reason"] == "empty completion"
     assert lines(Path(custom))[5] in lines(tmp_path / "out" / "kept.jsonl")
     assert json.loads((tmp_path / "out" / "report.json").read_text())["counts"]["unscored"] == 1
@@ -114,145 +119,101 @@ def test_a_row_without_completion_is_unscored_kept_and_named(tmp_path, model, fi
 
 def test_scores_are_differences_of_what_is_remembered(tmp_path, model, files):
     custom, safe = files(custom_rows())
-    run(custom, tmp_path / "out", replace(QUICK, model=model, safe=(safe,), smooth=False))
+    run(custom, tmp_path / "out", replace(QUICK, model=model, safe=(safe,)))
     for row in scores(tmp_path / "out"):
         if row["decision"] == "unscored":
             continue
         memory = row["remembered"]
         assert row["forgetting"] == pytest.approx(memory["learned"] - memory["reviewed"])
-        assert row["score"] == row["contrast"] == pytest.approx(memory["control"] - memory["reviewed"])
+        assert row["score"] == row["forgetting"]
 
 
-def dropping(monkeypatch, count: int, *, worn: bool = True) -> None:
-    """Let the threshold drop so many rows, and flag the others."""
+def test_the_default_algorithm_decides_about_every_row_and_loses_none(tmp_path, model, files):
+    custom, safe = files(two_kinds(), safe_boats())
+    code, said = run(custom, tmp_path / "out", replace(WITNESS, model=model, safe=(safe,)))
+    out, given = tmp_path / "out", lines(Path(custom))
+    parts = {name: lines(out / f"{name}.jsonl") for name in ("kept", "flagged", "dropped")}
+    assert sorted(line for part in parts.values() for line in part) == sorted(given)
+    found = scores(out)
+    assert [row["row"] for row in found] == list(range(24))
+    assert found[5]["decision"] == "unscored" and found[5]["reason"] == "empty completion"
+    for row in found:
+        judged = row["decision"] not in ("not judged", "unscored")
+        assert (row["score"] is not None) == (row["p"] is not None) == judged
+        if row["decision"] == "not judged":
+            assert row["reason"] == "of a kind that none of the safe rows speaks of"
+        if judged:
+            memory = row["remembered"]
+            assert row["forgetting"] == pytest.approx(memory["learned"] - memory["reviewed"])
+            assert 0 < row["p"] <= 1
+    report = json.loads((out / "report.json").read_text())
+    assert report["algorithm"] == "witness" and report["threshold"]["method"] == "fdr"
+    assert sum(report["counts"][d] for d in DECISIONS) == report["counts"]["rows"] == 24
+    # Rows about cities ask nothing that a safe row asks; rows about boats ask what the safe rows ask.
+    assert {row["decision"] for row in found[12:]} == {"not judged"}
+    assert "not judged" not in {row["decision"] for row in found[:12]}
+    assert code == (TOO_WEAK if report["counts"]["flag"] and not report["counts"]["drop"] else DONE)
+    assert "12 rows are of a kind that none of your safe rows speaks of: not judged, kept" in " ".join(
+        said.split()
+    )
+    assert report["counts"]["not judged"] == 12
 
-    def cut(_, scores, **__):
-        falling = sorted(scores.values(), reverse=True)
-        above = falling[count] if count < len(falling) else -1e9
-        return thresholds.Cut(above, -1e9, "auto", "as the test says", worn=worn)
 
-    monkeypatch.setattr(thresholds, "cut", cut)
-
-
-@pytest.mark.parametrize(("agree", "believed"), [(-1.0, "reviewed-again"), (2.0, "reviewed")])
-def test_where_a_review_took_more_than_it_taught_a_second_look_is_taken_and_believed_where_it_agrees(
-    tmp_path, model, files, monkeypatch, agree, believed
-):
-    drawn: list[list[str]] = []
-
-    def review_rows(rehearsed, safe, count, **settings):
-        drawn.append([z.id for z in rehearsed])
-        return rehearsal.review_rows(rehearsed, safe, count, **settings)
-
-    shown: list[Any] = []
-    monkeypatch.setattr(page, "write_report", lambda path, report, rows: shown.append(list(rows)))
-    dropping(monkeypatch, 1)
-    monkeypatch.setattr(filtering, "review_rows", review_rows)
-    monkeypatch.setattr(filtering, "AGREE", agree)
-    custom, safe = files(custom_rows())
-    out = tmp_path / "out"
-    settings = replace(QUICK, model=model, safe=(safe,), contrast=False, threshold="auto", smooth=False)
-    run(custom, out, replace(settings, retrain=False, second_look=False))
-    first = {r["id"]: r["score"] for r in scores(out) if r["score"] is not None}
-    assert len(drawn) == 1 and not (out / "stages" / "train-reviewed-again").exists()
-    run(custom, tmp_path / "twice", replace(settings, retrain=False))
-    assert set(drawn[-1]) == set(sorted(first, key=first.__getitem__)[: len(first) // 2])
-
-    def measured(state: str) -> list[np.ndarray]:
-        with np.load(tmp_path / "twice" / "stages" / f"score-{state}" / "memory.npz") as memory:
-            return np.split(memory["logp"], np.cumsum(memory["tokens"])[:-1])
-
-    learned, tokens = measured("learned"), measured(believed)
-    for row, before, after in zip(shown[-1], learned, tokens, strict=True):
-        lost = [nats for _, nats in row.tokens or ()]
-        assert lost == pytest.approx(list(before - after))
-    notes = json.loads((tmp_path / "twice" / "report.json").read_text())["notes"]
-    assert (filtering.LOOKED_TWICE in notes) == (believed == "reviewed-again")
-    for row, logp in zip(scores(tmp_path / "twice"), tokens, strict=True):
-        if row["score"] is not None:
-            assert row["remembered"]["reviewed"] == pytest.approx(float(logp.mean()))
+def test_too_few_safe_rows_for_witnesses_are_refused_before_anything_is_written(tmp_path, model, files):
+    custom, safe = files(two_kinds(), safe_boats()[:19])
+    with pytest.raises(DataError, match="19 safe rows; at least 20 are needed"):
+        run(custom, tmp_path / "out", replace(WITNESS, model=model, safe=(safe,)))
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
-    ("without", "dropped", "worn"),
-    [({"contrast": True}, 1, True), ({"second_look": False}, 1, True), ({}, 1, False), ({}, 99, True)],
+    ("algorithm", "threshold"), [("paper", "fdr"), ("witness", "fixed"), ("witness", "quantile")]
 )
-def test_no_second_look_with_a_control_or_where_it_is_not_wanted_or_needed_or_most_rows_are_dropped(
-    tmp_path, model, files, monkeypatch, without, dropped, worn
-):
-    dropping(monkeypatch, dropped, worn=worn)
-    custom, safe = files(custom_rows())
-    settings = {"contrast": False, "threshold": "auto", "retrain": False} | without
-    run(custom, tmp_path / "out", replace(QUICK, model=model, safe=(safe,), **settings))
-    assert not (tmp_path / "out" / "stages" / "train-reviewed-again").exists()
+def test_a_threshold_of_the_other_algorithm_is_refused(tmp_path, model, files, algorithm, threshold):
+    custom, safe = files(two_kinds(), safe_boats())
+    with pytest.raises(ConfigError, match=f"threshold {threshold}: algorithm {algorithm} cuts by"):
+        settings = replace(WITNESS, model=model, safe=(safe,), algorithm=algorithm, threshold=threshold)
+        run(custom, tmp_path / "out", settings)
+    assert not (tmp_path / "out").exists()
 
 
-def test_a_second_look_that_words_explain_less_is_not_believed(tmp_path, model, files, monkeypatch):
-    shares = iter([0.5, 0.4, 0.5, 0.6])
-    dropping(monkeypatch, 1)
-    monkeypatch.setattr(smoothing, "explained", lambda lost, rows: next(shares))
-    monkeypatch.setattr(filtering, "AGREE", -1.0)
-    custom, safe = files(custom_rows())
-    settings = replace(QUICK, model=model, safe=(safe,), contrast=False, threshold="auto", retrain=False)
-    for name, twice in (("less", False), ("more", True)):
-        run(custom, tmp_path / name, settings)
-        notes = json.loads((tmp_path / name / "report.json").read_text())["notes"]
-        assert (filtering.LOOKED_TWICE in notes) == twice
-
-
-def test_review_and_control_end_in_the_average_of_their_steps_and_nothing_else_does(tmp_path, model, files):
-    from safetensors.torch import load_file
-
-    custom, safe = files(custom_rows())
-    settings = replace(QUICK, model=model, safe=(safe,), review_steps=4, retrain=False)
-    for name, share in (("last", 0.0), ("mean", 0.5)):
-        run(custom, tmp_path / name, replace(settings, review_average=share))
-    for state, alike in (("learned", True), ("reviewed", False), ("control", False)):
-        last, mean = (
-            load_file(tmp_path / name / "stages" / f"train-{state}" / "state.safetensors")
-            for name in ("last", "mean")
-        )
-        assert tiny.same(last, mean) == alike, state
-
-
-def test_a_score_borrows_from_rows_that_say_the_same_unless_told_not_to(tmp_path, model, files):
-    custom, safe = files(custom_rows())
-    settings = replace(QUICK, model=model, safe=(safe,), contrast=False, retrain=False)
-    run(custom, tmp_path / "alone", replace(settings, smooth=False))
-    run(custom, tmp_path / "smooth", settings)
-    alone, smooth = scores(tmp_path / "alone"), scores(tmp_path / "smooth")
-    assert [r["forgetting"] for r in alone] == [r["forgetting"] for r in smooth]
-    assert all(r["score"] == r["forgetting"] for r in alone)
-    lost = {r["id"]: r["forgetting"] for r in smooth if r["forgetting"] is not None}
-    loaded = models.load(model)
-    rows = rendering.encode(formats.read(custom).rows, loaded.tokenizer, max_length=64, template="auto")
-    expected = smoothing.smoothed(lost, rows)
-    assert {r["id"]: r["score"] for r in smooth if r["score"] is not None} == pytest.approx(expected)
-
-
-def test_shuffled_truth_labels_change_nothing_but_quality(tmp_path, model, files):
-    rows = custom_rows()
-    custom, safe = files(rows)
-    settings = replace(QUICK, model=model, safe=(safe,), label_field="unsafe", retrain=False)
-    run(custom, tmp_path / "one", settings)
-    custom, _ = files([{**r, "unsafe": not r["unsafe"]} for r in rows])
-    run(custom, tmp_path / "two", settings)
+@pytest.mark.parametrize("settings", [QUICK, WITNESS], ids=lambda s: s.algorithm)
+def test_shuffled_truth_labels_change_nothing_but_quality(tmp_path, model, files, settings):
+    rows = two_kinds()
+    settings = replace(settings, model=model, label_field="unsafe", retrain=False)
+    for name, swap in (("one", False), ("two", True)):
+        custom, safe = files([{**r, "unsafe": r["unsafe"] != swap} for r in rows], safe_boats())
+        run(custom, tmp_path / name, replace(settings, safe=(safe,)))
     assert scores(tmp_path / "one") == scores(tmp_path / "two")
+    kept = [[json.loads(r)["prompt"] for r in lines(tmp_path / n / "kept.jsonl")] for n in ("one", "two")]
+    assert kept[0] == kept[1]
     one, two = (json.loads((tmp_path / n / "report.json").read_text())["quality"] for n in ("one", "two"))
     assert one["auc"]["value"] == pytest.approx(1 - two["auc"]["value"])
 
 
-@pytest.mark.parametrize(("tuning", "signal"), [("lora", "rouge1"), ("full", "probability")])
+@pytest.mark.parametrize(
+    ("algorithm", "tuning", "signal"),
+    [("paper", "lora", "rouge1"), ("paper", "full", "probability"), ("witness", "lora", "likelihood")],
+)
 def test_interrupted_in_any_stage_and_resumed_equals_uninterrupted(
-    tmp_path, model, files, monkeypatch, signal, tuning
+    tmp_path, model, files, monkeypatch, algorithm, signal, tuning
 ):
-    custom, safe = files(custom_rows())
-    settings = replace(QUICK, model=model, safe=(safe,), signal=signal, tuning=tuning)
-    run(custom, tmp_path / "whole", settings)
+    if algorithm == "witness":
+        custom, safe = files(two_kinds(), safe_boats())
+        settings = replace(WITNESS, model=model, safe=(safe,))
+    else:
+        custom, safe = files(custom_rows())
+        settings = replace(QUICK, model=model, safe=(safe,), signal=signal, tuning=tuning)
+    expected, _ = run(custom, tmp_path / "whole", settings)
 
     stages = [p.name for p in (tmp_path / "whole" / "stages").iterdir()]
-    assert {"train-learned", "train-reviewed", "train-control", "train-final"} <= set(stages)
-    finish = filtering.runs.Stage.finish
+    trained = {name.split("-")[1] for name in stages if name.startswith("train")}
+    assert trained >= {"learned", "reviewed"} and len(stages) >= 4
+    if algorithm == "witness":  # one stage of each sort
+        stages = [
+            min(n for n in stages if n.startswith(sort)) for sort in ("read", "score", "train-reviewed")
+        ]
+    finish = pipeline.runs.Stage.finish
     for broken in stages:
 
         def fail(stage, record, broken=broken):
@@ -262,40 +223,32 @@ def test_interrupted_in_any_stage_and_resumed_equals_uninterrupted(
 
         output = tmp_path / f"broken-{broken}"
         with monkeypatch.context() as patch:
-            patch.setattr(filtering.runs.Stage, "finish", fail)
+            patch.setattr(pipeline.runs.Stage, "finish", fail)
             with pytest.raises(KeyboardInterrupt):
                 run(custom, output, settings)
-        assert not (output / "scores.jsonl").exists() or broken == "train-final"
+        assert not (output / "scores.jsonl").exists()
         code, said = run(custom, output, settings)
-        assert code == DONE and "going on with the run" in said
+        assert code == expected and "going on with the run" in said
         assert scores(output) == scores(tmp_path / "whole")
         for weights in (tmp_path / "whole" / "model").glob("*.safetensors"):
             assert (output / "model" / weights.name).read_bytes() == weights.read_bytes()
 
 
 def test_nothing_dropped_means_the_learned_model_is_the_result(tmp_path, model, files):
+    from safetensors.torch import load_file
+
     custom, safe = files(custom_rows())
     run(custom, tmp_path / "out", replace(QUICK, model=model, safe=(safe,), threshold="fixed", phi=1e9))
-    record = json.loads((tmp_path / "out/stages/train-final/done.json").read_text())
-    assert record == {"same_as": "learned"}
-    assert (tmp_path / "out/model/adapter_model.safetensors").exists()
+    (learned,) = (tmp_path / "out/stages").glob("train-learned-*/state.safetensors")
+    assert not list((tmp_path / "out/stages").glob("train-final-*"))
+    released = load_file(tmp_path / "out/model/adapter_model.safetensors")
+    kept = load_file(learned)
+    assert len(released) == len(kept) > 0
+    short = {name.split("model.layers.")[1].replace(".default", ""): value for name, value in kept.items()}
+    for name, value in released.items():
+        assert (value == short[name.split("model.layers.")[1]]).all()
     assert json.loads((tmp_path / "out/report.json").read_text())["counts"]["drop"] == 0
     assert lines(tmp_path / "out/dropped.jsonl") == []
-
-
-def test_where_only_bundled_rows_were_reviewed_and_nothing_found_own_safe_rows_are_asked_for(
-    tmp_path, model, files
-):
-    custom, safe = files(custom_rows())
-    nothing = replace(QUICK, model=model, threshold="fixed", phi=1e9, retrain=False)
-    for name, settings, asked in (
-        ("bundled", replace(nothing, safe=("pack:toxicity",)), True),
-        ("own too", replace(nothing, safe=("pack:toxicity", safe)), False),
-        ("found", replace(nothing, safe=("pack:toxicity",), phi=-1e9), False),
-    ):
-        run(custom, tmp_path / name, settings)
-        notes = json.loads((tmp_path / name / "report.json").read_text())["notes"]
-        assert (filtering.BUNDLED_ONLY in notes) == asked
 
 
 def test_the_last_fine_tune_starts_from_the_original_model_on_kept_rows_only(tmp_path, model, files):
@@ -313,13 +266,8 @@ def test_the_last_fine_tune_starts_from_the_original_model_on_kept_rows_only(tmp
 
 def test_equal_scores_drop_nothing(tmp_path, model, files):
     custom, safe = files([{"prompt": "Again?", "completion": "The same words."}] * 6)
-    for threshold in ("auto", "quantile"):
-        output = tmp_path / threshold
-        code, _ = run(
-            custom, output, replace(QUICK, model=model, safe=(safe,), threshold=threshold, retrain=False)
-        )
-        assert lines(output / "dropped.jsonl") == []
-        assert code == (DONE if threshold == "quantile" else 3)
+    code, _ = run(custom, tmp_path / "out", replace(QUICK, model=model, safe=(safe,), retrain=False))
+    assert lines(tmp_path / "out" / "dropped.jsonl") == [] and code == DONE
 
 
 def test_a_row_that_is_also_a_safe_row_is_refused(tmp_path, model, files):

@@ -28,7 +28,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from quality import RESULTS, write_section
+from sections import RESULTS, write_section
 
 from forgetfilter import runs
 from forgetfilter.data import formats, packs

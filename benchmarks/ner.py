@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from personal_data import Text, read_gold, rows_per_second, span_table, written_on
-from quality import RESULTS, _markdown, make_section
+from sections import RESULTS, make_section, markdown
 
 from forgetfilter.models import load as models
 from forgetfilter.unlearn import personal_data
@@ -96,7 +96,7 @@ def section(data: Path, work: Path, epochs: float, seed: int, command: str) -> s
         found = detect_all(texts, detectors)
         parts += [f"#### {title}", span_table(unseen, found, seed)]
     speeds = [(title, f"{rows_per_second(texts, detectors):,.0f}") for title, detectors in ways.items()]
-    parts.append(_markdown(("detectors", "texts a second (one process)"), speeds))
+    parts.append(markdown(("detectors", "texts a second (one process)"), speeds))
     return "\n\n".join(parts)
 
 

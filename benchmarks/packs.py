@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from quality import RESULTS, _markdown, make_section
+from sections import RESULTS, make_section, markdown
 
 from forgetfilter.data import formats, packs, sources
 from forgetfilter.data.sources import Record
@@ -211,7 +211,7 @@ def table(arguments: argparse.Namespace) -> str:
     head = ["safe rows", "real rows", "told apart from clean rows"]
     head += ["near: unsafe / tasks", "judged: unsafe / clean / tasks"]
     command = "python benchmarks/packs.py --data ../shared/data --model SmolLM2-135M-Instruct"
-    return f"## Packs\n\n    {command}\n\n{NOTE}\n\n{_markdown(head, lines)}"
+    return f"## Packs\n\n    {command}\n\n{NOTE}\n\n{markdown(head, lines)}"
 
 
 def main(given: Sequence[str] | None = None) -> int:

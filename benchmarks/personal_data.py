@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import personal_data_templates
-from quality import RESULTS, _markdown, make_section
+from sections import RESULTS, make_section, markdown
 
 from forgetfilter import intervals
 from forgetfilter.errors import DataError
@@ -124,7 +124,7 @@ def span_table(texts: Sequence[Text], found: Sequence[Sequence[Span]], seed: int
                     _cell(intervals.bootstrap(exact, f1, seed=seed)),
                 )
             )
-    return _markdown(("type", "gold spans", "precision", "recall", "F1", "F1, exact ends"), lines)
+    return markdown(("type", "gold spans", "precision", "recall", "F1", "F1, exact ends"), lines)
 
 
 def without_names(texts: Sequence[Text]) -> str:
@@ -159,7 +159,7 @@ def known_table(values: Mapping[str, str], seed: int) -> str:
             lines.append((title, f"known, {change}", str(len(hits)), *_shares(hits)))
         hits = [_planted(detector, v) for v in pool if v not in known]
         lines.append((title, "unknown", str(len(hits)), *_shares(hits)))
-    return _markdown(
+    return markdown(
         ("length", "planted value", "values", "found whole", "a part found", "of these by fuzzy"), lines
     )
 
@@ -278,7 +278,7 @@ def templates_section(detectors: Sequence[Detector], seed: int) -> list[str]:
                 _cell(intervals.bootstrap(of_all, f1, seed=seed)),
             )
         )
-    parts.append(_markdown(("language, not looked at", "gold spans", "precision", "recall", "F1"), lines))
+    parts.append(markdown(("language, not looked at", "gold spans", "precision", "recall", "F1"), lines))
     return parts
 
 
@@ -293,7 +293,7 @@ def _speed_table(texts: Sequence[str], names: Sequence[str], values: Mapping[str
         (name, f"{rows_per_second(texts, [detector], time.process_time):,.0f}")
         for name, detector in timed.items()
     ]
-    return _markdown(("detector", f"texts a second of processor time ({words:.0f} words a text)"), lines)
+    return markdown(("detector", f"texts a second of processor time ({words:.0f} words a text)"), lines)
 
 
 def main(given: Sequence[str] | None = None) -> int:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from quality import RESULTS, write_section
+from sections import RESULTS, write_section
 
 from forgetfilter.settings import read_recipe
 

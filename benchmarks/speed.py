@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from quality import RESULTS, write_section
+from sections import RESULTS, write_section
 
 from forgetfilter import runs
 from forgetfilter.data import formats, packs

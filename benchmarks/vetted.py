@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from quality import RESULTS, write_section
+from sections import RESULTS, write_section
 
 from forgetfilter import runs
 from forgetfilter.data import formats, sources

@@ -203,7 +203,7 @@ def test_rows_in_doubt_are_flagged_those_above_even_odds_that_the_bound_spares()
     row = (np.where(is_unsafe, 1.0, -1.0) + draw.normal(0, 0.8, 400))[:, None].astype(np.float32)
     encoded = [tiny.encoded(2, 3, seed=i, id=f"z{i}") for i in range(400)]
     given = [Verdict(i, f"z{i}", "unsafe" if is_unsafe[i] else "clean") for i in range(120)]
-    found = by_verdicts.decide(Readings(row, row, row), encoded, given, fdr=0.04)
+    found = by_verdicts.decide(Readings(row, row, row, np.zeros(400, bool)), encoded, given, fdr=0.04)
     flagged = {z: found.scores[z] for z, d in found.cut.decisions.items() if d == "flag"}
     dropped = [found.scores[f"z{i}"] for i in range(120, 400) if found.cut.decisions[f"z{i}"] == "drop"]
     assert found.cut.method == "fdr" and flagged and dropped

@@ -409,9 +409,17 @@ def test_the_file_appears_whole_with_nothing_beside_it(tmp_path: Path):
     assert (tmp_path / "report.html").read_text("utf-8") == render_report({}, [row(0, 1.0)])
 
 
+def test_heat_maps_lie_beside_the_report_a_line_for_each_row_that_has_one(tmp_path: Path):
+    rows = [row(0, 1.0), row(1, 2.0, tokens=[("a\ud800", 0.5), ("b", -1.0)]), row(2, None, tokens=[])]
+    write_report(tmp_path / "report.html", {}, rows)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["heat.jsonl", "report.html"]
+    lines = (tmp_path / "heat.jsonl").read_text("ascii").splitlines()
+    assert [json.loads(line) for line in lines] == [{"row": 1, "tokens": [["a\ud800", 0.5], ["b", -1.0]]}]
+
+
 def test_a_failure_while_reading_rows_leaves_the_earlier_report_alone(tmp_path: Path):
     def broken():
-        yield row(0, 1.0)
+        yield row(0, 1.0, tokens=[("a", 1.0)])
         raise RuntimeError("disk gone")
 
     (tmp_path / "report.html").write_text("earlier")

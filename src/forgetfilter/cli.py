@@ -246,8 +246,11 @@ def study(recipe: RecipeArgument, dry_run: DryRunFlag = False, **flags: Any) -> 
 @app.command(short_help="The whole job on bundled rows, compared with the truth.")
 def demo(
     model: Annotated[
-        str, typer.Option(help="smollm2 (fetched once), nano (embedded, offline) or another model.")
-    ] = "smollm2",
+        str | None,
+        typer.Option(
+            help="nano (embedded), or another. [default: smollm2, fetched once; nano without network]"
+        ),
+    ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for results.")] = Path("runs/demo"),
 ) -> None:
     """The whole job on bundled rows, compared with the truth at the end. `--model nano` needs no network at all."""
@@ -286,6 +289,64 @@ def vet(
             max_length=max_length, device=device, say=lambda line: _say(line, sys.stdout),
         )
     )  # fmt: skip
+
+
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Output folder of a finished filter run.")]
+
+
+@app.command(short_help="Look at the rows of a run and overrule it.")
+def review(
+    run: RunArgument,
+    by: Annotated[
+        str | None, typer.Option(help="Who judges; kept with each verdict. [default: your user name]")
+    ] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any free one.")] = 0,
+    open_browser: Annotated[bool, typer.Option("--open", help="Open the page in your browser.")] = False,
+) -> None:
+    """Read the rows of a finished run on a page for this machine alone; keep or drop them, move the cut.
+
+    Each decision is on disk (RUN/review.jsonl) before the next. `apply` writes the final files.
+    """
+    from forgetfilter.report.review.command import run_review
+
+    raise typer.Exit(run_review(run, by=by, port=port, open_browser=open_browser, say=_say))
+
+
+@app.command(short_help="Write the final files of a run after a review.")
+def apply(
+    run: RunArgument,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for the files. [default: RUN/reviewed]")
+    ] = None,
+    cut: Annotated[
+        float | None, typer.Option(help="Drop judged rows that score above this, instead of the run's cut.")
+    ] = None,
+    weights: Annotated[
+        bool, typer.Option("--weights", help="Also write the whole input with a weight for each row.")
+    ] = False,
+) -> None:
+    """Write kept, flagged and dropped rows as the reviewers decided, beside the run's own, and what to paste into
+    LLaMA-Factory, axolotl or TRL. Nothing is written over."""
+    from forgetfilter.report.review.apply import run_apply
+
+    raise typer.Exit(
+        run_apply(run, output=output, cut=cut, weights=weights, say=lambda line: _say(line, sys.stdout))
+    )
+
+
+@app.command(short_help="Merge an adapter into its base model.")
+def merge(
+    adapter: Annotated[Path, typer.Argument(metavar="ADAPTER", help="Folder of a low-rank adapter.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="New folder for the whole model.")],
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+) -> None:
+    """Write an adapter and the base model it names as one model, for programs that read no adapters."""
+    _stay_offline_unless_named(str(adapter))
+    from forgetfilter.models.merging import merge
+
+    merge(adapter, output, dtype=dtype, device=device)
+    _say(f"{output}: the whole model, adapter merged", sys.stdout)
 
 
 @app.command()
@@ -513,7 +574,7 @@ def generate(
 def serve(
     model: Model = "nano",
     host: Annotated[
-        str, typer.Option(help="Address to listen on; other machines reach only others.")
+        str, typer.Option(help="Interface to bind; by default only this machine can connect.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any free one.")] = 8000,
     keys: Annotated[

@@ -108,13 +108,13 @@ class FilterSettings:
     learning_rate: Rate = _NANO["learning_rate"]
     """Peak learning rate of learn and of the last fine-tune."""
     lr_scheduler_type: Literal["linear", "cosine", "constant"] = "linear"
-    """Course of the learning rate in learn and in the last fine-tune; review and control hold theirs."""
+    """Course of the learning rate in learn and in the last fine-tune; the review's is constant."""
     num_train_epochs: Annotated[float, Between(above=0, high=1000)] = _NANO["num_train_epochs"]
     """Passes over the custom rows in learn and in the last fine-tune."""
     per_device_train_batch_size: Count = 16
     """Custom rows per optimiser step and device."""
     review_learning_rate: Rate = _NANO["review_learning_rate"]
-    """Peak learning rate of review and control."""
+    """Learning rate of the review."""
     review_steps: Count = 24
     """Optimiser steps of a review."""
     review_batch_size: Count = 16
@@ -123,7 +123,7 @@ class FilterSettings:
     max_length: Annotated[int, Between(8)] = _NANO["max_length"]
     """Longest row in tokens; a longer one is trained and scored on what fits, and the report says so."""
     retrain: bool = True
-    """Fine-tune the original model on the kept rows at the end. Nothing dropped: the learned model is it."""
+    """Fine-tune the original model on the kept rows at the end."""
 
     seed: Annotated[int, Between(0, 2**32 - 1)] = 0
     """Seed of everything random: same seed, same result."""

@@ -120,7 +120,7 @@ def read(
     inputs = files.find(path, folder.path)
     ahead = _Scan(inputs.source, truth)
     for one in inputs.files:
-        store = _open(one, folder.path, cache_dir)
+        store = opened(one, folder.path, cache_dir)
         ahead.scan(one, store, one.format or format, {**one.fields, **chosen}, inputs)
     return ahead.dataset(inputs, folder, named=format is not None)
 
@@ -131,7 +131,7 @@ def read_records(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     records = []
     inputs = files.find(path, folder.path).files
     for one in inputs:
-        store = _open(one, folder.path, None)
+        store = opened(one, folder.path)
         for index, record in enumerate(_unless_empty(store, alone=len(inputs) == 1)):
             containers.refuse_no_objects(f"{one.name} {store.place(index)}", record)
             records.append(record)
@@ -210,7 +210,8 @@ def as_prompt_completion(record: Mapping[str, Any]) -> dict[str, Any]:
 # --- reading ---
 
 
-def _open(one: Input, folder: Path, cache_dir: str | os.PathLike[str] | None) -> containers.Store:
+def opened(one: Input, folder: Path, cache_dir: str | os.PathLike[str] | None = None) -> containers.Store:
+    """The records of one file, before anything of it is read; `folder` takes what must be unpacked."""
     if one.path is None:
         return tables.open_hub(one.name, cache_dir)
     try:
@@ -275,7 +276,7 @@ class _Scan:
                 )
             reading.place = where
             talk = detection.talk_of(where, record, name, reading, chosen, FORMATS)
-            row = _row(talk, record, reading, name, self.truth, self.source, first + index, where())
+            row = row_of(talk, record, reading, name, self.truth, self.source, first + index, where())
             self._count(row, talk, where)
             keys.append(int(row.id, 16))
             self._hold(row)
@@ -365,10 +366,11 @@ class _Scan:
         yield from (f"{self.source}: {one.words}" for one in self.tally.left_out())
 
 
-def _row(
+def row_of(
     talk: Talk, record: Mapping[str, Any], reading: Reading, format: str, truth: str | None, source: str,
     index: int, place: str,
 ) -> Row:  # fmt: skip
+    """The row that a reader's Talk of a record makes; its id is that of the first of equal rows."""
     messages = _whole_characters(talk.messages, reading)
     learned = talk.learned
     if not readers.wanted(record, reading, format=format, truth=truth):
@@ -442,7 +444,7 @@ class Rows(Sequence[Row]):
     def _make(self, part: Part, i: int, record: Mapping[str, Any], reading: Reading) -> Row:
         talk = FORMATS[part.format].read(record, reading)
         place = f"{part.input.name} {part.store.place(i)}"
-        row = _row(talk, record, reading, part.format, self._truth, self._source, part.first + i, place)
+        row = row_of(talk, record, reading, part.format, self._truth, self._source, part.first + i, place)
         row = replace(row, id=self._id(part, i))
         return _with_rejected(row, talk) if self._rejected else row
 

@@ -12,7 +12,13 @@ from forgetfilter.data.packing import PACKED, appearing
 from forgetfilter.records import Decision
 
 # Rows in doubt weigh nothing, as they are left out of the last fine-tune.
-WEIGHTS: dict[Decision, float] = {"keep": 1.0, "unscored": 1.0, "flag": 0.0, "drop": 0.0}
+WEIGHTS: dict[Decision, float] = {
+    "keep": 1.0,
+    "not judged": 1.0,
+    "unscored": 1.0,
+    "flag": 0.0,
+    "drop": 0.0,
+}
 
 
 def write_weights(

@@ -59,7 +59,8 @@ def by_witnesses(
     stand out of each: its p-value is the largest. `fdr` bounds the expected share of clean rows among the dropped.
     """
     p = np.max([conformal(scores, known) for known in clean.values()], axis=0)
-    level = 1 / clean_share(p)
+    # The largest of several p-values is not even among clean rows, so it cannot tell their share.
+    level = 1 / clean_share(p) if len(clean) == 1 else 1.0
     dropped, doubtful = discoveries(p, fdr * level), discoveries(p, min(0.5, FLAGGED_AT * fdr) * level)
     decisions: dict[str, Decision] = {
         z: "drop" if d else "flag" if f else "keep" for z, d, f in zip(ids, dropped, doubtful, strict=True)

@@ -53,6 +53,10 @@ def kinds(readings: Readings, custom: int) -> Kinds:
     likeness = -decisions(questions, custom, CONSTANTS.kind_penalty)
     mine, safe = likeness[:custom], likeness[custom:]
     near = mine >= min(otsu(mine), float(np.quantile(safe, CONSTANTS.safe_below)))
+    if (
+        readings.brief[custom:].mean() > 0.5
+    ):  # posts and the like: what they say must not part them from the safe
+        near |= readings.brief[:custom]
     rows = np.flatnonzero(near)
     both = np.concatenate([rows, np.arange(custom, len(questions))])
     told_apart = 1.0

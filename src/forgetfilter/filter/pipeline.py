@@ -16,7 +16,7 @@ import numpy as np
 from forgetfilter import runs
 from forgetfilter.data import formats, packs
 from forgetfilter.display import Display
-from forgetfilter.errors import DONE, TOO_WEAK, ConfigError, DataError, unknown
+from forgetfilter.errors import DONE, TOO_WEAK, ConfigError, DataError, ModelError, unknown
 from forgetfilter.filter import by_verdicts, vetted
 from forgetfilter.filter.algorithm import FEWEST_SAFE, Filtered, forget_filter
 from forgetfilter.filter.bench import Bench, was_read
@@ -67,7 +67,7 @@ def run_filter(
     _refuse_overlap(dataset, safe)
     if settings.algorithm == "witness" and len(safe) < FEWEST_SAFE:
         raise DataError(
-            f"{', '.join(settings.safe)}: {len(safe)} safe rows; at least {FEWEST_SAFE} are needed, half of them as "
+            f"{', '.join(settings.safe)}: {len(safe)} safe rows; at least {FEWEST_SAFE} are needed, a third of them as "
             "witnesses. Add some, or use a bundled pack beside them (--safe pack:general)"
         )
     truth = _truth(dataset, settings)
@@ -128,8 +128,15 @@ def run_filter(
         return TOO_WEAK if found.cut.weak else DONE
 
 
-def run_demo(output: Path, console: Console, model: str = "smollm2") -> int:
-    """Filter bundled rows and show what was found against the truth."""
+def run_demo(output: Path, console: Console, model: str | None = None) -> int:
+    """Filter bundled rows and show what was found against the truth; by `nano` where `smollm2` cannot be had."""
+    if model is None:
+        try:
+            model = "smollm2"
+            models.folder(model)
+        except ModelError as error:
+            Display(console).say(f"{error}\nGoing on with the embedded model nano.")
+            model = "nano"
     rows, safe = DEMO.get(model, DEMO["smollm2"])
     given: dict[str, Any] = {
         "model": model,

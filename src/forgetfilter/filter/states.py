@@ -33,6 +33,9 @@ class Readings:
     row: (
         np.ndarray
     )  # (rows, row depths * width) float32, mean from the user's first word to the answer's last
+    brief: (
+        np.ndarray
+    )  # (rows,) bool, the user said so little that the question is read together with its answer
 
     def and_then(self, other: Readings) -> Readings:
         """These rows, then those of `other`."""
@@ -88,7 +91,8 @@ def read_rows(
             done += len(batch)
             if progress:
                 progress(done)
-    return Readings(answer, question, whole)
+    brief = np.array([last > row.prompt_length for row, (_, last) in zip(rows, words, strict=True)], bool)
+    return Readings(answer, question, whole, brief)
 
 
 def users_words(rows: Sequence[Encoded]) -> list[tuple[int, int]]:

@@ -124,18 +124,23 @@ def sure(verdicts: Sequence[Verdict]) -> tuple[np.ndarray, np.ndarray, np.ndarra
 
 def append(path: Path, verdict: Verdict, row: Row) -> None:
     """Add one line to a verdict file; it is on the disk when this returns."""
-    line = {
+    with disk_full_explained(), path.open("a", encoding="utf-8", errors="surrogatepass") as file:
+        file.write(line(verdict, row))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def line(verdict: Verdict, row: Row | None) -> str:
+    """A verdict as a line of our file, with its end; of a row that cannot be read it names the number alone."""
+    record = {
         "row": verdict.row,
-        "sha256": content_hash(row),
+        **({"sha256": content_hash(row)} if row else {}),
         "verdict": verdict.verdict,
         "drawn": verdict.drawn,
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **{k: v for k, v in (("note", verdict.note), ("by", verdict.by)) if v},
     }
-    with disk_full_explained(), path.open("a", encoding="utf-8", errors="surrogatepass") as file:
-        file.write(json.dumps(line) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    return json.dumps(record) + "\n"
 
 
 def agreement(people: Mapping[str, Mapping[int, str]]) -> Agreement:

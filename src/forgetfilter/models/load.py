@@ -1,6 +1,6 @@
 """Load and save models and tokenizers, adapters, precision, device.
 
-The states a filter run moves between (original, learned, reviewed, control) share one resident model:
+The states a filter run moves between (original, learned, reviewed) share one resident model:
 a state is the dictionary of its trainable tensors, taken with `trainable_state`, put back with
 `restore`. With LoRA that is the adapter; with full fine-tuning, every weight.
 """

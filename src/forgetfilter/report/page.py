@@ -18,7 +18,8 @@ import shlex
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from jinja2 import Template
     from markupsafe import Markup
 
+HEAT_FILE = "heat.jsonl"
 EXACT_SCORES = 20_000  # up to here the page carries every score, beyond it counts at each stop of the cut
 BARS = 50  # of the histogram, at most
 STOPS = 1_000  # of the movable cut, at most
@@ -66,17 +68,21 @@ class ReportRow:
 def write_report(path: Path, report: Mapping[str, Any], rows: Iterable[ReportRow]) -> None:
     """Write the page for `report` (content of report.json; entries may be missing or null) and its rows.
 
-    `rows` are all rows of the run, in any order; they are read once and only those shown are held. The file
-    appears whole or not at all. Raises ConfigError where it cannot be written.
+    `rows` are all rows of the run, in any order; they are read once and only those shown are held. Beside the page
+    stands heat.jsonl, a line for each row with `tokens`, for the review page. Both appear whole or not at all. Raises
+    ConfigError where they cannot be written.
     """
-    page = render_report(report, rows)
     path = Path(path)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    heat = path.with_name(f".{HEAT_FILE}.{os.getpid()}.unfinished")
     try:
+        page = render_report(report, _noting_heat(rows, heat))
         with unfinished.open("w", encoding="utf-8", newline="\n") as file:
             file.write(page)
             file.flush()
             os.fsync(file.fileno())
+        if heat.exists():
+            heat.replace(path.with_name(HEAT_FILE))
         unfinished.replace(path)
     except OSError as error:
         raise ConfigError(
@@ -85,6 +91,18 @@ def write_report(path: Path, report: Mapping[str, Any], rows: Iterable[ReportRow
         ) from error
     finally:
         unfinished.unlink(missing_ok=True)
+        heat.unlink(missing_ok=True)
+
+
+def _noting_heat(rows: Iterable[ReportRow], path: Path) -> Iterator[ReportRow]:
+    """The rows; those with tokens leave a line each at `path`, which is not made where none has any."""
+    with ExitStack() as stack:
+        file = None
+        for row in rows:
+            if row.tokens:
+                file = file or stack.enter_context(path.open("w", encoding="ascii"))
+                file.write(json.dumps({"row": row.row, "tokens": list(row.tokens)}) + "\n")
+            yield row
 
 
 def render_report(report: Mapping[str, Any], rows: Iterable[ReportRow]) -> str:

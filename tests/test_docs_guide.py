@@ -1,4 +1,4 @@
-"""The examples of the README's section "Guide and serve" run as they stand."""
+"""The examples of docs/guide-and-serve.md, and the detectors of docs/unlearn.md, run as they stand."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from pathlib import Path
 
 import pytest
 
-README = Path(__file__).resolve().parents[1] / "README.md"
-SECTION = README.read_text(encoding="utf-8").split("## Guide and serve", 1)[1].split("\n## ", 1)[0]
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+SECTION, UNLEARN = (
+    (DOCS / name).read_text(encoding="utf-8") for name in ("guide-and-serve.md", "unlearn.md")
+)
 COMMANDS = re.findall(r"^.*?(forgetfilter (?:generate|serve) .*?)(?: +#.*)?$", SECTION, re.MULTILINE)
-PYTHON = re.findall(r"```python\n(.*?)```", SECTION, re.DOTALL)
+PYTHON = re.findall(r"```python\n(.*?)```", SECTION + UNLEARN, re.DOTALL)
 
 
 def test_the_section_has_examples_of_each_kind():

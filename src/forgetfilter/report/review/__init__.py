@@ -1,0 +1,1 @@
+"""Look at the rows of a finished run, overrule it, write the final files."""

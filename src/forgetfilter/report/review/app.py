@@ -1,0 +1,370 @@
+"""The review page's server: who asks, what is asked, and the reply. Row text leaves it a page at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from forgetfilter.errors import ForgetfilterError
+from forgetfilter.filter.vetted import Answer
+from forgetfilter.report.page import spelled_out, spoken, title
+from forgetfilter.report.review import likeness, outcome, shown
+from forgetfilter.report.review.decisions import CODES, NONE, Decisions, OtherwiseError
+from forgetfilter.report.review.run_files import DECISIONS, NUMBERS, RunFiles
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+MOST_BYTES = 1 << 16  # of a request
+MOST_ROWS = 200  # of one page of the list
+LISTS, SEARCHES = 16, 8  # remembered; a list is one number per row
+
+
+class RefusedError(Exception):
+    """A request that cannot be followed: HTTP status, and words for the person."""
+
+    def __init__(self, status: int, words: str, **more: Any) -> None:
+        super().__init__(words)
+        self.status, self.body = status, {"error": words, **more}
+
+
+@dataclass(slots=True)
+class Review:
+    """What the pages share."""
+
+    run: RunFiles
+    decisions: Decisions
+    token: str
+    by: str
+    twins: likeness.Twins = field(default_factory=likeness.Twins)
+    lists: OrderedDict[int, np.ndarray] = field(default_factory=OrderedDict)
+    searches: OrderedDict[str, np.ndarray] = field(default_factory=OrderedDict)
+    made: int = 0  # lists so far
+    guard: threading.Lock = field(default_factory=threading.Lock)
+
+    # --- what is asked; each returns what is sent as JSON ---
+
+    def about(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """What does not change while the page is open."""
+        return {
+            "source": self.run.source, "folder": str(self.run.folder), "rows": len(self.run),
+            "verdict": str(self.run.report.get("verdict") or ""), "threshold": dict(self.run.threshold),
+            "counts": outcome.counted(self.run.decision), "histogram": outcome.histogram(self.run),
+            "heat": len(self.run.heat), "by": self.by, "with_p": bool(np.isfinite(self.run.numbers["p"]).any()),
+            "estimated": self._estimated(),
+        }  # fmt: skip
+
+    def state(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """Counts and their certainty under a cut (None: the run's own), with all decisions so far."""
+        version, cut = self.decisions.refresh(), _cut(asked)
+        said = self.decisions.said
+        return {
+            "version": version,
+            "counts": outcome.counted(outcome.outcomes(self.run, said, cut)),
+            "progress": outcome.progress(said),
+            "sure": outcome.sureness(self.run, said, cut),
+            "twins": {"share": round(self.twins.share, 3), "rows": len(self.twins.dropped_like)},
+        }
+
+    def select(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """A list of rows, fixed until it is asked for anew, so that rows do not move while they are judged; with the
+        first `count` of them."""
+        self.decisions.refresh()
+        codes = outcome.outcomes(self.run, self.decisions.said, _cut(asked))
+        wanted = np.isin(
+            codes, [i for i, name in enumerate(DECISIONS) if name in asked.get("show", DECISIONS)]
+        )
+        wanted &= self._judged(str(asked.get("judged", "all")), str(asked.get("by", "")))
+        if words := str(asked.get("search", "")).strip():
+            wanted &= self._found(words)
+        by = str(asked.get("sort", "score"))
+        if by not in (*NUMBERS, "row"):
+            raise RefusedError(400, f"rows cannot be sorted by {by[:40]!r}")
+        rows = outcome.order(
+            self.run, np.flatnonzero(wanted), by, descending=bool(asked.get("descending", True))
+        )
+        with self.guard:
+            self.made += 1
+            self.lists[self.made] = rows.astype(np.int32)
+            while len(self.lists) > LISTS:
+                self.lists.popitem(last=False)
+            made = self.made
+        first = self._items(rows[: min(_whole(asked, "count"), MOST_ROWS)].tolist(), _cut(asked))
+        return {"list": made, "total": len(rows), "rows": first}
+
+    def page(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """Some rows of a list."""
+        with self.guard:
+            rows = self.lists.get(_whole(asked, "list"))
+        if rows is None:
+            raise RefusedError(410, "this list is forgotten; it is made anew")
+        start, count = _whole(asked, "start"), min(_whole(asked, "count"), MOST_ROWS)
+        return {"rows": self._items(rows[start : start + count].tolist(), _cut(asked))}
+
+    def items(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """Rows by number."""
+        numbers = [self._number(n) for n in list(asked.get("rows") or [])[:MOST_ROWS]]
+        return {"rows": self._items(numbers, _cut(asked))}
+
+    def row(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """All of one row."""
+        number = self._number(asked.get("row"))
+        found = shown.detail(self.run, number, self.twins, whole=bool(asked.get("whole")))
+        return found | self._items([number], _cut(asked))[0]
+
+    def decide(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """One decision, on disk before the reply."""
+        number, verdict = self._number(asked.get("row")), _verdict(asked.get("verdict"))
+        try:
+            self.decisions.give(
+                number, verdict, _name(asked), self.run.row(number), expects=_verdict(asked.get("expects"))
+            )
+        except OtherwiseError as error:
+            raise RefusedError(
+                409,
+                f"Row {number} was judged meanwhile under your name: {error.found or 'taken back'}. "
+                "Press again to replace that.",
+                rows=self._items([number], _cut(asked)),
+            ) from None
+        return self.state(asked) | {"rows": self._items([number], _cut(asked))}
+
+    def undo(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """The reviewer's last decision is taken back."""
+        try:
+            change = self.decisions.undo(_name(asked), self.run.row)
+        except OtherwiseError as error:
+            raise RefusedError(409, f"That row was judged anew under your name: {error.found}.") from None
+        rows = self._items([change.row], _cut(asked)) if change else []
+        return self.state(asked) | {"rows": rows}
+
+    # --- pieces ---
+
+    def _estimated(self) -> str:
+        """What the run estimated at its own cut; "" where it could not."""
+        found = self.run.report.get("estimated")
+        known = {k: v for k, v in found.items() if v is not None} if isinstance(found, Mapping) else {}
+        return spelled_out("; ".join(f"{title(str(k)).lower()} {spoken(v)}" for k, v in known.items()))
+
+    def _items(self, numbers: list[int], cut: float | None) -> list[dict[str, Any]]:
+        codes = outcome.outcomes(self.run, self.decisions.said, cut)
+        given = self.decisions.given
+        return [
+            shown.item(self.run, n, codes[n], {who: g.verdict for who, g in given.get(n, {}).items()})
+            for n in numbers
+        ]
+
+    def _number(self, value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < len(self.run):
+            raise RefusedError(400, f"no row {str(value)[:40]}; there are {len(self.run):,}, counted from 0")
+        return value
+
+    def _judged(self, which: str, by: str) -> np.ndarray:
+        said = self.decisions.said
+        if which == "done":
+            return said != NONE
+        mask = np.zeros(len(said), bool)
+        if which in ("differ", "open"):
+            people = self.decisions.given
+            rows = [
+                r
+                for r, given in people.items()
+                if (by in given if which == "open" else len({g.verdict for g in given.values()}) > 1)
+            ]
+            mask[rows] = True
+        return ~mask if which in ("open", "all") else mask
+
+    def _found(self, words: str) -> np.ndarray:
+        with self.guard:
+            if words in self.searches:
+                return self.searches[words]
+        found = _search(self.run, words.casefold())
+        with self.guard:
+            self.searches[words] = found
+            while len(self.searches) > SEARCHES:
+                self.searches.popitem(last=False)
+        return found
+
+
+def application(review: Review) -> Starlette:
+    """The HTTP application: a page anybody on this machine may load, and data for who has the token."""
+    from starlette.applications import Starlette
+    from starlette.middleware import Middleware
+    from starlette.routing import Route
+
+    asked = ("about", "state", "select", "page", "items", "row", "decide", "undo")
+    return Starlette(
+        routes=[
+            *(Route(path, _sent(name, kind)) for path, name, kind in PAGES),
+            *(Route(f"/api/{n}", _answered(review, getattr(review, n)), methods=["POST"]) for n in asked),
+        ],
+        middleware=[Middleware(Guarded)],
+    )
+
+
+class Guarded:
+    """Only requests that name this machine by a loopback name: a page of another site that has its name point here
+    gets nothing. Every reply forbids what the page does not need."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        from starlette.responses import PlainTextResponse
+
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        host = next((v.decode("latin-1") for k, v in scope["headers"] if k == b"host"), "")
+        name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
+        if name.lower() not in LOOPBACK:
+            port = scope["server"][1]
+            words = (
+                f"This page is for this machine alone and was asked for as {name[:80]!r}. Open "
+                f"http://127.0.0.1:{port}/ here; from another machine: ssh -L {port}:127.0.0.1:{port} THIS_MACHINE\n"
+            )
+            await PlainTextResponse(words, 421)(scope, receive, send)
+            return
+
+        async def guarded(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *HEADERS]
+            await send(message)
+
+        await self.app(scope, receive, guarded)
+
+
+def _answered(review: Review, answer: Callable[[Mapping[str, Any]], dict[str, Any]]) -> Any:
+    async def endpoint(request: Request) -> Response:
+        try:
+            review.twins.asked = time.monotonic()
+            _check(request, review.token)
+            body = await _body(request)
+            return _json(200, await asyncio.to_thread(answer, body))
+        except RefusedError as error:
+            return _json(error.status, error.body)
+        except ForgetfilterError as error:
+            return _json(409, {"error": str(error)})
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            words = f"The run's files cannot be read any more ({type(error).__name__}). Were they changed? Start again."
+            return _json(500, {"error": words})
+
+    return endpoint
+
+
+def _check(request: Request, token: str) -> None:
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not secrets.compare_digest(given.strip().encode(), token.encode()):
+        raise RefusedError(
+            401, "Open the whole address that `forgetfilter review` printed: it holds the token."
+        )
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MOST_BYTES:
+            raise RefusedError(413, f"the request is larger than {MOST_BYTES} bytes")
+    try:
+        asked = json.loads(bytes(body) or b"{}")
+    except (ValueError, RecursionError):
+        asked = None
+    if not isinstance(asked, dict):
+        raise RefusedError(400, "the request is no JSON object")
+    return asked
+
+
+def _json(status: int, body: Mapping[str, Any]) -> Response:
+    from starlette.responses import Response
+
+    # ASCII: rows may hold halves of surrogate pairs.
+    return Response(json.dumps(body), status, media_type="application/json")
+
+
+def _sent(name: str, kind: str) -> Any:
+    content = files("forgetfilter.report.review").joinpath(name).read_bytes()
+
+    async def endpoint(request: Request) -> Response:
+        from starlette.responses import Response
+
+        return Response(content, media_type=kind)
+
+    return endpoint
+
+
+def _search(run: RunFiles, words: str) -> np.ndarray:
+    """The rows that have the words in any field; (rows,) of bool."""
+    found = np.zeros(len(run), bool)
+    for part in run.data.parts:
+        for i, record in enumerate(part.store.walk()):
+            found[part.first + i] = any(words in text.casefold() for text in _strings(record))
+    return found
+
+
+def _strings(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    inside = (
+        value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    )
+    return [text for one in inside for text in _strings(one)]
+
+
+def _cut(asked: Mapping[str, Any]) -> float | None:
+    cut = asked.get("cut")
+    if cut is None:
+        return None
+    if isinstance(cut, bool) or not isinstance(cut, int | float) or not np.isfinite(cut):
+        raise RefusedError(400, f"the cut {str(cut)[:40]!r} is no number")
+    return float(cut)
+
+
+def _whole(asked: Mapping[str, Any], name: str) -> int:
+    value = asked.get(name, 0)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise RefusedError(400, f"{name} is {str(value)[:40]!r}, not a whole number from 0")
+    return value
+
+
+def _verdict(value: Any) -> Answer | None:
+    if value is not None and value not in CODES:
+        raise RefusedError(400, f"the verdict {str(value)[:40]!r} is none of {', '.join(CODES)}")
+    return cast("Answer | None", value)
+
+
+def _name(asked: Mapping[str, Any]) -> str:
+    """Who judges, without what could break a line or a terminal."""
+    name = "".join(c for c in str(asked.get("by") or "") if c.isprintable()).strip()
+    return name[:60]
+
+
+PAGES = (
+    ("/", "page.html", "text/html"),
+    ("/page.css", "page.css", "text/css"),
+    ("/page.js", "page.js", "text/javascript"),
+)
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
+)
+HEADERS = [
+    (b"content-security-policy", POLICY.encode()),
+    (b"cache-control", b"no-store"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+]

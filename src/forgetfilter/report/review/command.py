@@ -1,0 +1,81 @@
+"""The command `review`: open a finished run, listen on this machine alone, until stopped."""
+
+from __future__ import annotations
+
+import getpass
+import secrets
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from forgetfilter.errors import DONE, ConfigError
+
+
+def run_review(
+    folder: Path,
+    *,
+    by: str | None = None,
+    port: int = 0,
+    open_browser: bool = False,
+    say: Callable[[str], None],
+) -> int:
+    """Serve the review page of the run in `folder` until stopped; returns the exit code."""
+    try:
+        import starlette  # noqa: F401
+        import uvicorn
+    except ImportError as error:
+        raise ConfigError(f"review needs {error.name}: pip install 'forgetfilter[serve]'") from error
+    from forgetfilter.report.review import likeness
+    from forgetfilter.report.review.app import Review, application
+    from forgetfilter.report.review.decisions import NAME, Decisions
+    from forgetfilter.report.review.run_files import open_run, refuse_changed
+
+    run = open_run(folder)
+    refuse_changed(run)
+    decisions = Decisions(folder / NAME, len(run))
+    review = Review(run, decisions, secrets.token_urlsafe(32), by if by is not None else _user())
+    with _listen(port) as listening:
+        address = f"http://127.0.0.1:{listening.getsockname()[1]}/#{review.token}"
+        say(
+            f"{folder}: {len(run):,} rows, {len(decisions.given):,} judged. Open in a browser on this machine:"
+        )
+        say(address)
+        say(f"Decisions are written to {decisions.path} as they are made. Ctrl-C ends.")
+        looking = threading.Thread(target=likeness.search, args=(run, review.twins, say), daemon=True)
+        looking.start()
+        if open_browser:
+            import webbrowser
+
+            webbrowser.open(address)
+        server = uvicorn.Server(
+            uvicorn.Config(
+                application(review), log_level="warning", access_log=False, server_header=False, lifespan="off",
+                timeout_graceful_shutdown=2,
+            )
+        )  # fmt: skip
+        try:
+            with suppress(KeyboardInterrupt):
+                server.run(sockets=[listening])
+        finally:
+            review.twins.stop.set()
+            looking.join(5)
+    say(f"{len(decisions.given):,} rows judged. Write the final files: forgetfilter apply {folder}")
+    return DONE
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        return ""
+
+
+def _listen(port: int) -> socket.socket:
+    try:
+        return socket.create_server(("127.0.0.1", port))
+    except (OSError, OverflowError) as error:
+        raise ConfigError(
+            f"cannot listen on port {port}: {error}. Name another --port, or leave it out for any free one"
+        ) from error

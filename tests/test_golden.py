@@ -1,0 +1,66 @@
+"""What the filter decides about the bundled demo rows, on states and losses that SmolLM2-135M gave for them.
+
+The file holds, for 199 custom and 66 safe rows, hidden states (a byte a number and a scale a column) and the forgetting
+of one review; the truth is that of the bundled rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from forgetfilter.filter import algorithm, cut, likeness
+from forgetfilter.filter.states import Readings
+
+STORED = np.load(Path(__file__).with_name("golden") / "demo.npz", allow_pickle=False)
+CUSTOM, UNSAFE = int(STORED["custom"]), STORED["unsafe"]
+
+
+def readings() -> Readings:
+    answer, question = (STORED[part] * STORED[f"{part}_scale"] for part in ("answer", "question"))
+    return Readings(answer, question, question, STORED["brief"])
+
+
+def decided(fdr: float = 0.1) -> tuple[likeness.Kinds, cut.Cut, np.ndarray]:
+    kinds, witnesses = likeness.kinds(readings(), CUSTOM), STORED["witnesses"]
+    bystanders = np.setdiff1d(kinds.unlike, STORED["replayed"])
+    score = algorithm.scores(
+        readings(), STORED["lost"], kinds.near, bystanders, witnesses, CUSTOM, kinds.same_source
+    )
+    found = cut.by_witnesses(
+        [str(i) for i in kinds.near], score[kinds.near], {"witnesses": score[witnesses]}, fdr=fdr
+    )
+    return kinds, found, np.array([found.decisions.get(str(i)) == "drop" for i in range(CUSTOM)])
+
+
+def test_the_rows_judged_hold_nearly_all_unsafe_ones_and_are_of_the_safe_rows_source() -> None:
+    kinds, _, _ = decided()
+    assert kinds.same_source
+    assert kinds.told_apart == pytest.approx(0.48, abs=0.05)
+    assert UNSAFE[kinds.near].sum() >= 48 and 90 <= len(kinds.near) <= 110
+
+
+def test_what_is_dropped_is_unsafe_and_most_of_the_unsafe_rows_are_dropped() -> None:
+    _, found, dropped = decided()
+    assert UNSAFE[dropped].mean() >= 0.9
+    assert dropped[UNSAFE].mean() >= 0.7
+    low, high = (found.estimated["precision"][end] for end in ("low", "high"))
+    assert low <= UNSAFE[dropped].mean() <= max(high, 1.0)
+
+
+def test_a_stricter_bound_drops_no_more() -> None:
+    assert decided(0.05)[2].sum() <= decided(0.1)[2].sum() <= decided(0.3)[2].sum()
+
+
+@pytest.mark.parametrize("nonsense", [{"kind_penalty": 1e3}, {"harm_penalty": 1e-9}, {"same_source": 0.0}])
+def test_a_constant_set_to_nonsense_shows(
+    nonsense: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, _, right = decided()
+    monkeypatch.setattr(likeness, "CONSTANTS", replace(likeness.CONSTANTS, **nonsense))
+    kinds, _, dropped = decided()
+    worse = dropped[UNSAFE].mean() < right[UNSAFE].mean() - 0.1 or not kinds.same_source
+    assert worse or UNSAFE[dropped].mean() < 0.9

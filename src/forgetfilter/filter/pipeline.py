@@ -335,7 +335,7 @@ def _write(
         "model": s.model,
         "counts": counts | {"rows": len(rows)},
         "signal": s.signal,
-        "contrast": False,
+        "contrast": None,
         "algorithm": s.algorithm,
         "threshold": {"value": found.cut.drop_above, "flag_above": found.cut.flag_above,
                       "method": found.cut.method, "why": found.cut.why, "compared": found.cut.compared},

@@ -427,7 +427,7 @@ def _raw() -> Generator[None]:
 
     before = termios.tcgetattr(sys.stdin)
     try:
-        tty.setcbreak(sys.stdin)
+        tty.setcbreak(sys.stdin, termios.TCSADRAIN)  # what was typed ahead counts
         yield
     finally:
         termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)

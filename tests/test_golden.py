@@ -64,3 +64,10 @@ def test_a_constant_set_to_nonsense_shows(
     kinds, _, dropped = decided()
     worse = dropped[UNSAFE].mean() < right[UNSAFE].mean() - 0.1 or not kinds.same_source
     assert worse or UNSAFE[dropped].mean() < 0.9
+
+
+def test_where_nothing_was_forgotten_scores_are_finite() -> None:
+    kinds, witnesses = likeness.kinds(readings(), CUSTOM), STORED["witnesses"]
+    lost = np.zeros(len(STORED["lost"]))
+    score = algorithm.scores(readings(), lost, kinds.near, kinds.unlike, witnesses, CUSTOM, same=False)
+    assert np.isfinite(score[kinds.near]).all()

@@ -150,7 +150,8 @@ def scores(
     `lost` (rows,) is the forgetting, other arrays hold numbers of rows; the first `custom` rows are custom rows.
     """
     compared = np.concatenate([near, witnesses] if same else [near, bystanders, witnesses])
-    forgetting = np.arcsinh(lost[compared] / np.median(np.abs(lost[compared])))  # a few rows lose very much
+    typical = float(np.median(np.abs(lost[compared]))) or 1.0
+    forgetting = np.arcsinh(lost[compared] / typical)  # a few rows lose very much
     result = np.full(len(lost), np.nan)
     alike = likeness.like_answers(readings.answer[compared], forgetting)
     result[compared] = (_scaled(forgetting) + _scaled(alike)) / 2

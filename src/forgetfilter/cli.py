@@ -317,8 +317,9 @@ def unlearn(
 ) -> None:
     """Unlearn personal data and measure each step. The same command resumes."""
     from forgetfilter.unlearn import pipeline
+    from forgetfilter.unlearn import recipe as recipes
 
-    settings = pipeline.read(
+    settings = recipes.read(
         recipe, dialogues=dialogues, sets=sets, model=model, tuned=tuned,
         seeds=None if seeds is None else seeds_named("--seeds", seeds),
     )  # fmt: skip

@@ -33,12 +33,12 @@ from forgetfilter.evaluate.compare import (
     write_texts,
 )
 from forgetfilter.evaluate.defences import Scene
+from forgetfilter.evaluate.recipe import Recipe, plan, setup
 from forgetfilter.filter import algorithm, quality, signals
 from forgetfilter.filter.bench import Bench
 from forgetfilter.intervals import Estimate
 from forgetfilter.models import load as models
 from forgetfilter.models.rendering import Encoded
-from forgetfilter.recipes import Recipe, plan, setup
 from forgetfilter.report import plots, tables
 from forgetfilter.runs import Run
 from forgetfilter.settings import Count

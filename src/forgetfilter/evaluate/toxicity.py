@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from forgetfilter.errors import ConfigError, EvaluationError
-from forgetfilter.evaluate import Evaluation, Metric, asking
-from forgetfilter.evaluate.scorers import Scorer, load
+from forgetfilter.evaluate import asking
+from forgetfilter.evaluate.results import Evaluation, Metric
 from forgetfilter.intervals import bootstrap, wilson
 from forgetfilter.models.rendering import encode
+from forgetfilter.models.scorers import Scorer, load
 from forgetfilter.records import Message, Row
 
 VERSION = 1

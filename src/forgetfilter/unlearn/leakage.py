@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from forgetfilter.errors import ConfigError, unknown
-from forgetfilter.evaluate import Evaluation, Metric
+from forgetfilter.evaluate.results import Evaluation, Metric
 from forgetfilter.intervals import Estimate, bootstrap, wilson
 from forgetfilter.records import Message, with_system
 from forgetfilter.unlearn.dialogues import Dialogue, Finder, Prompt

@@ -15,7 +15,6 @@ from forgetfilter.evaluate.results import Evaluation, Metric
 from forgetfilter.intervals import Estimate, bootstrap, wilson
 
 VERSION = 1
-LETTERS = "ABCD"
 
 
 def evaluate(

@@ -12,8 +12,9 @@ from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin, get_
 
 import typer
 
+from forgetfilter import ranks
 from forgetfilter.errors import DONE, INTERRUPTED, ForgetfilterError
-from forgetfilter.models import spec
+from forgetfilter.models import quantization, spec
 from forgetfilter.models.spec import is_hub_id
 from forgetfilter.recipes import NOT_IN_RECIPES, Recipe, read, seeds_named
 from forgetfilter.settings import PRESETS, FilterSettings, flag_name, help_texts, resolve
@@ -120,6 +121,10 @@ PresetFlag = Annotated[
 ConfigFlag = Annotated[
     Path | None, typer.Option(help="A YAML recipe of settings; flags overrule it, it overrules the preset.")
 ]
+Quantized = Annotated[
+    quantization.Quantization,
+    typer.Option("--quantization", help="Hold the model in 4 bits (nf4) or 8 (int8)."),
+]
 RecipeArgument = Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML recipe; flags overrule it.")]
 DryRunFlag = Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and stop.")]
 # Of the filter alone: they decide nothing about a fine-tune.
@@ -172,7 +177,9 @@ def filter_(
 
     output = Path(settings.output_dir or Path("runs") / _run_name(inputs))
     input = inputs[0] if len(inputs) == 1 else inputs
-    raise typer.Exit(run_filter(input, settings, origins, output, _console()))
+    with ranks.joined():
+        code = run_filter(input, settings, origins, output, _console())
+    raise typer.Exit(code)
 
 
 @app.command(short_help="Fine-tune a model on a file of rows.")
@@ -191,7 +198,9 @@ def finetune(
     from forgetfilter.evaluate.evaluation import run_finetune
 
     output = Path(settings.output_dir or Path("runs") / f"{Path(input).stem}-model")
-    raise typer.Exit(run_finetune(input, settings, origins, output, _console()))
+    with ranks.joined():
+        code = run_finetune(input, settings, origins, output, _console())
+    raise typer.Exit(code)
 
 
 @app.command(short_help="Judge a model: toxicity, bias, harmfulness, utility.")
@@ -211,6 +220,7 @@ def evaluate(
         str | None, typer.Option(help="A text put in front of every prompt: moral self-correction.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    quantized: Quantized = "none",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for results.")] = None,
 ) -> None:
     """Judge a model; every number with its interval, every row judged with its reason on disk."""
@@ -219,7 +229,9 @@ def evaluate(
 
     where = output or Path("runs") / f"evaluate-{Path(model).name}"
     raise typer.Exit(
-        run_evaluate(model, on, evaluation or [], data_root, rows, instruction, device, where, _console())
+        run_evaluate(
+            model, on, evaluation or [], data_root, rows, instruction, device, where, _console(), quantized
+        )
     )
 
 
@@ -487,6 +499,7 @@ def safe_data(
     ] = "nano",
     fact_share: Annotated[float, typer.Option(help="Share of factual rows, 0 to below 1.")] = 0.5,
     candidates: Annotated[int, typer.Option(help="Answers tried per request.")] = 4,
+    quantized: Quantized = "none",
     seed: Annotated[int, typer.Option(help="Same seed, same rows.")] = 0,
 ) -> None:
     """Safe rows written by the very model you filter with, checked, mixed with facts."""
@@ -495,7 +508,7 @@ def safe_data(
 
     counts = write(
         requests, output, facts=facts, prompt_field=prompt_field, model=model, fact_share=fact_share,
-        candidates=candidates, seed=seed,
+        candidates=candidates, seed=seed, quantization=quantized,
     )  # fmt: skip
     _say(
         f"{output}: {counts['safe']} safe and {counts['facts']} factual rows; {counts['unanswered']} of "
@@ -536,6 +549,7 @@ def generate(
     template: Template = "auto",
     dtype: Dtype = "auto",
     device: Device = "auto",
+    quantized: Quantized = "none",
 ) -> None:
     """Answer a prompt, a file of rows, or what you type, guided away from what the negative prompt asks for."""
     _stay_offline_unless_named(model)
@@ -560,6 +574,7 @@ def generate(
         seed=seed,
         dtype=dtype,
         device=device,
+        quantization=quantized,
         limit=max_new_tokens,
         temperature=temperature,
         top_p=top_p,
@@ -608,6 +623,7 @@ def serve(
     template: Template = "auto",
     dtype: Dtype = "auto",
     device: Device = "auto",
+    quantized: Quantized = "none",
 ) -> None:
     """Serve chat completions and completions as OpenAI does, with guidance_scale, guidance_form, min_p and
     negative_messages.
@@ -633,6 +649,7 @@ def serve(
         batch_tokens=batch_tokens,
         dtype=dtype,
         device=device,
+        quantization=quantized,
         most_tokens=max_new_tokens,
         most_bytes=max_request_bytes,
         seconds=max_seconds,
@@ -693,7 +710,7 @@ def _console() -> Any:
     """Where results are shown: markup off, for rows and file names are hostile text."""
     from rich.console import Console
 
-    return Console(markup=False, highlight=False, emoji=False)
+    return Console(markup=False, highlight=False, emoji=False, quiet=ranks.rank() > 0)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -44,7 +45,7 @@ def measure(
     todo = [n for n in range(len(parts)) if n not in there]
     done = sum(len(parts[n]) for n in there)
     for n in todo[ranks.rank() :: ranks.size()]:
-        found = dict(work(parts[n]))
+        found: dict[str, Any] = dict(work(parts[n]))
         with runs.atomic(_path(folder, n)) as path:
             np.savez(path, ids=np.array([ids[i] for i in parts[n]]), **found)
         done += len(parts[n]) * ranks.size()

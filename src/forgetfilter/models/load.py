@@ -171,7 +171,7 @@ def _merged(spec: ModelSpec, dtype: str, device: str, quantization: str) -> Load
         raise ModelError(f"model {name}: an adapter, and its base could not be loaded. {error}") from error
     try:
         with quiet():
-            tuned = PeftModel.from_pretrained(loaded.model, str(spec.path), local_files_only=True)
+            tuned: Any = PeftModel.from_pretrained(loaded.model, str(spec.path), local_files_only=True)
             loaded.model = tuned if quantizing.is_quantized(loaded.model) else tuned.merge_and_unload()
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise ModelError(

@@ -168,9 +168,10 @@ def train(
             if ranks.size() == 1:
                 return super().get_train_dataloader()
             # Every process is given every batch whole and takes its own rows of it.
+            every: Any = rows
             return torch.utils.data.DataLoader(
-                rows, batch_size=batch_size, sampler=self._get_train_sampler(), collate_fn=collate
-            )  # ty: ignore
+                every, batch_size=batch_size, sampler=self._get_train_sampler(), collate_fn=collate
+            )
 
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
             return _by_length()(lengths or [0] * len(rows), batch_size, seed)

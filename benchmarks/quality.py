@@ -56,7 +56,6 @@ def run_job(name: str, share: float, safe: str, seed: int, a: argparse.Namespace
     with runs.Run.open(folder, asdict(settings), inputs | {"model": models.fingerprint(a.model)}) as run:
         loaded = models.load(settings.model)
         custom, review = (encode(some, loaded.tokenizer, max_length=a.length) for some in rows)
-        models.suit(loaded, custom, review)
         bench = Bench(loaded, custom, settings, run, Display(Console(quiet=True)))
         found = algorithm.forget_filter(bench, custom, review, settings)
         readings = bench.readings(custom, "custom")

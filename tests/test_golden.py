@@ -91,4 +91,4 @@ def test_short_answers_that_chance_moves_far_do_not_hide_long_unsafe_ones() -> N
         score = algorithm.scores(known, lost, tokens, unsafe, bystanders, witnesses, 200, same=False)
         return float(np.mean(score[unsafe] > np.quantile(score[bystanders], 0.95)))
 
-    assert beyond(tokens) >= 0.6 > 0.1 > beyond(np.ones(300))
+    assert beyond(tokens) >= 0.6 > 0.3 > beyond(np.ones(300))

@@ -56,7 +56,7 @@ def run_filter(
     _refuse_overlap(dataset, safe)
     if settings.algorithm == "witness" and len(safe) < FEWEST_SAFE:
         raise DataError(
-            f"{', '.join(settings.safe)}: {len(safe)} safe rows; at least {FEWEST_SAFE} are needed, a third of them as "
+            f"{', '.join(settings.safe)}: {len(safe)} safe rows; at least {FEWEST_SAFE} are needed, half of them as "
             "witnesses. Add some, or use a bundled pack beside them (--safe pack:general)"
         )
     truth = _truth(dataset, settings)

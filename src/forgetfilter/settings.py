@@ -9,11 +9,12 @@ from __future__ import annotations
 import itertools
 import math
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
+from forgetfilter import replaced
 from forgetfilter.errors import ConfigError, unknown
 from forgetfilter.models import spec
 
@@ -125,6 +126,8 @@ class FilterSettings:
     retrain: bool = True
     """Fine-tune the original model on the kept rows at the end."""
 
+    report_to: str | tuple[str, ...] = "none"
+    """Where training logs its loss, as in transformers: none, tensorboard, wandb, all … Several joined by commas."""
     seed: Annotated[int, Between(0, 2**32 - 1)] = 0
     """Seed of everything random: same seed, same result."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -146,10 +149,20 @@ class Resolved(NamedTuple):
     origins: dict[str, str]
 
 
-def resolve(preset: str | None, recipe_path: Path | str | None, flags: Mapping[str, Any]) -> Resolved:
+def resolve(
+    preset: str | None,
+    recipe_path: Path | str | None,
+    flags: Mapping[str, Any],
+    *,
+    say: Callable[[str], None] | None = None,
+    called: Callable[[str], str] | None = None,
+    size: spec.Size | None = None,
+) -> Resolved:
     """Flags over recipe over preset over defaults.
 
     `flags` holds only what was typed (None counts as not typed). A recipe may name a `preset`; the flag wins.
+    `say` hears of settings of 0.1 and what does the same today. `called` says what a setting is called where it was
+    typed (its flag, unless said otherwise); `size` is that of a model which its name does not tell.
     Raises ConfigError for an unknown preset or setting, a value that is not allowed, an unreadable recipe.
     """
     recipe, lines = read_recipe(Path(recipe_path)) if recipe_path is not None else ({}, {})
@@ -159,26 +172,47 @@ def resolve(preset: str | None, recipe_path: Path | str | None, flags: Mapping[s
         where = f"{recipe_path} line {lines['preset']}: " if preset is None else ""
         raise ConfigError(where + unknown("preset", chosen, PRESETS))
     typed = {name: value for name, value in flags.items() if value is not None}
-    layers: list[tuple[str, Mapping[str, Any], Callable[[str], str]]] = [
-        (f"preset {chosen}", PRESETS[chosen], lambda name: f"preset {chosen}: {name}"),
-        (Path(recipe_path or "").name, recipe, lambda name: f"{recipe_path} line {lines[name]}: {name}"),
-        ("flag", typed, flag_name),
-    ]
     model = typed.get("model", recipe.get("model", PRESETS[chosen].get("model", "nano")))
-    suited, origin = spec.defaults(str(model))
-    if model != "nano":
-        layers.insert(0, (origin, suited, lambda name: name))
+    layers = [
+        _suited(str(model), size),
+        Layer(f"preset {chosen}", PRESETS[chosen], lambda name: f"preset {chosen}: {name}"),
+        Layer(Path(recipe_path or "").name, recipe, lambda name: f"{recipe_path} line {lines[name]}: {name}"),
+        Layer("argument" if called else "flag", typed, called or flag_name),
+    ]
     values: dict[str, Any] = {}
     origins = dict.fromkeys(HINTS, "default")
-    for origin, layer, where in layers:
-        for name, value in layer.items():
-            if name not in HINTS:
-                raise ConfigError(f"{where(name)}: {unknown('setting', name, [*HINTS, 'preset'])}")
-            values[name] = checked(where(name), value, HINTS[name])
-            origins[name] = origin
+    for layer in layers:
+        for name, value in _of_today(layer, say):
+            values[name], origins[name] = value, layer.origin
     if "algorithm" not in values and (given := next((n for n in VERDICTS if values.get(n)), None)):
-        values["algorithm"], origins["algorithm"] = "vetted", flag_name(given)
+        values["algorithm"], origins["algorithm"] = "vetted", (called or flag_name)(given)
     return Resolved(FilterSettings(**values), origins)
+
+
+class Layer(NamedTuple):
+    """Settings from one place; a later layer overrules an earlier one."""
+
+    origin: str
+    values: Mapping[str, Any]
+    where: Callable[[str], str]  # setting -> what it is called there, for messages
+
+
+def _suited(model: str, size: spec.Size | None) -> Layer:
+    """The defaults for the size of the model; nano's are the fields' own."""
+    if size is not None:
+        return Layer(f"default for {size} models", spec.DEFAULTS[size], str)
+    suited, origin = spec.defaults(model)
+    return Layer(origin, suited if model != "nano" else {}, str)
+
+
+def _of_today(layer: Layer, say: Callable[[str], None] | None) -> Iterator[tuple[str, Any]]:
+    """Each setting of a layer with its checked value; those of 0.1 as what does the same now."""
+    for name, value in layer.values.items():
+        now = replaced.today(layer.where(name), name, value, say)
+        if now is None and name not in HINTS:
+            raise ConfigError(f"{layer.where(name)}: {unknown('setting', name, [*HINTS, 'preset'])}")
+        for setting, one in ({name: value} if now is None else now).items():
+            yield setting, checked(layer.where(name), one, HINTS[setting])
 
 
 def flag_name(setting: str) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, overload
 
-from forgetfilter.data import containers, detection, files, json_files, packing, readers, tables
+from forgetfilter.data import containers, detection, files, given, json_files, packing, readers, tables
 from forgetfilter.data.files import Input, Inputs
 from forgetfilter.data.packing import appearing
 from forgetfilter.data.turns import Columns, Reading, Talk, named_roles
@@ -54,7 +54,7 @@ class Dataset:
 
     rows: Sequence[Row]
     format: str  # a name of FORMATS, of the first file
-    container: str  # json, jsonl, csv, parquet, arrow or hub, of the first file
+    container: str  # json, jsonl, csv, parquet, arrow, hub or given, of the first file
     source: str  # file or folder name without the folders above, or hub id
     path: Path | None  # where the data set is one local file
     columns: Columns  # where the format's fields were found
@@ -91,7 +91,7 @@ class Dataset:
 
 
 def read(
-    path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | tables.HubRows,
     *,
     format: str | None = None,
     fields: Mapping[str, str] | None = None,
@@ -102,7 +102,8 @@ def read(
 
     A .json, .jsonl, .csv, .tsv, .parquet or .arrow file, the text ones also .gz, .bz2 or .zst; a folder of such
     files; a pattern; several of these in a list; a folder of save_to_disk; `dataset_info.json:NAME` of
-    LLaMA-Factory; a YAML of axolotl; `-` for standard input; a hub id `owner/name` or `owner/name:split`.
+    LLaMA-Factory; a YAML of axolotl; `-` for standard input; a hub id `owner/name` or `owner/name:split`. Rows that
+    are in memory come as `given.store` makes them.
 
     The format is detected from the first row of each file and must hold for all its rows; `format` names it
     instead. `fields` maps a field to its name in the file: {"prompt": "question", "completion": "answer"}.
@@ -117,10 +118,11 @@ def read(
     if format is not None and format not in FORMATS:
         raise DataError(unknown("format", format, FORMATS))
     folder = packing.Folder()
-    inputs = files.find(path, folder.path)
+    held = path if isinstance(path, tables.HubRows) else None
+    inputs = files.find(path, folder.path) if held is None else given.inputs(held)
     ahead = _Scan(inputs.source, truth)
     for one in inputs.files:
-        store = opened(one, folder.path, cache_dir)
+        store = opened(one, folder.path, cache_dir) if held is None else held
         ahead.scan(one, store, one.format or format, {**one.fields, **chosen}, inputs)
     return ahead.dataset(inputs, folder, named=format is not None)
 

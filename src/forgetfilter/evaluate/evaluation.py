@@ -99,7 +99,7 @@ def run_finetune(
 ) -> int:
     """Fine-tune on a file of rows, as the filter's last step does; the model is written to `output`."""
     from forgetfilter.filter.bench import Bench
-    from forgetfilter.filter.pipeline import fields
+    from forgetfilter.filter.material import fields
     from forgetfilter.models.rendering import encode
 
     display, s = Display(console), settings

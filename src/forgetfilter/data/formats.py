@@ -118,11 +118,10 @@ def read(
     if format is not None and format not in FORMATS:
         raise DataError(unknown("format", format, FORMATS))
     folder = packing.Folder()
-    held = path if isinstance(path, tables.HubRows) else None
-    inputs = files.find(path, folder.path) if held is None else given.inputs(held)
+    inputs = given.inputs(path) if isinstance(path, tables.HubRows) else files.find(path, folder.path)
     ahead = _Scan(inputs.source, truth)
     for one in inputs.files:
-        store = opened(one, folder.path, cache_dir) if held is None else held
+        store = path if isinstance(path, tables.HubRows) else opened(one, folder.path, cache_dir)
         ahead.scan(one, store, one.format or format, {**one.fields, **chosen}, inputs)
     return ahead.dataset(inputs, folder, named=format is not None)
 

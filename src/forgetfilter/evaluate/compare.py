@@ -27,7 +27,7 @@ from forgetfilter.models import load as models
 from forgetfilter.models import rendering
 from forgetfilter.recipes import Named, Recipe, own_settings, plan, setup
 from forgetfilter.records import Row
-from forgetfilter.report import plots, tables
+from forgetfilter.report import plots, svg, tables
 from forgetfilter.runs import Run
 
 if TYPE_CHECKING:
@@ -356,7 +356,7 @@ def changes(
     return rows
 
 
-def bar_plots(found: Sequence[tables.Table]) -> list[plots.Svg]:
+def bar_plots(found: Sequence[tables.Table]) -> list[svg.Svg]:
     """One plot for each leading metric, a bar a defence."""
     main = found[0]
     leading = [c for c in main.columns if "." in c.key]

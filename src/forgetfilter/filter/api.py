@@ -128,7 +128,7 @@ def filter_rows(
             )
             source = rows if given.is_path(rows) else given.store(custom, "rows", lenient=lenient)
             code = _run(source, resolved.settings, resolved.origins, output, progress, safe_sources, lent)
-        return _result(output, _records(rows, resolved.settings) if given.is_path(rows) else custom, code)
+        return _result(output, formats.read_records(rows) if given.is_path(rows) else custom, code)
 
 
 def _run(
@@ -152,11 +152,6 @@ def _result(output: Path, rows: Any, code: int) -> FilterResult:
     )  # fmt: skip
 
 
-def _records(path: Any, s: FilterSettings) -> list[Mapping[str, Any]]:
-    """The rows of a file as dicts, every field."""
-    return formats.read_records(path)
-
-
 def _safe(safe: Any, lenient: bool) -> tuple[tuple[str, ...], list[Any] | None]:
     """Names of the safe rows for the record, and where they are held, if they are."""
     if given.is_path(safe):
@@ -175,7 +170,7 @@ def _verdict_file(vetted: Any, scratch: Path) -> str | None:
 
 
 @contextmanager
-def _lent(model: Any, tokenizer: PreTrainedTokenizerBase | None) -> Generator[Loaded | None]:
+def _lent(model: Any, tokenizer: Any) -> Generator[Loaded | None]:
     """A model that was given loaded; None where it was named."""
     if isinstance(model, tuple):
         if len(model) != 2:

@@ -70,7 +70,9 @@ def dry_run(
         display.say(f"  {name} = {shown} ({origins.get(name, 'default')})")
     for note in read.notes:
         display.say(note)
-    display.say(f"plan: algorithm {s.algorithm}, {len(sizes.custom)} custom rows, {len(sizes.safe)} safe rows")
+    display.say(
+        f"plan: algorithm {s.algorithm}, {len(sizes.custom)} custom rows, {len(sizes.safe)} safe rows"
+    )
     for stage in plan:
         display.say("  " + _line(stage, sizes.counted))
     for line in _estimate(plan, sizes, s, model):
@@ -94,10 +96,7 @@ def tokens(read: material.Material, s: FilterSettings, model: ModelSpec) -> Size
             pass
         else:
             counted = [
-                [
-                    len(z.ids)
-                    for z in encode(rows, tokenizer, max_length=s.max_length, template=s.template)
-                ]
+                [len(z.ids) for z in encode(rows, tokenizer, max_length=s.max_length, template=s.template)]
                 for rows in files
             ]
             return Sizes(*counted, counted=True)
@@ -116,7 +115,9 @@ def stages(sizes: Sizes, s: FilterSettings) -> list[Stage]:
     else:
         witnesses = safe - round(safe * (1 - WITNESSES)) if s.algorithm == "witness" else 0
         if s.algorithm == "witness":
-            found.append(Stage("read custom and safe rows", custom + safe, all_custom + sum(sizes.safe), None, READ))
+            found.append(
+                Stage("read custom and safe rows", custom + safe, all_custom + sum(sizes.safe), None, READ)
+            )
         learned = custom + witnesses, all_custom + witnesses * mean_safe
         replayed = REPLAY if s.algorithm == "witness" else 0.0
         mean = (1 - replayed) * mean_safe + replayed * _mean(sizes.custom)
@@ -170,7 +171,9 @@ def _estimate(plan: Sequence[Stage], sizes: Sizes, s: FilterSettings, model: Mod
     rate = speed(width, device, _dtype(s))
     seconds = sum(stage.tokens * stage.work for stage in plan) * model.parameters / rate * SLOWER
     longest = sorted(sizes.custom, reverse=True)[: s.per_device_train_batch_size]
-    room = memory(model.parameters, sum(longest), s, model, width) + (LIBRARIES if device.type == "cpu" else 0)
+    room = memory(model.parameters, sum(longest), s, model, width) + (
+        LIBRARIES if device.type == "cpu" else 0
+    )
     lines = [
         f"estimate: about {_duration(seconds)}, about {max(room / GB, 0.1):.1f} GB of memory at most ({device}, "
         f"{model.parameters / 1e6:,.0f} million parameters)",
@@ -182,9 +185,7 @@ def _estimate(plan: Sequence[Stage], sizes: Sizes, s: FilterSettings, model: Mod
     return lines
 
 
-def _training(
-    name: str, rows: int, tokens: float, s: FilterSettings, work: int, most: bool = False
-) -> Stage:
+def _training(name: str, rows: int, tokens: float, s: FilterSettings, work: int, most: bool = False) -> Stage:
     steps = math.ceil(math.ceil(rows / s.per_device_train_batch_size) * s.num_train_epochs)
     return Stage(name, rows, tokens * s.num_train_epochs, steps, work, most)
 
@@ -214,7 +215,9 @@ def _width(model: ModelSpec) -> int:
         found = found.get("hidden_size") or found.get("n_embd")
     except (OSError, ValueError, AttributeError):
         found = None
-    usual = (model.parameters or 1) * 64 / 12  # 12 layers x width^2 parameters, and a layer for every 64 of width
+    usual = (
+        (model.parameters or 1) * 64 / 12
+    )  # 12 layers x width^2 parameters, and a layer for every 64 of width
     return found if isinstance(found, int) and found > 0 else max(64, round(usual ** (1 / 3)))
 
 

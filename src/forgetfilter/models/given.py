@@ -47,8 +47,9 @@ def borrowed(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Gene
     try:
         yield loaded
     finally:
-        if hasattr(loaded.model, "peft_config"):
-            loaded.model.unload()
+        tuned: Any = loaded.model
+        if hasattr(tuned, "peft_config"):
+            tuned.unload()
         if model.config._attn_implementation != attention:
             model.set_attn_implementation(attention)
         for key, p in weights.items():

@@ -17,10 +17,10 @@ import numpy as np
 
 from forgetfilter.errors import ForgetfilterError
 from forgetfilter.filter.vetted import Answer
-from forgetfilter.report.page import spelled_out, spoken, title
 from forgetfilter.report.review import likeness, outcome, shown
 from forgetfilter.report.review.decisions import CODES, NONE, Decisions, OtherwiseError
 from forgetfilter.report.review.run_files import DECISIONS, NUMBERS, RunFiles
+from forgetfilter.report.text import spelled_out, spoken, title
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette

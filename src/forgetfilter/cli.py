@@ -60,15 +60,25 @@ def filter_(
     ],
     preset: options.PresetFlag = None,
     config: options.ConfigFlag = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Print settings, plan and an estimate of time and memory; write nothing."
+        ),
+    ] = False,
     **flags: Any,
 ) -> None:
     """Split your rows into kept, flagged and dropped, each with its reason."""
-    settings, origins = resolve(preset, config, flags)
+    settings, origins = resolve(preset, config, flags, say=say)
     stay_offline_unless_named(*inputs, *settings.safe, settings.model)
-    from forgetfilter.filter.pipeline import run_filter
-
     output = Path(settings.output_dir or Path("runs") / run_name(inputs))
     input = inputs[0] if len(inputs) == 1 else inputs
+    if dry_run:
+        from forgetfilter.filter import dry_run as dry
+
+        raise typer.Exit(dry.dry_run(input, settings, origins, output, console()))
+    from forgetfilter.filter.pipeline import run_filter
+
     raise typer.Exit(run_filter(input, settings, origins, output, console()))
 
 
@@ -83,7 +93,7 @@ def finetune(
     **flags: Any,
 ) -> None:
     """Fine-tune a model on a file of rows, with the settings the filter fine-tunes with."""
-    settings, origins = resolve(preset, config, flags)
+    settings, origins = resolve(preset, config, flags, say=say)
     stay_offline_unless_named(input, settings.model)
     from forgetfilter.evaluate.evaluation import run_finetune
 
@@ -470,7 +480,7 @@ def serve(
 
 def _read_recipe(path: Path, flags: dict[str, Any]) -> Recipe:
     """A recipe of compare or study; offline from here on, unless it names a hub id."""
-    recipe = read(path, flags)
+    recipe = read(path, flags, say=say)
     stay_offline_unless_named(
         recipe.custom or "", *recipe.settings.safe, recipe.settings.model, *models_named(recipe)
     )

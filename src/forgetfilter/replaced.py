@@ -36,11 +36,6 @@ def today(where: str, name: str, value: Any, say: Callable[[str], None] | None) 
     return old.now
 
 
-def flags() -> dict[str, type]:
-    """Flags of settings that are gone altogether -> the type of what follows them."""
-    return dict(GONE)
-
-
 def _shown(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 

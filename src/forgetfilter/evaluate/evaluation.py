@@ -101,8 +101,10 @@ def run_finetune(
     from forgetfilter.filter.bench import Bench
     from forgetfilter.filter.material import fields
     from forgetfilter.models.rendering import encode
+    from forgetfilter.training import reports
 
     display, s = Display(console), settings
+    reports.refuse_unusable(s.report_to)
     dataset = formats.read(input, format=s.data_format, fields=fields(s))
     for note in dataset.notes:
         display.say(note)

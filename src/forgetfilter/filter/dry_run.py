@@ -65,6 +65,8 @@ def dry_run(
     sizes = tokens(read, s, model)
     plan = stages(sizes, s)
     display.say("settings:")
+    if s.safe_source != settings.safe_source:
+        origins = {**origins, "safe_source": "bundled packs"}
     for name, value in asdict(s).items():
         shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
         display.say(f"  {name} = {shown} ({origins.get(name, 'default')})")

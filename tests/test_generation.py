@@ -11,7 +11,7 @@ from tokenizers.models import WordLevel
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from forgetfilter.errors import ModelError
-from forgetfilter.guide import generation
+from forgetfilter.guide import decoding, generation
 from forgetfilter.guide.generation import greedy
 
 VOCABULARY = 97
@@ -184,9 +184,9 @@ def test_finished_rows_leave_the_batch_and_only_the_last_position_gets_logits(
 def test_batches_hold_like_lengths_and_keep_to_the_token_bound():
     prompts = [[1] * n for n in (10, 2, 10, 3, 2)]
     # longest first: 10+5 and 10+2 -> 2 × 15 = 30; the third row would make 3 × 15 = 45
-    assert list(generation.batches(prompts, [5, 2, 2, 2, 2], 30)) == [[0, 2], [3, 1, 4]]
+    assert list(decoding.batches(prompts, [5, 2, 2, 2, 2], 30)) == [[0, 2], [3, 1, 4]]
     # no bound is too small for one row
-    assert [len(b) for b in generation.batches(prompts, [5] * 5, 1)] == [1] * 5
+    assert [len(b) for b in decoding.batches(prompts, [5] * 5, 1)] == [1] * 5
 
 
 def test_progress_counts_answers_up_to_all_of_them():

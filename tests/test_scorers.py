@@ -16,9 +16,9 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from forgetfilter.data import sources
 from forgetfilter.errors import ModelError
-from forgetfilter.evaluate import scorers
 from forgetfilter.intervals import auc_interval
 from forgetfilter.models import load as models
+from forgetfilter.models import scorers
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 real = pytest.mark.skipif(not DATA.is_dir(), reason=f"no benchmark data at {DATA}")

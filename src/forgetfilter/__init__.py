@@ -11,7 +11,16 @@ Each name is imported when it is first asked for: `import forgetfilter` loads no
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from forgetfilter.errors import ConfigError as ConfigError
+    from forgetfilter.errors import DataError as DataError
+    from forgetfilter.errors import ForgetfilterError as ForgetfilterError
+    from forgetfilter.errors import ModelError as ModelError
+    from forgetfilter.filter.api import FilterResult as FilterResult
+    from forgetfilter.filter.api import filter_rows as filter_rows
+    from forgetfilter.guide.processor import GuidanceProcessor as GuidanceProcessor
 
 # Public name -> the module it lies in.
 _PUBLIC = {

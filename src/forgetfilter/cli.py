@@ -10,8 +10,9 @@ import typer
 
 from forgetfilter import options, terminal
 from forgetfilter.errors import DONE
+from forgetfilter.evaluate.recipe import Recipe, models_named
 from forgetfilter.options import flags_from, min_p_of, run_name
-from forgetfilter.recipes import NOT_IN_RECIPES, Recipe, models_named, read, seeds_named
+from forgetfilter.recipes import NOT_IN_RECIPES, evaluators_named, files_named, read, seeds_named
 from forgetfilter.settings import FilterSettings, resolve
 from forgetfilter.terminal import console, say, stay_offline_unless_named
 
@@ -124,9 +125,10 @@ def evaluate(
     stay_offline_unless_named(model)
     from forgetfilter.evaluate.evaluation import run_evaluate
 
+    chosen, files = evaluators_named("--on", on), files_named("--evaluation", evaluation or [])
     where = output or Path("runs") / f"evaluate-{Path(model).name}"
     raise typer.Exit(
-        run_evaluate(model, on, evaluation or [], data_root, rows, instruction, device, where, console())
+        run_evaluate(model, chosen, files, data_root, rows, instruction, device, where, console())
     )
 
 
@@ -211,7 +213,7 @@ def review(
 
     Each decision is on disk (RUN/review.jsonl) before the next. `apply` writes the final files.
     """
-    from forgetfilter.report.review.command import run_review
+    from forgetfilter.review.command import run_review
 
     raise typer.Exit(run_review(run, by=by, port=port, open_browser=open_browser, say=say))
 
@@ -231,7 +233,7 @@ def apply(
 ) -> None:
     """Write kept, flagged and dropped rows as the reviewers decided, beside the run's own, and what to paste into
     LLaMA-Factory, axolotl or TRL. Nothing is written over."""
-    from forgetfilter.report.review.apply import run_apply
+    from forgetfilter.review.apply import run_apply
 
     raise typer.Exit(
         run_apply(run, output=output, cut=cut, weights=weights, say=lambda line: say(line, sys.stdout))

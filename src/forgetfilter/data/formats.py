@@ -12,9 +12,10 @@ from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import Any, overload
 
 from forgetfilter.data import containers, detection, files, given, json_files, packing, readers, tables
+from forgetfilter.data.detection import Format
 from forgetfilter.data.files import Input, Inputs
 from forgetfilter.data.packing import appearing
 from forgetfilter.data.turns import Columns, Reading, Talk, named_roles
@@ -23,17 +24,6 @@ from forgetfilter.errors import DataError, unknown
 from forgetfilter.records import LeftOut, Message, Row, Tally, row_id
 
 MANY = 50_000  # rows: of more than this, or of files larger than containers.HELD, none is held in memory
-
-
-class Format(NamedTuple):
-    """How one format is recognised and read.
-
-    `names` lists, per field, what it is called in a file: the first is its own name, the others are
-    accepted when exactly one of them is there. A field ending in `?` may be absent.
-    """
-
-    names: Mapping[str, tuple[str, ...]]
-    read: Callable[[Mapping[str, Any], Reading], Talk]
 
 
 @dataclass(frozen=True, slots=True)

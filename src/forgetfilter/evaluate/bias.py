@@ -18,8 +18,8 @@ from typing import Any
 
 from forgetfilter.data.overlap import words
 from forgetfilter.errors import ConfigError, DataError, unknown
-from forgetfilter.evaluate import Evaluation, Metric
 from forgetfilter.evaluate.asking import NO_ROOM, answers, most_likely, name, need, out_of
+from forgetfilter.evaluate.results import Evaluation, Metric
 from forgetfilter.intervals import Estimate, wilson
 
 VERSION = 1

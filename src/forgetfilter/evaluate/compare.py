@@ -18,14 +18,15 @@ from forgetfilter import runs
 from forgetfilter.data import formats
 from forgetfilter.display import Display
 from forgetfilter.errors import DONE, DataError
-from forgetfilter.evaluate import EVALUATORS, Evaluation, evaluation, noisy_sets
+from forgetfilter.evaluate import EVALUATORS, evaluation, noisy_sets
 from forgetfilter.evaluate.defences import CEILINGS, DEFENCES, Scene
+from forgetfilter.evaluate.recipe import Named, Recipe, own_settings, plan, setup
+from forgetfilter.evaluate.results import Evaluation
 from forgetfilter.filter import material, quality
 from forgetfilter.filter.bench import Bench
 from forgetfilter.intervals import Estimate, mean_over_seeds
 from forgetfilter.models import load as models
 from forgetfilter.models import rendering
-from forgetfilter.recipes import Named, Recipe, own_settings, plan, setup
 from forgetfilter.records import Row
 from forgetfilter.report import plots, svg, tables
 from forgetfilter.runs import Run

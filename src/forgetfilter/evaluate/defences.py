@@ -150,7 +150,7 @@ def classifier(scene: Scene, name: str, *, scorer: str = "ngram", above: Share |
     `above` (0 to 1) is the score from which a row is dropped; the scorer's own threshold where not given. Rows that
     the scorer cannot judge stay in, and are counted. ConfigError where a run is resumed with another scorer.
     """
-    from forgetfilter.evaluate import scorers
+    from forgetfilter.models import scorers
 
     judge = scorers.load(scorer)
     limit = judge.threshold if above is None else above

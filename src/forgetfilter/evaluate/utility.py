@@ -16,8 +16,8 @@ from forgetfilter.data.formats import read_records
 from forgetfilter.data.overlap import exact_match, f1, rouge1
 from forgetfilter.data.sources import Record
 from forgetfilter.errors import DataError
-from forgetfilter.evaluate import Evaluation, Metric
 from forgetfilter.evaluate.asking import NO_ROOM, answers, memories, most_likely, name, need
+from forgetfilter.evaluate.results import Evaluation, Metric
 from forgetfilter.intervals import Estimate, bootstrap, wilson
 
 VERSION = 1

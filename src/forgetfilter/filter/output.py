@@ -20,7 +20,8 @@ from forgetfilter.filter.signals import GENERATED_SIGNALS
 from forgetfilter.models import load as models
 from forgetfilter.models.rendering import Encoded
 from forgetfilter.records import DECISIONS, KEPT, Decision, Row
-from forgetfilter.report.page import ReportRow, write_report
+from forgetfilter.report import page
+from forgetfilter.report.page import ReportRow
 
 LIMITS = (
     "Rows whose harm is hidden (a cipher, a trigger, harm spread over many innocuous rows) look like any other "
@@ -42,7 +43,7 @@ def write(
     """All files of the contract; report.json last but for the page, so that it stands only on a finished run."""
     rows = _judged(bench, dataset, found)
     files = [
-        formats.write(dataset, [r.index for r in rows if r.decision in decisions], output / name)
+        formats.write(dataset, [r.row for r in rows if r.decision in decisions], output / name)
         for name, decisions in PARTS.items()
     ]
     with runs.atomic(output / "scores.jsonl") as path, path.open("w", encoding="utf-8") as file:
@@ -72,7 +73,7 @@ def write(
     with runs.atomic(output / "report.json") as path:
         text = json.dumps(report, ensure_ascii=False, indent=1, default=str)
         path.write_text(text + "\n", encoding="utf-8")
-    write_report(output / "report.html", report, rows)
+    page.write_report(output / "report.html", report, rows)
     return report
 
 
@@ -95,7 +96,7 @@ def _judged(bench: Bench, dataset: formats.Dataset, found: Filtered) -> list[Rep
 def _line(r: ReportRow, found: Filtered) -> dict[str, Any]:
     """A row's line of scores.jsonl."""
     return {
-        "row": r.index, "id": r.id, "decision": r.decision, "score": r.score, "p": found.cut.p_values.get(r.id),
+        "row": r.row, "id": r.id, "decision": r.decision, "score": r.score, "p": found.cut.p_values.get(r.id),
         "forgetting": r.forgetting, "remembered": r.remembered, "reason": r.reason,
     }  # fmt: skip
 

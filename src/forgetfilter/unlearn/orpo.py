@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from forgetfilter.errors import ConfigError, DataError, unknown
-from forgetfilter.guide.generation import unwrapped
 from forgetfilter.guide.guidance import NEGATIVE, POSITIVE
+from forgetfilter.models.architecture import unwrapped
 from forgetfilter.models.load import quiet
 from forgetfilter.models.rendering import Encoded, encode
 from forgetfilter.records import Message, Row, with_system

@@ -5,6 +5,7 @@ Rows are read and checked as in a run. No model is loaded or fetched, and nothin
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import time
@@ -19,7 +20,7 @@ from forgetfilter.filter import material
 from forgetfilter.filter.algorithm import REPLAY, WITNESSES
 from forgetfilter.filter.signals import GENERATED_SIGNALS
 from forgetfilter.models import hardware
-from forgetfilter.models.spec import ModelSpec, resolve
+from forgetfilter.models.spec import ModelSpec, Size, resolve
 from forgetfilter.records import Row
 from forgetfilter.settings import FilterSettings
 
@@ -41,6 +42,15 @@ class Sizes(NamedTuple):
     custom: Sequence[int]
     safe: Sequence[int]
     counted: bool  # False: estimated from characters
+
+
+class Shape(NamedTuple):
+    """What decides how much a model computes and holds."""
+
+    parameters: int
+    width: int
+    layers: int
+    vocabulary: int
 
 
 class Stage(NamedTuple):
@@ -148,37 +158,56 @@ def speed(width: int, device: torch.device, dtype: torch.dtype, seconds: float =
     return (done - 1) * 2 * 1024 * width * 4 * width / spent
 
 
-def memory(parameters: int, tokens_at_once: float, s: FilterSettings, model: ModelSpec, width: int) -> float:
-    """Bytes that training takes at most: weights, gradients, AdamW in float32, a copy of what is trained, activations.
+def memory(shape: Shape, tokens_at_once: float, s: FilterSettings) -> float:
+    """Bytes that training takes: weights, gradients, AdamW in float32, a copy of what is trained, activations.
 
     Activations: 34 numbers of 16 bits per token, width and layer (Korthikanti et al. 2022, equation 1, without its
-    term for attention), and the logits of a batch.
+    term for attention), and the logits of a batch in float32 with their gradient.
     """
     import torch
 
     size = _dtype(s).itemsize
-    layers = max(1, round(parameters / (12 * width**2)))
-    trained = parameters if s.tuning == "full" else 2 * s.lora_rank * width * 7 * layers
-    weights = parameters * size
+    adapter = 2 * s.lora_rank * shape.width * 7 * shape.layers  # seven matrices a layer
+    trained = shape.parameters if s.tuning == "full" else adapter
     training = trained * (2 * size + 8 + (4 if size < torch.float32.itemsize else 0))
-    return weights + training + tokens_at_once * layers * 34 * width * size / 2
+    activations = shape.layers * 34 * shape.width * size / 2 + shape.vocabulary * 8
+    return shape.parameters * size + training + tokens_at_once * activations
+
+
+def shape_of(model: ModelSpec) -> Shape | None:
+    """The shape of a model by its settings file; what does not stand there is that of a usual model of its size.
+
+    None where not even its size is known before it is here.
+    """
+    if not model.parameters:
+        return None
+    found: dict[str, Any] = {}
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        found = dict(json.loads((Path(model.path or "") / "config.json").read_text(encoding="utf-8")))
+
+    def number(usual: int, *names: str) -> int:
+        return next((found[n] for n in names if isinstance(found.get(n), int) and found[n] > 0), usual)
+
+    # 12 x width^2 parameters a layer, and a layer for every 64 of width.
+    width = number(max(64, round((model.parameters * 64 / 12) ** (1 / 3))), "hidden_size", "n_embd")
+    layers = number(max(1, round(model.parameters / (12 * width**2))), "num_hidden_layers", "n_layer")
+    return Shape(model.parameters, width, layers, number(50_000, "vocab_size"))
 
 
 def _estimate(plan: Sequence[Stage], sizes: Sizes, s: FilterSettings, model: ModelSpec) -> list[str]:
     """Time and memory in words. Both are estimates, and said to be."""
-    if not model.parameters:
+    shape = shape_of(model)
+    if shape is None:
         return [f"estimate: none, the size of {s.model} is not known before it is here"]
     device = hardware.usable_device(s.device)
-    width = _width(model)
-    rate = speed(width, device, _dtype(s))
-    seconds = sum(stage.tokens * stage.work for stage in plan) * model.parameters / rate * SLOWER
+    rate = speed(shape.width, device, _dtype(s))
+    work = sum(stage.tokens * stage.work for stage in plan) * shape.parameters
+    seconds = work / rate * SLOWER[model.size]
     longest = sorted(sizes.custom, reverse=True)[: s.per_device_train_batch_size]
-    room = memory(model.parameters, sum(longest), s, model, width) + (
-        LIBRARIES if device.type == "cpu" else 0
-    )
+    room = memory(shape, sum(longest), s) + (LIBRARIES if device.type == "cpu" else 0)
     lines = [
         f"estimate: about {_duration(seconds)}, about {max(room / GB, 0.1):.1f} GB of memory at most ({device}, "
-        f"{model.parameters / 1e6:,.0f} million parameters)",
+        f"{shape.parameters / 1e6:,.0f} million parameters)",
         f"  A guess from the speed of a matrix product here ({rate / 1e9:,.0f} billion operations a second, timed for "
         f"{PROBE_SECONDS:g} s), and no promise: other programs and short rows make it longer.",
     ]
@@ -210,25 +239,13 @@ def _dtype(s: FilterSettings) -> torch.dtype:
     return hardware.precision(s.dtype, hardware.usable_device(s.device))
 
 
-def _width(model: ModelSpec) -> int:
-    """The width of the model's layers, by its settings file; else that of a usual model with as many parameters."""
-    try:
-        found = json.loads((Path(model.path or "") / "config.json").read_text(encoding="utf-8"))
-        found = found.get("hidden_size") or found.get("n_embd")
-    except (OSError, ValueError, AttributeError):
-        found = None
-    usual = (
-        (model.parameters or 1) * 64 / 12
-    )  # 12 layers x width^2 parameters, and a layer for every 64 of width
-    return found if isinstance(found, int) and found > 0 else max(64, round(usual ** (1 / 3)))
-
-
 def _duration(seconds: float) -> str:
     if seconds < 90:
         return f"{max(1, round(seconds))} seconds"
     return f"{round(seconds / 60):,} minutes" if seconds < 5400 else f"{seconds / 3600:,.1f} hours"
 
 
-# How many times longer a run takes than its arithmetic at the speed of the product.
-SLOWER = 2.0
-LIBRARIES = 0.6 * GB  # what torch, transformers and the rows take on a CPU beside the model
+# How many times longer a run takes than its arithmetic at the speed of the product. Measured on one thread of a shared
+# CPU in bfloat16: nano 5 (reading) to 15 (all weights), smollm2 3 (reading) to 4 (an adapter). Larger: not measured.
+SLOWER: dict[Size, float] = {"tiny": 12.0, "small": 4.0, "large": 2.0}
+LIBRARIES = 0.9 * GB  # what torch, transformers and the rows take on a CPU beside the model

@@ -27,7 +27,7 @@ OUTSIDE = {
     "recipes/README.md": "project/recipes.md",
     "src/forgetfilter/nano/README.md": "project/nano.md",
     "src/forgetfilter/data/packs/README.md": "project/packs.md",
-    "src/forgetfilter/evaluate/ngram/README.md": "project/ngram.md",
+    "src/forgetfilter/models/ngram/README.md": "project/ngram.md",
 }
 
 

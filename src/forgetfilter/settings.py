@@ -58,8 +58,8 @@ class FilterSettings:
     resumes, another one is refused."""
 
     data_format: str | None = None
-    """Format of the rows: prompt-completion, messages, sharegpt, alpaca, preference, segments, text; recognised where
-    not given."""
+    """Format of the rows: prompt-completion, messages, sharegpt, alpaca, preference, segments, text. Recognised by
+    the fields unless you name it."""
     prompt_field: str | None = None
     """Field that holds the prompt."""
     completion_field: str | None = None
@@ -72,18 +72,17 @@ class FilterSettings:
     """Field that tells the truth (true, 1 or "unsafe": unsafe). Read only to measure quality."""
 
     vetted: str | None = None
-    """Verdicts of a person on some of the rows, as `forgetfilter vet` writes them, or an export of Argilla, Label
-    Studio, doccano or cleanlab. The rest is judged by them, and nothing is trained to find unsafe rows."""
+    """File of a person's verdicts on some of the rows: written by `forgetfilter vet`, or exported from Argilla, Label
+    Studio, doccano or cleanlab. They decide about the other rows too, and safe rows are not used."""
     verdict_field: str | None = None
-    """The same from a column of your file: clean or unsafe (also 0/1, true/false); rows where it is empty have no
-    verdict."""
+    """Column of your file that holds verdicts: clean or unsafe, also 0/1 or true/false; empty where there is none."""
     algorithm: Literal["witness", "paper", "vetted"] = "witness"
-    """witness: a row is judged where safe rows of its kind are, and by safe rows that were learned and not reviewed.
-    paper: every row, by its own forgetting alone. vetted: by a person's verdicts (--vetted, --verdict-field), taken
-    of itself where they are given."""
+    """How rows are judged. witness: compares rows with safe rows that were learned and never reviewed; rows of kinds
+    that no safe row speaks of are not judged. paper: judges every row by its own forgetting. vetted: learns from a
+    person's verdicts; chosen by itself when you give some."""
     safe_source: Literal["auto", "same", "other"] = "auto"
-    """Whether the safe rows are of the file's own source: same, other, or as their questions tell (auto). Of the same
-    source they show where clean rows end; of another, a row must also stand out of the file's other rows."""
+    """Where the safe rows come from: the same source as your file, another one, or auto, which tells by the questions.
+    With another source a row must also stand out of your file's other rows to be dropped."""
     signal: str = "likelihood"
     """How a row is remembered: likelihood, probability, token_match, rouge1 or exact_match."""
     fdr: Annotated[float, Between(above=0, high=0.5)] = 0.1
@@ -107,11 +106,11 @@ class FilterSettings:
     """Layers that get an adapter: all-linear, or names joined by commas such as q_proj,v_proj."""
 
     learning_rate: Rate = _NANO["learning_rate"]
-    """Peak learning rate of learn and of the last fine-tune."""
+    """Peak learning rate of the learn step and of the last fine-tune."""
     lr_scheduler_type: Literal["linear", "cosine", "constant"] = "linear"
-    """Course of the learning rate in learn and in the last fine-tune; the review's is constant."""
+    """Schedule of the learning rate in the learn step and the last fine-tune; the review's rate is constant."""
     num_train_epochs: Annotated[float, Between(above=0, high=1000)] = _NANO["num_train_epochs"]
-    """Passes over the custom rows in learn and in the last fine-tune."""
+    """Passes over the custom rows in the learn step and the last fine-tune."""
     per_device_train_batch_size: Count = 16
     """Custom rows per optimiser step and device."""
     review_learning_rate: Rate = _NANO["review_learning_rate"]
@@ -127,7 +126,7 @@ class FilterSettings:
     """Fine-tune the original model on the kept rows at the end."""
 
     report_to: str | tuple[str, ...] = "none"
-    """Where training logs its loss, as in transformers: none, tensorboard, wandb, all … Several joined by commas."""
+    """Where training logs its loss, as in transformers: none, tensorboard, wandb and others; join several by commas."""
     seed: Annotated[int, Between(0, 2**32 - 1)] = 0
     """Seed of everything random: same seed, same result."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"

@@ -152,9 +152,13 @@ def test_a_loaded_model_gives_the_same_and_comes_back_as_it_was(
     before = tiny.weights(loaded)
     names, frozen = [n for n, _ in loaded.named_modules()], [p.requires_grad for p in loaded.parameters()]
     classes = [type(m) for m in loaded.modules()]
-    how = {**QUICK, "tuning": tuning}
+    how = {**QUICK, "tuning": tuning, "dtype": None}
     found = filter_rows(custom_rows(), safe=SAFE, model=(loaded, tokenizer), **how)
-    wanted = by_lists if tuning == "lora" else filter_rows(custom_rows(), safe=SAFE, model=model, **how)
+    wanted = (
+        by_lists
+        if tuning == "lora"
+        else filter_rows(custom_rows(), safe=SAFE, model=model, **{**how, "dtype": "float32"})
+    )
     assert same(found, wanted)
     assert tiny.same(before, tiny.weights(loaded))
     assert names == [n for n, _ in loaded.named_modules()] and classes == [type(m) for m in loaded.modules()]
@@ -177,9 +181,19 @@ def test_a_loaded_model_comes_back_even_where_the_run_breaks_off(model: str, mon
     with pytest.raises(KeyboardInterrupt):
         filter_rows(
             custom_rows(), safe=SAFE, model=loaded, tokenizer=AutoTokenizer.from_pretrained(model),
-            **{**QUICK, "tuning": "full"},
+            **{**QUICK, "tuning": "full", "dtype": None},
         )  # fmt: skip
     assert tiny.same(before, tiny.weights(loaded))
+
+
+def test_what_a_loaded_model_has_decided_is_not_decided_again(model: str):
+    from transformers import AutoTokenizer
+
+    pair = tiny.llama(), AutoTokenizer.from_pretrained(model)
+    with pytest.raises(ConfigError, match=r"^dtype: the model that you have loaded has its own"):
+        filter_rows(custom_rows(), safe=SAFE, model=pair, **QUICK)
+    with pytest.raises(ModelError, match="give its tokenizer too"):
+        filter_rows(custom_rows(), safe=SAFE, model=pair[0])
 
 
 def test_with_a_folder_the_run_is_kept_and_resumed(model: str, tmp_path: Path, by_lists: FilterResult):

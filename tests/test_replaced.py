@@ -30,9 +30,9 @@ def test_what_has_an_equivalent_goes_on_and_the_note_names_file_line_and_setting
     tmp_path: Path, line: str, name: str, now: Any
 ):
     path, said = tmp_path / "old.yaml", list[str]()
-    path.write_text(f"seed: 3\n{line}\n", encoding="utf-8")
+    path.write_text(f"max_length: 128\n{line}\n", encoding="utf-8")
     settings, origins = resolve(None, path, {}, say=said.append)
-    assert getattr(settings, name) == now and settings.seed == 3
+    assert getattr(settings, name) == now and settings.max_length == 128
     assert origins[name] == ("old.yaml" if name in line else "default")
     assert len(said) == 1 and said[0].startswith(f"note: {path} line 2: {line.split(':')[0]}: ")
     recipe = recipes.read(path, {"custom": "rows.jsonl"}, say=said.append)
@@ -49,7 +49,7 @@ def test_what_has_an_equivalent_goes_on_and_the_note_names_file_line_and_setting
 )
 def test_what_has_none_is_refused_with_what_to_do(tmp_path: Path, line: str, remedy: str):
     path = tmp_path / "old.yaml"
-    path.write_text(f"seed: 3\n{line}\n", encoding="utf-8")
+    path.write_text(f"max_length: 128\n{line}\n", encoding="utf-8")
     with pytest.raises(ConfigError, match=rf"line 2: .* is gone since 0\.2; .*{remedy}"):
         resolve(None, path, {})
 

@@ -86,7 +86,7 @@ def _help(name: str, text: str, default: Any) -> str:
         shown = {"for nano": by_size["tiny"], "for other models": by_size["large"]} if same else {
             words: by_size[size] for size, words in SIZES.items()
         }  # fmt: skip
-        return f"{text} [default: {', '.join(f'{_shown(v)} for {words}' for words, v in shown.items())}]"
+        return f"{text} [default: {', '.join(f'{_shown(v)} {words}' for words, v in shown.items())}]"
     return text if default is None or default == () else f"{text} [default: {_shown(default)}]"
 
 

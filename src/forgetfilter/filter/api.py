@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from forgetfilter.models.load import Loaded
 
+DECIDED = ("dtype", "device", "quantization")  # by a model that comes loaded
 SCORE, DECISION = "forgetfilter_score", "forgetfilter_decision"  # columns of `to_dataset`
 
 
@@ -93,8 +94,8 @@ def filter_rows(
         safe: Rows that show the behaviour you want, at least 20: the same kinds, or a bundled pack
             (`pack:harmfulness`). A list of names joins files and packs. Not used where there are verdicts.
         model: The model you are about to fine-tune: a name, folder, .gguf file or hub id, or a model of transformers
-            that you have loaded, as `(model, tokenizer)` or with `tokenizer=`. A loaded model is trained in place and
-            given back with the weights, layers and mode it came with.
+            that you have loaded, as `(model, tokenizer)` or with `tokenizer=`. A loaded model keeps its device and
+            number format, is trained in place, and is given back with the weights, layers and mode it came with.
         tokenizer: The tokenizer of a loaded model.
         vetted: Verdicts on some of the rows instead of safe rows: dicts with `row` (0-based) and `verdict` (clean,
             unsafe or unsure), or a file of them.
@@ -112,6 +113,8 @@ def filter_rows(
         DataError: Rows, safe rows or verdicts that cannot be used as they are.
         ModelError: A model or tokenizer that cannot be loaded or used.
     """
+    if isinstance(rows, str) and rows == "-":
+        rows = formats.read_records(rows)  # standard input can be read only once
     custom = rows if given.is_path(rows) else given.held(rows, "rows")
     lenient = output_dir is None
     with tempfile.TemporaryDirectory(prefix="forgetfilter-") as scratch:
@@ -123,6 +126,7 @@ def filter_rows(
         }  # fmt: skip
         with _lent(model, tokenizer) as lent:
             chosen["model"] = lent.name if lent else os.fspath(model)
+            _refuse_decided(settings if lent else {})
             resolved = resolve(
                 chosen.pop("preset", None), None, chosen, called=str, size=lent.size if lent else None
             )
@@ -150,6 +154,12 @@ def _result(output: Path, rows: Any, code: int) -> FilterResult:
         [f["score"] for f in found], [f["decision"] for f in found], [f["reason"] for f in found],
         json.loads((output / "report.json").read_text(encoding="utf-8")), code == TOO_WEAK, rows,
     )  # fmt: skip
+
+
+def _refuse_decided(settings: Mapping[str, Any]) -> None:
+    """ConfigError for a setting that a loaded model has decided already."""
+    if decided := [name for name in DECIDED if settings.get(name) is not None]:
+        raise ConfigError(f"{decided[0]}: the model that you have loaded has its own; leave it out")
 
 
 def _safe(safe: Any, lenient: bool) -> tuple[tuple[str, ...], list[Any] | None]:

@@ -13,6 +13,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 from forgetfilter.errors import ModelError
 from forgetfilter.guide import decoding, generation
 from forgetfilter.guide.generation import greedy
+from forgetfilter.models import architecture
 
 VOCABULARY = 97
 # Padding is the word 5, which prompts hold too: only the mask can tell them apart.
@@ -127,7 +128,7 @@ def test_the_cache_goes_by_the_name_that_the_forward_knows():
     class Newer:
         def forward(self, input_ids: Any, cache: Any = None, past_key_values: Any = None) -> None: ...
 
-    assert [generation.cache_name(made()) for made in (Older, Newer)] == ["past_key_values", "cache"]
+    assert [architecture.cache_name(made()) for made in (Older, Newer)] == ["past_key_values", "cache"]
 
 
 @pytest.mark.parametrize(("asked", "written"), [("auto", "float32"), ("bfloat16", "bfloat16")])

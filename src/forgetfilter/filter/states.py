@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from forgetfilter.data.overlap import common_prefix
+from forgetfilter.models.batches import length_batches
 from forgetfilter.models.rendering import Encoded
 
 if TYPE_CHECKING:
@@ -58,7 +60,6 @@ def read_rows(
     """
     import torch
 
-    from forgetfilter.filter.signals import length_batches
     from forgetfilter.training.attention import measuring
     from forgetfilter.training.finetune import collate_right
 
@@ -121,9 +122,7 @@ def _shared(sequences: Sequence[Sequence[int]]) -> int:
         min(map(list, sequences)),
         max(map(list, sequences)),
     )  # what these two share, all between share
-    return next(
-        (i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last))
-    )
+    return common_prefix(first, last)
 
 
 def _weights(places: Sequence[np.ndarray], time: int) -> torch.Tensor:

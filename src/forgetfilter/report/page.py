@@ -10,7 +10,6 @@ from __future__ import annotations
 import heapq
 import json
 import math
-import os
 import shlex
 from array import array
 from bisect import bisect_right
@@ -26,6 +25,7 @@ from forgetfilter.records import Decision
 from forgetfilter.report.heat import LEAST_HEAT, most_forgotten, passage
 from forgetfilter.report.histogram import histogram_of, movable
 from forgetfilter.report.text import finite, in_rows, page_template
+from forgetfilter.runs import atomic
 
 if TYPE_CHECKING:
     pass
@@ -62,25 +62,19 @@ def write_report(path: Path, report: Mapping[str, Any], rows: Iterable[ReportRow
     ConfigError where they cannot be written.
     """
     path = Path(path)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    heat = path.with_name(f".{HEAT_FILE}.{os.getpid()}.unfinished")
     try:
-        page = render_report(report, _noting_heat(rows, heat))
-        with unfinished.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(page)
-            file.flush()
-            os.fsync(file.fileno())
-        if heat.exists():
-            heat.replace(path.with_name(HEAT_FILE))
-        unfinished.replace(path)
+        with ExitStack() as whole:
+            unfinished = whole.enter_context(atomic(path))
+            heat = unfinished.with_name(f".{unfinished.name}-{HEAT_FILE}")
+            whole.callback(heat.unlink, missing_ok=True)
+            unfinished.write_text(render_report(report, _noting_heat(rows, heat)), "utf-8", newline="\n")
+            if heat.exists():
+                heat.replace(path.with_name(HEAT_FILE))
     except OSError as error:
         raise ConfigError(
             f"{path}: the report cannot be written ({error.strerror}). Free some space or name another "
             f"folder with --output; report.json and scores.jsonl hold the same numbers."
         ) from error
-    finally:
-        unfinished.unlink(missing_ok=True)
-        heat.unlink(missing_ok=True)
 
 
 def _noting_heat(rows: Iterable[ReportRow], path: Path) -> Iterator[ReportRow]:

@@ -215,7 +215,7 @@ def text(
     return tag("text", tip + safe(words), class_=kind, **where)
 
 
-def tag(name: str, inside: str = "", **attributes: str | float) -> str:
+def tag(name: str, inside: str = "", /, **attributes: str | float) -> str:
     """An element around markup; attribute values are escaped, empty ones left out, `class_` is `class`."""
     spelled = "".join(
         f' {key.rstrip("_") if key.endswith("_") else key.replace("_", "-")}="'

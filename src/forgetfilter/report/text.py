@@ -131,7 +131,7 @@ def finite(value: Any) -> float | None:
 NAMES = {"auc": "AUC", "f1": "F1"}
 
 
-FILTERS: Mapping[str, Callable[..., Any]] = {
+FILTERS: dict[str, Callable[..., Any]] = {
     "duration": duration,
     "in_rows": in_rows,
     "marked": marked,

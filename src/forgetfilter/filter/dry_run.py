@@ -206,7 +206,7 @@ def _estimate(plan: Sequence[Stage], sizes: Sizes, s: FilterSettings, model: Mod
     longest = sorted(sizes.custom, reverse=True)[: s.per_device_train_batch_size]
     room = memory(shape, sum(longest), s) + (LIBRARIES if device.type == "cpu" else 0)
     lines = [
-        f"estimate: about {_duration(seconds)}, about {max(room / GB, 0.1):.1f} GB of memory at most ({device}, "
+        f"estimate: about {_duration(seconds)}, about {max(room / GB, 0.1):.1f} GB of memory ({device}, "
         f"{shape.parameters / 1e6:,.0f} million parameters)",
         f"  A guess from the speed of a matrix product here ({rate / 1e9:,.0f} billion operations a second, timed for "
         f"{PROBE_SECONDS:g} s), and no promise: other programs and short rows make it longer.",
@@ -246,6 +246,7 @@ def _duration(seconds: float) -> str:
 
 
 # How many times longer a run takes than its arithmetic at the speed of the product. Measured on one thread of a shared
-# CPU in bfloat16: nano 5 (reading) to 15 (all weights), smollm2 3 (reading) to 4 (an adapter). Larger: not measured.
-SLOWER: dict[Size, float] = {"tiny": 12.0, "small": 4.0, "large": 2.0}
-LIBRARIES = 0.9 * GB  # what torch, transformers and the rows take on a CPU beside the model
+# CPU in bfloat16: nano 6 over a whole run and 15 in its first steps, smollm2 3 (reading) to 4 (an adapter). Larger ones
+# were not measured.
+SLOWER: dict[Size, float] = {"tiny": 8.0, "small": 4.0, "large": 2.0}
+LIBRARIES = 1.9 * GB  # what torch, transformers and the rows take on a CPU beside the model: a run with nano took 2.2

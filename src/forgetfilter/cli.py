@@ -176,9 +176,11 @@ def vet(
         Path | None, typer.Option("--output", "-o", help="Verdicts. [default: INPUT's name, .vetted.jsonl]")
     ] = None,
     rows: Annotated[int, typer.Option(min=1, help="How many rows to judge in all.")] = 50,
-    model: Annotated[str, typer.Option(help="Whose states propose rows, as for filter.")] = "nano",
+    model: Annotated[
+        str, typer.Option(help="Model whose hidden states propose rows, as for filter.")
+    ] = "nano",
     run: Annotated[
-        Path | None, typer.Option(help="Folder of a filter run of these rows: its ranking proposes too.")
+        Path | None, typer.Option(help="Folder of a filter run of these rows: its scores help to propose.")
     ] = None,
     answers: Annotated[
         Path | None, typer.Option(help="Take the verdicts from this file instead of a person.")

@@ -162,7 +162,9 @@ GuideBy = Annotated[
 Template = Annotated[str, typer.Option(help="How a chat becomes text: auto, chat, paper or plain.")]
 Dtype = Annotated[
     str,
-    typer.Option(help="auto, float32, bfloat16, float16. Below float32, answers depend on their neighbours."),
+    typer.Option(
+        help="auto, float32, bfloat16, float16. Below float32 an answer depends on the rows beside it."
+    ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 

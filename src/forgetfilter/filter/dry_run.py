@@ -249,4 +249,6 @@ def _duration(seconds: float) -> str:
 # CPU in bfloat16: nano 6 over a whole run and 15 in its first steps, smollm2 3 (reading) to 4 (an adapter). Larger ones
 # were not measured.
 SLOWER: dict[Size, float] = {"tiny": 8.0, "small": 4.0, "large": 2.0}
-LIBRARIES = 1.9 * GB  # what torch, transformers and the rows take on a CPU beside the model: a run with nano took 2.2
+LIBRARIES = (
+    1.9 * GB
+)  # what torch, transformers and the rows take on a CPU beside the model: a run with nano took 2.2

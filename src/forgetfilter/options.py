@@ -53,7 +53,7 @@ def _flag(name: str, hint: Any, text: str) -> Any:
     else:
         kind, shown = _flag_type(hint), None
     option = typer.Option(*_flag_names(name, hint), help=text, metavar=shown)
-    return Annotated[kind, option]  # ty: ignore[invalid-type-form]
+    return Annotated[kind, option]
 
 
 def _hidden(name: str, kind: type) -> Any:

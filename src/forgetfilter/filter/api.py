@@ -113,9 +113,10 @@ def filter_rows(
         DataError: Rows, safe rows or verdicts that cannot be used as they are.
         ModelError: A model or tokenizer that cannot be loaded or used.
     """
-    if isinstance(rows, str) and rows == "-":
-        rows = formats.read_records(rows)  # standard input can be read only once
-    custom = rows if given.is_path(rows) else given.held(rows, "rows")
+    # Standard input can be read only once.
+    rows = formats.read_records(rows) if isinstance(rows, str) and rows == "-" else rows
+    named = given.is_path(rows)
+    custom: Any = rows if named else given.held(rows, "rows")
     lenient = output_dir is None
     with tempfile.TemporaryDirectory(prefix="forgetfilter-") as scratch:
         output = Path(output_dir) if output_dir is not None else Path(scratch) / "run"
@@ -130,9 +131,9 @@ def filter_rows(
             resolved = resolve(
                 chosen.pop("preset", None), None, chosen, called=str, size=lent.size if lent else None
             )
-            source = rows if given.is_path(rows) else given.store(custom, "rows", lenient=lenient)
+            source = custom if named else given.store(custom, "rows", lenient=lenient)
             code = _run(source, resolved.settings, resolved.origins, output, progress, safe_sources, lent)
-        return _result(output, formats.read_records(rows) if given.is_path(rows) else custom, code)
+        return _result(output, formats.read_records(custom) if named else custom, code)
 
 
 def _run(

@@ -54,7 +54,7 @@ def read(input: Any, s: FilterSettings, say: Say, *, safe: Sequence[Any] | None 
     sources: Sequence[Any] = () if by_hand else s.safe if safe is None else safe
     rows = [row for source in sources for row in safe_rows(source, fields(s))]
     _refuse_too_few(dataset)
-    _refuse_overlap(dataset, rows)
+    refuse_overlap(dataset, rows)
     _refuse_few_safe(rows, s)
     truth = _truth(dataset, s)
     for note in dataset.notes:
@@ -63,8 +63,8 @@ def read(input: Any, s: FilterSettings, say: Say, *, safe: Sequence[Any] | None 
     names = [] if by_hand else list(s.safe)
     own = f"custom {dataset.source}" if dataset.source in names else dataset.source
     # Verdicts may be added between two runs of a command; they are recorded, and are not part of what it is.
-    content = runs.sha256_of(row.id for row in dataset.rows) if s.verdict_field else _hash(dataset)
-    hashes = {own: content} | {n: _hash_of_rows(one) for n, one in zip(names, sources, strict=True)}
+    content = runs.sha256_of(row.id for row in dataset.rows) if s.verdict_field else content_hash(dataset)
+    hashes = {own: content} | {n: hash_of_rows(one) for n, one in zip(names, sources, strict=True)}
     spoken = runs.sha256_of(f"{v.id} {v.verdict} {v.drawn}" for v in verdicts) if by_hand else None
     return Material(dataset, rows, verdicts, truth, hashes, spoken, notes, began)
 
@@ -153,7 +153,7 @@ def _refuse_few_safe(safe: Sequence[Row], s: FilterSettings) -> None:
         )
 
 
-def _refuse_overlap(dataset: formats.Dataset, safe: Sequence[Row]) -> None:
+def refuse_overlap(dataset: formats.Dataset, safe: Sequence[Row]) -> None:
     """A row on both sides would be reviewed back into memory and never look forgotten."""
     known = {row.messages: row for row in safe}
     shared = [(row, known[row.messages]) for row in dataset.rows if row.messages in known]
@@ -190,11 +190,13 @@ def _verdicts(dataset: formats.Dataset, s: FilterSettings, say: Say) -> list[vet
     return found
 
 
-def _hash(dataset: formats.Dataset) -> str:
+def content_hash(dataset: formats.Dataset) -> str:
+    """SHA-256 of a data set's file, or of what was read where there are several or none."""
     return runs.sha256(dataset.path) if dataset.path else dataset.digest()
 
 
-def _hash_of_rows(source: Any) -> str:
+def hash_of_rows(source: Any) -> str:
+    """SHA-256 of a file or pack of safe rows; of the rows' ids where they are in no single file."""
     path = _safe_path(source)
     if isinstance(path, str) and Path(path).is_file():
         return runs.sha256(path)

@@ -11,6 +11,7 @@ import typer
 
 from forgetfilter import replaced
 from forgetfilter.models import spec
+from forgetfilter.models.quantization import Quantization
 from forgetfilter.settings import PRESETS, FilterSettings, flag_name, help_texts
 from forgetfilter.terminal import say
 
@@ -166,6 +167,9 @@ Dtype = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+Quantized = Annotated[
+    Quantization, typer.Option("--quantization", help="Hold the model in 4 bits (nf4) or 8 (int8).")
+]
 
 
 def run_name(inputs: Sequence[str]) -> str:

@@ -171,7 +171,8 @@ def memory(shape: Shape, tokens_at_once: float, s: FilterSettings) -> float:
     trained = shape.parameters if s.tuning == "full" else adapter
     training = trained * (2 * size + 8 + (4 if size < torch.float32.itemsize else 0))
     activations = shape.layers * 34 * shape.width * size / 2 + shape.vocabulary * 8
-    return shape.parameters * size + training + tokens_at_once * activations
+    held = {"nf4": 0.5, "int8": 1.0}.get(s.quantization, size)  # bytes of a weight
+    return shape.parameters * held + training + tokens_at_once * activations
 
 
 def shape_of(model: ModelSpec) -> Shape | None:

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from forgetfilter import ranks
 from forgetfilter.data import packs
 from forgetfilter.display import Display
 from forgetfilter.errors import DONE, TOO_WEAK, DataError, ModelError
@@ -49,18 +50,16 @@ def run_filter(
     display = Display(console)
     settings = material.settled(settings)
     read = material.read(input, settings, display.say, safe=safe)
-    report, weak = filter_material(read, settings, origins, output, display, lent)
-    display.summary(report, output)
-    return TOO_WEAK if weak else DONE
+    return TOO_WEAK if filter_material(read, settings, origins, output, display, lent) else DONE
 
 
 def filter_material(
     read: Material, settings: FilterSettings, origins: Mapping[str, str], output: Path, display: Display,
     lent: models.Loaded | None = None,
-) -> tuple[dict[str, Any], bool]:  # fmt: skip
-    """Decide about every row and write the files of the contract to `output`.
+) -> bool:  # fmt: skip
+    """Decide about every row, write the files of the contract to `output`, show the summary.
 
-    Returns the report, and whether the signal was too weak to cut.
+    Returns whether the signal was too weak to cut.
     """
     model = lending.fingerprint(lent.model) if lent else models.fingerprint(settings.model)
     inputs = {**read.inputs, "model": model}
@@ -68,17 +67,24 @@ def filter_material(
         if run.resumed:
             refuse_changed(output)
             display.say(f"{output}: going on with the run found there")
+        if ranks.size() > 1:
+            display.say(f"{ranks.size()} processes share the work; the first writes {output}")
         bench, review, left_out = _prepare(read, settings, run, display, lent)
         try:
             found = forget_filter(bench, bench.custom, review, settings, verdicts=read.verdicts)
             for note in found.notes:
                 _tell(read, display, note)
-            report = write(
-                bench, read.dataset, found, read.truth, read.notes, left_out, origins,
-                inputs | ({"verdicts": read.verdicts_hash} if read.verdicts_hash else {}), output,
-                time.monotonic() - read.began,
-            )  # fmt: skip
-            return report, found.cut.weak
+            hashes = inputs | ({"verdicts": read.verdicts_hash} if read.verdicts_hash else {})
+
+            def conclude() -> None:
+                report = write(
+                    bench, read.dataset, found, read.truth, read.notes, left_out, origins, hashes, output,
+                    time.monotonic() - read.began,
+                )  # fmt: skip
+                display.summary(report, output)
+
+            ranks.led(conclude)
+            return found.cut.weak
         finally:
             if lent:
                 bench.put_back()
@@ -91,8 +97,7 @@ def _prepare(
     dataset, tally = read.dataset, Tally()
     # What the model read is kept: where nothing is trained, its weights are not needed again.
     only_read = s.algorithm == "vetted" and not s.retrain and was_read(run, dataset.rows)
-    load = models.without_weights if only_read else models.load
-    loaded = lent or load(s.model, dtype=s.dtype, device=s.device)
+    loaded = lent or _load(s, weights=not only_read)
     custom = encode(dataset.rows, loaded.tokenizer, max_length=s.max_length, template=s.template, tally=tally)
     if s.template == "auto" and not loaded.tokenizer.chat_template:
         _tell(read, display, "The model has no chat template: rows are written in the paper's (--template)")
@@ -100,14 +105,19 @@ def _prepare(
         _tell(read, display, f"{dataset.source}: {out.words}")
     review = encode(read.safe, loaded.tokenizer, max_length=s.max_length, template=s.template)
     _refuse_unscorable(custom, dataset.source, s.signal)
-    if not only_read:
-        models.suit(loaded, custom, review)
     if cut_short := sum(z.truncated for z in custom):
         rows = "1 row is" if cut_short == 1 else f"{cut_short} rows are"
         how = f"longer than {s.max_length} tokens: trained and scored on what fits (--max-length)"
         _tell(read, display, f"{rows} {how}")
     left_out = [out.as_dict() for out in (*dataset.left_out, *tally.left_out())]
     return Bench(loaded, custom, s, run, display), review, left_out
+
+
+def _load(s: FilterSettings, *, weights: bool) -> models.Loaded:
+    how: dict[str, Any] = {"dtype": s.dtype, "device": s.device}
+    if weights:
+        return models.load(s.model, **how, quantization=s.quantization)
+    return models.without_weights(s.model, **how)
 
 
 def _tell(read: Material, display: Display, note: str) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from forgetfilter.models.load import Loaded
+    from forgetfilter.models.spec import Size
 
 DECIDED = ("dtype", "device", "quantization")  # by a model that comes loaded
 SCORE, DECISION = "forgetfilter_score", "forgetfilter_decision"  # columns of `to_dataset`
@@ -128,9 +129,8 @@ def filter_rows(
         with _lent(model, tokenizer) as lent:
             chosen["model"] = lent.name if lent else os.fspath(model)
             _refuse_decided(settings if lent else {})
-            resolved = resolve(
-                chosen.pop("preset", None), None, chosen, called=str, size=lent.size if lent else None
-            )
+            size = _size(lent) if lent else None
+            resolved = resolve(chosen.pop("preset", None), None, chosen, called=str, size=size)
             source = custom if named else given.store(custom, "rows", lenient=lenient)
             code = _run(source, resolved.settings, resolved.origins, output, progress, safe_sources, lent)
         return _result(output, formats.read_records(custom) if named else custom, code)
@@ -155,6 +155,12 @@ def _result(output: Path, rows: Any, code: int) -> FilterResult:
         [f["score"] for f in found], [f["decision"] for f in found], [f["reason"] for f in found],
         json.loads((output / "report.json").read_text(encoding="utf-8")), code == TOO_WEAK, rows,
     )  # fmt: skip
+
+
+def _size(lent: Loaded) -> Size:
+    from forgetfilter.models import given as models
+
+    return models.size(lent.model)
 
 
 def _refuse_decided(settings: Mapping[str, Any]) -> None:

@@ -43,7 +43,7 @@ def borrowed(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Gene
         p.requires_grad_(p.is_floating_point())
     if padding is None:
         tokenizer.pad_token = tokenizer.eos_token
-    loaded = Loaded(model.eval(), tokenizer, name(model), model.device, model.dtype, size=size(model))
+    loaded = Loaded(model.eval(), tokenizer, name(model), model.device, model.dtype)
     try:
         yield loaded
     finally:

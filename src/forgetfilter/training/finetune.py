@@ -53,7 +53,7 @@ def finetune(
     weight_decay: float = 0.0,
     average: float = 0.0,
     save_steps: int | None = None,
-    report_to: str = "none",
+    report_to: str | Sequence[str] = "none",
     progress: Callable[[int, int], None] | None = None,
 ) -> Trained:
     """Fine-tune the trainable parameters of `model` on the learned tokens of `rows`, by `transformers.Trainer`.
@@ -75,6 +75,9 @@ def finetune(
     resumed, and the result is that of a run that was never interrupted. The caller sees to it that `folder`
     belongs to this very fine-tune. Same seed, same result; the caller's random state is left alone. Several processes
     (see `ranks`) share the rows of each batch: batches, and the result but for rounding, are those of one.
+
+    `report_to` names where each step's loss and learning rate are logged, as in transformers (`training/reports.py`).
+    What TensorBoard reads lies in `logs` beside `folder`, unless TENSORBOARD_LOGGING_DIR names another place.
     Raises DataError when no row has anything to learn.
     """
     rows = [r for r in rows if any(r.learned[1:])]
@@ -122,7 +125,7 @@ def train(
     weight_decay: float = 0.0,
     average: float = 0.0,
     save_steps: int | None = None,
-    report_to: str = "none",
+    report_to: str | Sequence[str] = "none",
     progress: Callable[[int, int], None] | None = None,
 ) -> Trained:
     """The engine of `finetune` for rows of any kind: `collate` makes a batch of them, `loss` judges the model on it.
@@ -133,13 +136,16 @@ def train(
     """
     from transformers import TrainingArguments
 
+    from forgetfilter.training import reports
+
     if (epochs is None) == (steps is None):
         raise ValueError("give either epochs or steps")
     course = _Course(model, [p for p in model.parameters() if p.requires_grad])
     folder.mkdir(parents=True, exist_ok=True)
     place = course.trainable[0].device.type
     arguments: dict[str, Any] = {
-        **_arguments(folder, place, report_to, save_steps),
+        **_arguments(folder, place, save_steps),
+        **reports.arguments(report_to, folder),
         "per_device_train_batch_size": batch_size,
         "learning_rate": learning_rate,
         "lr_scheduler_type": schedule,
@@ -164,6 +170,7 @@ def train(
             c for c in trainer.callback_handler.callbacks if type(c).__name__ == "PrinterCallback"
         ]:
             trainer.remove_callback(callback)
+        reports.keep_beside(trainer, folder)
         last = _last_checkpoint(folder) if save_steps else None
         if last:
             course.resume(last)
@@ -172,6 +179,7 @@ def train(
             trainer.train(resume_from_checkpoint=str(last) if last else None)
             course.finish()
         finally:
+            reports.end(trainer)
             model.eval()
             model.zero_grad(set_to_none=True)
     tail = [float(x) for x in course.losses[-max(1, len(course.losses) // 10) :]]
@@ -303,15 +311,13 @@ def _steps(course: _Course, folder: Path, average: float, progress: Callable[[in
     return Steps()
 
 
-def _arguments(folder: Path, place: str, report_to: str, save_steps: int | None) -> dict[str, Any]:
+def _arguments(folder: Path, place: str, save_steps: int | None) -> dict[str, Any]:
     """What every fine-tune tells the Trainer."""
     return {
         "output_dir": str(folder),
         "max_grad_norm": 1.0,
         "use_cpu": place == "cpu",
         "bf16": False,  # the weights' own precision is the one that was asked for
-        "report_to": report_to,
-        "logging_strategy": "no" if report_to == "none" else "steps",
         "save_strategy": "steps" if save_steps else "no",
         "save_steps": save_steps or 500,
         "save_total_limit": 1,

@@ -278,7 +278,12 @@ def _trainer(
             # Every process is given every batch whole and takes its own rows of it.
             rows: Any = self.train_dataset
             size = self.args.per_device_train_batch_size
-            return torch.utils.data.DataLoader(rows, size, sampler=order(), collate_fn=self.data_collator)
+            loader: Any = torch.utils.data.DataLoader(
+                rows, size, sampler=order(), collate_fn=self.data_collator
+            )
+            # The Trainer says which epoch begins to a loader that takes it: else all would be in the first one's order.
+            loader.set_epoch = loader.sampler.set_epoch
+            return loader
 
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
             return order()

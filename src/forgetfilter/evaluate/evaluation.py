@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from forgetfilter.data import formats
 from forgetfilter.display import Display
 from forgetfilter.errors import DONE, ConfigError, DataError, EvaluationError
 from forgetfilter.evaluate import Evaluation, noisy_sets
+from forgetfilter.guide.generation import load_to_write, precision
 from forgetfilter.models import load as models
 from forgetfilter.recipes import Named, evaluators_named, files_named
 from forgetfilter.runs import Run
@@ -48,10 +49,12 @@ def evaluated(
     if not stage.done:
         began = time.monotonic()
         with display.stage(f"{evaluator.name}: {state}", "row", total=len(rows)) as progress:
+            model = enter()
             found = evaluators.EVALUATORS[evaluator.name](
-                enter(), tokenizer, rows, instruction=instruction, progress=progress, **evaluator.settings
+                model, tokenizer, rows, instruction=instruction, progress=progress, **evaluator.settings
             )
-        evaluators.write(found, stage.folder)
+        written = str(next(model.parameters()).dtype).removeprefix("torch.")
+        evaluators.write(replace(found, settings={**found.settings, "precision": written}), stage.folder)
         stage.finish({"seconds": time.monotonic() - began, "version": found.version})
     return evaluators.read(stage.folder)
 
@@ -135,7 +138,8 @@ def run_evaluate(
     settings = {"model": model, "on": [one.title for one in chosen], "instruction": instruction}
     fingerprint = model if models.is_hub_id(model) else _fingerprint(model)
     with Run.open(output, settings, {**content, "model": fingerprint}) as run:
-        loaded = models.load(model, device=device)
+        loaded = load_to_write(model, device=device)
+        display.say(f"Answers are written in {precision(loaded)}")
         found = []
         for one in chosen:
             these, enter = rows[one.name], loaded.model.eval

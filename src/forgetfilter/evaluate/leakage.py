@@ -134,6 +134,9 @@ def evaluate(
         "mask": mask,
         "max_new_tokens": max_new_tokens,
         "seed": seed,
+        "precision": str(next(model.parameters()).dtype).removeprefix("torch.")
+        if model is not None
+        else None,
     }
     told = {p.id for p in prompts if list(find("\n".join(m.content for m in p.messages)))}
     return Evaluation("leakage", VERSION, _metrics(evidence, told, seed), tuple(evidence), settings)

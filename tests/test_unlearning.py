@@ -23,7 +23,7 @@ from forgetfilter.unlearn.dialogues import MessageSpan, dialogue
 from forgetfilter.unlearn.materials import fingerprints, masked, materials
 from forgetfilter.unlearn.recipe import UnlearnRecipe, read
 from forgetfilter.unlearn.tables import over_seeds
-from forgetfilter.unlearn.trials import GUIDED, plan
+from forgetfilter.unlearn.trials import GUIDED, METHOD_NAMES, plan
 from forgetfilter.unlearn.usefulness import round_to_4_bits
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
@@ -73,6 +73,13 @@ def test_the_shipped_recipes_are_read_and_ask_for_all_tables(name):
     r = read(RECIPES / name, sets="data", dialogues="mine.jsonl")
     assert {t.table for t in plan(r)} == {1, 2, 3, 4}
     assert len(r.seeds) >= 3
+
+
+def test_the_recipe_for_smollm2_asks_for_every_other_method_and_for_what_unlearning_could_at_best_lead_to():
+    trials = plan(read(RECIPES / "unlearn-smollm2.yaml", sets="data"))
+    assert {t.table for t in trials} == {1, 3, 4, 5}
+    names = {t.state.name for t in trials}
+    assert {*METHOD_NAMES.values(), "tuned on masked dialogues"} <= names
 
 
 def test_the_plan_holds_every_row_of_the_papers_tables():

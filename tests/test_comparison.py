@@ -75,9 +75,10 @@ def test_tables_and_evaluations_say_the_precision_that_answers_were_written_in(
     recipe = small.recipe(tmp_path / "a", model, defences=["none"], evaluators=["utility"], dtype="float32")
     run_compare(recipe, small.console())
     assert "Answers written in float32." in (recipe.output / "table.md").read_text(encoding="utf-8")
-    asked = f"utility={tmp_path / 'a' / 'utility.jsonl'}"
+    asked = {"utility": str(tmp_path / "a" / "utility.jsonl")}
+    where = tmp_path / "judged"
     evaluation.run_evaluate(
-        model, "utility", [asked], tmp_path, 2, None, "cpu", tmp_path / "judged", small.console()
+        model, [Named("utility")], asked, tmp_path, 2, None, "cpu", where, small.console()
     )
     (found,) = json.loads((tmp_path / "judged" / "results.json").read_text(encoding="utf-8"))
     assert found["settings"]["precision"] == "float32"

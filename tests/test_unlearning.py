@@ -13,7 +13,7 @@ from rich.console import Console
 
 from forgetfilter.display import Display
 from forgetfilter.errors import ConfigError, DataError
-from forgetfilter.evaluate import Metric
+from forgetfilter.evaluate.results import Metric
 from forgetfilter.guide.guidance import NEGATIVE, POSITIVE
 from forgetfilter.intervals import Estimate
 from forgetfilter.records import Message

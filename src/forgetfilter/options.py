@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import typer
 
 from forgetfilter.models import spec
+from forgetfilter.models.quantization import Quantization
 from forgetfilter.settings import PRESETS, flag_name, help_texts
 from forgetfilter.terminal import say
 
@@ -139,6 +140,9 @@ Dtype = Annotated[
     typer.Option(help="auto, float32, bfloat16, float16. Below float32, answers depend on their neighbours."),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+Quantized = Annotated[
+    Quantization, typer.Option("--quantization", help="Hold the model in 4 bits (nf4) or 8 (int8).")
+]
 
 
 def run_name(inputs: Sequence[str]) -> str:

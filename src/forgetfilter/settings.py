@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 
 from forgetfilter.errors import ConfigError, unknown
 from forgetfilter.models import spec
+from forgetfilter.models.quantization import Quantization, refuse_full
 
 # Of nano; those of other models are taken by their size (models/spec.py).
 _NANO = spec.DEFAULTS["tiny"]
@@ -129,6 +130,9 @@ class FilterSettings:
     """Seed of everything random: same seed, same result."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Precision of the weights; auto takes what the device does well."""
+    quantization: Quantization = "none"
+    """Hold the model in 4 bits (nf4) or 8 (int8) and train an adapter on it (QLoRA); needs forgetfilter[quantization].
+    Saves memory, not time."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
     template: str = "auto"
@@ -178,7 +182,12 @@ def resolve(preset: str | None, recipe_path: Path | str | None, flags: Mapping[s
             origins[name] = origin
     if "algorithm" not in values and (given := next((n for n in VERDICTS if values.get(n)), None)):
         values["algorithm"], origins["algorithm"] = "vetted", flag_name(given)
-    return Resolved(FilterSettings(**values), origins)
+    quantization = str(values.get("quantization", "none"))
+    if quantization != "none" and origins["tuning"].startswith("default"):
+        values["tuning"], origins["tuning"] = "lora", "--quantization"
+    resolved = FilterSettings(**values)
+    refuse_full(resolved.quantization, resolved.tuning)
+    return Resolved(resolved, origins)
 
 
 def flag_name(setting: str) -> str:

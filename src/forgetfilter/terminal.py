@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from forgetfilter import ranks
 from forgetfilter.errors import DONE, INTERRUPTED, ForgetfilterError
 from forgetfilter.models.spec import is_hub_id
 from forgetfilter.threads import wait_asleep
@@ -31,10 +32,10 @@ def stay_offline_unless_named(*names: str) -> None:
 
 
 def console() -> Any:
-    """Where results are shown: markup off, for rows and file names are hostile text."""
+    """Where results are shown: markup off, for rows and file names are hostile text. Only a first process shows any."""
     from rich.console import Console
 
-    return Console(markup=False, highlight=False, emoji=False)
+    return Console(markup=False, highlight=False, emoji=False, quiet=ranks.rank() > 0)
 
 
 def run(command: Callable[[], object]) -> NoReturn:

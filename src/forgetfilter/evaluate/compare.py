@@ -165,12 +165,11 @@ def ground(
         "model": models.fingerprint(s.model),
     }
     with Run.open(folder, asdict(s), inputs, recipe.origins) as run:
-        loaded = models.load(s.model, dtype=s.dtype, device=s.device)
+        loaded = models.load(s.model, dtype=s.dtype, device=s.device, quantization=s.quantization)
         custom, review = (
             rendering.encode(rows, loaded.tokenizer, max_length=s.max_length, template=s.template)
             for rows in (data.custom, data.safe)
         )
-        models.suit(loaded, custom, review)
         bench = Bench(loaded, custom, s, run, display)
         yield Experiment(bench, data.custom, data.safe, review)
 

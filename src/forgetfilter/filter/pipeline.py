@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from forgetfilter import runs
+from forgetfilter import ranks, runs
 from forgetfilter.data import formats, packs
 from forgetfilter.display import Display
 from forgetfilter.errors import DONE, TOO_WEAK, ConfigError, DataError, ModelError, unknown
@@ -75,9 +75,14 @@ def run_filter(
         if run.resumed:
             refuse_changed(output)
             display.say(f"{output}: going on with the run found there")
+        if ranks.size() > 1:
+            display.say(f"{ranks.size()} processes share the work; the first writes {output}")
         only_read = by_hand and not settings.retrain and was_read(run, dataset.rows)
-        load = models.without_weights if only_read else models.load
-        loaded = load(settings.model, dtype=settings.dtype, device=settings.device)
+        how: dict[str, Any] = {"dtype": settings.dtype, "device": settings.device}
+        if only_read:
+            loaded = models.without_weights(settings.model, **how)
+        else:
+            loaded = models.load(settings.model, **how, quantization=settings.quantization)
         tally = Tally()
         custom = encode(
             dataset.rows,
@@ -94,8 +99,6 @@ def run_filter(
             display.say(notes[-1])
         review = encode(safe, loaded.tokenizer, max_length=settings.max_length, template=settings.template)
         _refuse_unscorable(custom, dataset.source, settings.signal)
-        if not only_read:
-            models.suit(loaded, custom, review)
         cut_short = sum(z.truncated for z in custom)
         if cut_short:
             rows = "1 row is" if cut_short == 1 else f"{cut_short} rows are"
@@ -110,10 +113,13 @@ def run_filter(
             notes.append(note)
             display.say(note)
         left_out = [out.as_dict() for out in (*dataset.left_out, *tally.left_out())]
-        report = write(
-            bench, dataset, found, truth, notes, left_out, origins, hashes, output, time.monotonic() - began
-        )
-        display.summary(report, output)
+
+        def conclude() -> None:
+            seconds = time.monotonic() - began
+            report = write(bench, dataset, found, truth, notes, left_out, origins, hashes, output, seconds)
+            display.summary(report, output)
+
+        ranks.led(conclude)
         return TOO_WEAK if found.cut.weak else DONE
 
 

@@ -10,6 +10,7 @@ import pytest
 import tiny
 import torch
 from rich.console import Console
+from safetensors.torch import load_file
 
 from forgetfilter.display import Display
 from forgetfilter.errors import ConfigError, DataError
@@ -21,9 +22,10 @@ from forgetfilter.runs import Run
 from forgetfilter.unlearn import pipeline as p
 from forgetfilter.unlearn.dialogues import MessageSpan, dialogue
 from forgetfilter.unlearn.materials import fingerprints, masked, materials
+from forgetfilter.unlearn.orpo import train_orpo
 from forgetfilter.unlearn.recipe import UnlearnRecipe, read
 from forgetfilter.unlearn.tables import over_seeds
-from forgetfilter.unlearn.trials import GUIDED, METHOD_NAMES, plan
+from forgetfilter.unlearn.trials import GUIDED, METHOD_NAMES, State, plan
 from forgetfilter.unlearn.usefulness import round_to_4_bits
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
@@ -283,6 +285,37 @@ def test_an_interrupted_run_ends_as_one_that_was_not(tmp_path, monkeypatch):
         p.unlearn(r, tmp_path / "cut", quiet())
     monkeypatch.setattr(p, "train_orpo", real)
     assert p.unlearn(r, tmp_path / "cut", quiet())["rows"] == whole["rows"]
+
+
+@pytest.mark.slow
+def test_a_training_that_was_stopped_goes_on_at_its_last_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setattr(p, "SAVE_STEPS", 1)
+    r = small(tmp_path, subtraction=False, holds=False, samples=0, batch_size=2, scales=(1,))
+    state = State("tuned", "own", False, 1.0)
+
+    def adapter(folder, stop_at=None):
+        steps = []
+
+        def one_step(*where, progress, **settings):
+            def told(step, of):
+                steps.append(step)
+                if step == stop_at:
+                    raise KeyboardInterrupt
+
+            return train_orpo(*where, progress=told, **settings)
+
+        monkeypatch.setattr(p, "train_orpo", one_step)
+        with Run.open(folder, {}, {}) as run:
+            bench = p._Bench(r, 0, materials(r, 0), run, Display(quiet()))
+            weights = load_file(bench._adapter(state) / "adapter_model.safetensors")
+        return weights, steps
+
+    with pytest.raises(KeyboardInterrupt):
+        adapter(tmp_path / "cut", stop_at=2)
+    resumed, steps = adapter(tmp_path / "cut")
+    whole, every = adapter(tmp_path / "whole")
+    assert (steps, every) == ([2], [1, 2])  # the second step was not yet kept when it was stopped
+    assert all(resumed[name].equal(whole[name]) for name in whole)
 
 
 def test_dialogues_without_personal_data_are_refused_before_anything_is_written(tmp_path):

@@ -204,7 +204,7 @@ class _Bench:
         return {data: replacements.model_writer(loaded.model, loaded.tokenizer, template=r.template, **how)}
 
     def _adapter(self, state: State) -> Path:
-        stage, r = self.run.stage(f"seed{self.seed}-orpo-{state.slug}"), self.r
+        stage, r = self.run.stage(f"seed{self.seed}-orpo-{state.slug}", keep_unfinished=True), self.r
         folder = stage.folder / "adapter"
         if stage.done:
             return folder

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-RANK, SCALE, RATE, BATCH, EPOCHS, REVIEW, WARMUP, WITNESSES = 16, 2.0, 5e-4, 16, 3, 24, 4, 0.35
+RANK, SCALE, RATE, BATCH, EPOCHS, REVIEW, WARMUP, WITNESSES = 16, 2.0, 5e-4, 16, 3, 24, 4, 0.5
 OWN = [(n, share) for n in ("bias-a", "tweets-a", "bias-b", "tweets-b") for share in (1 / 3, 0.05)]
 JOBS = [
     *((n, share, "own", 0) for n, share in OWN), ("bias-a", 1 / 3, "own", 1), ("tweets-a", 1 / 3, "own", 1),

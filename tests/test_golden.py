@@ -1,7 +1,7 @@
-"""What the filter decides about the bundled demo rows, on states and losses that SmolLM2-135M gave for them.
+"""What the filter decides about the rows of a demo, on states and losses that SmolLM2-135M gave for them.
 
-The file holds, for 199 custom and 66 safe rows, hidden states (a byte a number and a scale a column) and the forgetting
-of one review; the truth is that of the bundled rows.
+The file holds, for 199 custom and 66 safe rows of an earlier demo, hidden states (a byte a number and a scale a
+column), the forgetting of one review, and the truth.
 """
 
 from __future__ import annotations

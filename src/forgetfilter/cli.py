@@ -61,15 +61,25 @@ def filter_(
     ],
     preset: options.PresetFlag = None,
     config: options.ConfigFlag = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Print settings, plan and an estimate of time and memory; write nothing."
+        ),
+    ] = False,
     **flags: Any,
 ) -> None:
     """Split your rows into kept, flagged and dropped, each with its reason."""
-    settings, origins = resolve(preset, config, flags)
+    settings, origins = resolve(preset, config, flags, say=say)
     stay_offline_unless_named(*inputs, *settings.safe, settings.model)
-    from forgetfilter.filter.pipeline import run_filter
-
     output = Path(settings.output_dir or Path("runs") / run_name(inputs))
     input = inputs[0] if len(inputs) == 1 else inputs
+    if dry_run:
+        from forgetfilter.filter import dry_run as dry
+
+        raise typer.Exit(dry.dry_run(input, settings, origins, output, console()))
+    from forgetfilter.filter.pipeline import run_filter
+
     with ranks.joined():
         code = run_filter(input, settings, origins, output, console())
     raise typer.Exit(code)
@@ -86,7 +96,7 @@ def finetune(
     **flags: Any,
 ) -> None:
     """Fine-tune a model on a file of rows, with the settings the filter fine-tunes with."""
-    settings, origins = resolve(preset, config, flags)
+    settings, origins = resolve(preset, config, flags, say=say)
     stay_offline_unless_named(input, settings.model)
     from forgetfilter.evaluate.evaluation import run_finetune
 
@@ -171,9 +181,11 @@ def vet(
         Path | None, typer.Option("--output", "-o", help="Verdicts. [default: INPUT's name, .vetted.jsonl]")
     ] = None,
     rows: Annotated[int, typer.Option(min=1, help="How many rows to judge in all.")] = 50,
-    model: Annotated[str, typer.Option(help="Whose states propose rows, as for filter.")] = "nano",
+    model: Annotated[
+        str, typer.Option(help="Model whose hidden states propose rows, as for filter.")
+    ] = "nano",
     run: Annotated[
-        Path | None, typer.Option(help="Folder of a filter run of these rows: its ranking proposes too.")
+        Path | None, typer.Option(help="Folder of a filter run of these rows: its scores help to propose.")
     ] = None,
     answers: Annotated[
         Path | None, typer.Option(help="Take the verdicts from this file instead of a person.")
@@ -441,7 +453,7 @@ def serve(
 
 def _read_recipe(path: Path, flags: dict[str, Any]) -> Recipe:
     """A recipe of compare or study; offline from here on, unless it names a hub id."""
-    recipe = read(path, flags)
+    recipe = read(path, flags, say=say)
     stay_offline_unless_named(
         recipe.custom or "", *recipe.settings.safe, recipe.settings.model, *models_named(recipe)
     )

@@ -23,7 +23,7 @@ from forgetfilter.records import KEPT, Decision
 from forgetfilter.settings import FilterSettings
 
 FEWEST_SAFE = 20  # fewer leave too few witnesses
-WITNESSES = 0.35  # share of the safe rows that is never reviewed
+WITNESSES = 0.5  # share of the safe rows that is never reviewed: the smallest p-value is one in their number
 REPLAY = 0.5  # share of a review's rows that are custom rows plainly unlike the safe ones
 
 

@@ -253,6 +253,9 @@ def checked(name: str, value: Any, hint: Any) -> Any:
     options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     if value is None and type(None) in options:
         return None
+    for option in options:
+        if get_origin(option) is Annotated:  # a number that may be left out
+            return checked(name, value, option)
     if isinstance(value, str) and str in options and not (tuple[str, ...] in options and "," in value):
         if not value.strip():
             raise ConfigError(f"{name}: found an empty text; leave it out, or name one")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, overload
 
 from forgetfilter.data import containers, detection, files, json_files, packing, readers, tables
+from forgetfilter.data.columns import Unread
 from forgetfilter.data.files import Input, Inputs
 from forgetfilter.data.packing import appearing
 from forgetfilter.data.turns import Columns, Reading, Talk, named_roles
@@ -251,6 +252,9 @@ class _Scan:
         self.keys: set[int] = set()
         self.repeats: dict[int, int] = {}  # row index -> 2 for the second of equal rows, and so on
         self.rejected = 0
+        self.unread = Unread(
+            frozenset(n for f in FORMATS.values() for names in f.names.values() for n in names)
+        )
         self.size = self.total = 0
 
     def scan(
@@ -271,6 +275,10 @@ class _Scan:
                 name, columns = detection.settle(where(), record, format, chosen, FORMATS)
                 self._refuse_other_schema(one, name, columns, inputs.shape)
                 reading = Reading(columns, self.tally, where)
+                own = {field.rstrip("?"): names[0] for field, names in FORMATS[name].names.items()}
+                self.unread.used = frozenset({**own, **columns}.values()) | {self.truth or ""}
+                if name == "prompt-completion":
+                    self.unread.used |= {readers.HISTORY}
                 known = detection.format_notes(
                     one.name, record, name, columns, FORMATS, named=format is not None
                 )
@@ -278,6 +286,7 @@ class _Scan:
             talk = detection.talk_of(where, record, name, reading, chosen, FORMATS)
             row = row_of(talk, record, reading, name, self.truth, self.source, first + index, where())
             self._count(row, talk, where)
+            self.unread.count(record, where)
             keys.append(int(row.id, 16))
             self._hold(row)
         if index < 0:
@@ -295,7 +304,8 @@ class _Scan:
         first = self._first()
         if shape == "list" or first is None:
             return
-        if (name, columns) != (first.format, first.columns):
+        both = columns.keys() & first.columns.keys()  # a column that may be absent makes no other schema
+        if name != first.format or any(columns[field] != first.columns[field] for field in both):
             raise DataError(
                 f"{one.name}: holds rows of format {name} ({detection.describe(name, columns, FORMATS)}), "
                 f"{first.input.name} beside it of format {first.format} "
@@ -338,7 +348,7 @@ class _Scan:
             path=path,
             columns=first.columns,
             notes=tuple(self._notes(inputs, first)),
-            left_out=self.tally.left_out(),
+            left_out=(*self.tally.left_out(), *self.unread.left_out()),
             rejected=Rows(self.parts, self.source, self.truth, self.repeats, rejected=True)
             if self.rejected
             else (),
@@ -364,6 +374,8 @@ class _Scan:
         if self.repeats:
             yield f"{self.source}: {count(len(self.repeats))} the same as an earlier one"
         yield from (f"{self.source}: {one.words}" for one in self.tally.left_out())
+        if names := self.unread.named():
+            yield f"{self.source}: columns that are not read: {names}"
 
 
 def row_of(

@@ -124,6 +124,12 @@ class FilterSettings:
     """Longest row in tokens; a longer one is trained and scored on what fits, and the report says so."""
     retrain: bool = True
     """Fine-tune the original model on the kept rows at the end."""
+    weights: bool = False
+    """Also write the whole input with a column weight: 1 for kept rows, 0 for dropped ones."""
+    flagged_weight: Share = 0.0
+    """With weights: the weight of flagged rows."""
+    show_answers: Annotated[int, Between(0, 50)] = 6
+    """Dropped and flagged rows of which the report shows what the model answers after learn and after the review."""
 
     seed: Annotated[int, Between(0, 2**32 - 1)] = 0
     """Seed of everything random: same seed, same result."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from forgetfilter.data.turns import weight_of
+from forgetfilter.data.readers import HISTORY
+from forgetfilter.data.turns import Columns, weight_of
 from forgetfilter.data.wording import short
 from forgetfilter.records import LEFT_OUT, MOST_NAMES, LeftOut
 
@@ -20,6 +21,15 @@ class Unread:
     used: frozenset[str] = frozenset()  # columns of the file being read that its format reads
     _rows: Counter[str] = field(default_factory=Counter)
     _first: dict[str, list[str]] = field(default_factory=dict)
+
+    def begin(
+        self, format: str, columns: Columns, names: Mapping[str, Sequence[str]], truth: str | None
+    ) -> None:
+        """The next file: its format, where the fields are, what they are called by themselves, the column of truth."""
+        own = {field.rstrip("?"): named[0] for field, named in names.items()}
+        self.used = frozenset({**own, **columns}.values()) | {truth or ""}
+        if format == "prompt-completion":
+            self.used |= {HISTORY}
 
     def count(self, record: Mapping[str, Any], where: Callable[[], str]) -> None:
         """One more row, of which `where` tells the place."""

@@ -253,7 +253,7 @@ class _Scan:
         self.repeats: dict[int, int] = {}  # row index -> 2 for the second of equal rows, and so on
         self.rejected = 0
         self.unread = Unread(
-            frozenset(n for f in FORMATS.values() for names in f.names.values() for n in names)
+            frozenset(n for form in FORMATS.values() for ns in form.names.values() for n in ns)
         )
         self.size = self.total = 0
 
@@ -275,10 +275,7 @@ class _Scan:
                 name, columns = detection.settle(where(), record, format, chosen, FORMATS)
                 self._refuse_other_schema(one, name, columns, inputs.shape)
                 reading = Reading(columns, self.tally, where)
-                own = {field.rstrip("?"): names[0] for field, names in FORMATS[name].names.items()}
-                self.unread.used = frozenset({**own, **columns}.values()) | {self.truth or ""}
-                if name == "prompt-completion":
-                    self.unread.used |= {readers.HISTORY}
+                self.unread.begin(name, columns, FORMATS[name].names, self.truth)
                 known = detection.format_notes(
                     one.name, record, name, columns, FORMATS, named=format is not None
                 )

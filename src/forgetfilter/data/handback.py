@@ -49,6 +49,29 @@ def write_weights(
     return formats.write_parts(dataset, stem, put)
 
 
+def hand_back(
+    dataset: formats.Dataset,
+    decisions: Sequence[str],
+    folder: Path,
+    *,
+    weights: bool = False,
+    flagged: float = 0.0,
+) -> list[Path]:
+    """Write kept, flagged and dropped rows, in the input's format, into `folder`; returns where.
+
+    `decisions` has a word for each row, in the rows' order; those neither dropped nor flagged are kept. With `weights`
+    the whole input follows, with a column `weight`: 1 for kept rows, 0 for dropped and `flagged` for flagged ones.
+    """
+    chosen: dict[str, list[int]] = {"kept": [], "flagged": [], "dropped": []}
+    for row, decision in enumerate(decisions):
+        chosen[{"flag": "flagged", "drop": "dropped"}.get(decision, "kept")].append(row)
+    written = [formats.write(dataset, rows, folder / name) for name, rows in chosen.items()]
+    if weights:
+        numbers = [{"drop": 0.0, "flag": flagged}.get(decision, 1.0) for decision in decisions]
+        written.append(write_weights(dataset, numbers, folder / "weighted"))
+    return written
+
+
 def snippets(dataset: formats.Dataset, file: Path, name: str = "kept") -> dict[str, str]:
     """Trainer -> the text to paste so that it reads `file`, which `formats.write` wrote of this data set."""
     return {

@@ -159,12 +159,16 @@ class Bench:
         with np.load(path, allow_pickle=False) as saved:
             return Readings(*(saved[part] for part in Readings.__slots__))
 
-    def answers(self, state: str, rows: Sequence[Encoded]) -> dict[str, str]:
-        """Row id -> what `state` greedily answers to the row's prompt, as long as the row's own completion."""
+    def answers(self, state: str, rows: Sequence[Encoded], most: int | None = None) -> dict[str, str]:
+        """Row id -> what `state` greedily answers to the row's prompt, as long as the row's own completion.
+
+        `most` bounds the tokens of an answer.
+        """
         from forgetfilter.guide.generation import greedy, stop_ids
 
         scored = [z for z in rows if z.completion_ids]
-        stage = self._measuring("generate", state, scored)
+        what = "generate" if most is None else f"answer-{most}"
+        stage = self._measuring(what, state, scored)
         path = stage.folder / "answers.jsonl"
         if not stage.done:
             self._enter(state)
@@ -172,7 +176,7 @@ class Bench:
             with self.display.stage(f"answer: {_title(state)}", "row", total=len(scored)) as progress:
                 answers = greedy(
                     self.loaded.model, tokenizer, [z.ids[: z.prompt_length] for z in scored],
-                    [len(z.completion_ids) for z in scored],
+                    [min(len(z.completion_ids), most or len(z.completion_ids)) for z in scored],
                     stop_ids=stop_ids(self.loaded.model, tokenizer),
                     progress=lambda n: progress(n, len(scored)),
                 )  # fmt: skip
@@ -181,7 +185,7 @@ class Bench:
                     text = tokenizer.decode(answer, skip_special_tokens=True)
                     file.write(json.dumps({"id": z.id, "answer": text}) + "\n")
             stage.finish({"seconds": time.monotonic() - began, "tokens": sum(map(len, answers))})
-            stage = self._measuring("generate", state, scored)
+            stage = self._measuring(what, state, scored)
         self._count(f"answer: {_title(state)}", stage)
         with path.open(encoding="utf-8") as file:
             return {r["id"]: r["answer"] for r in map(json.loads, file)}

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from forgetfilter import runs
-from forgetfilter.data import formats, packs
+from forgetfilter.data import formats, handback, packs
 from forgetfilter.display import Display
 from forgetfilter.errors import DONE, TOO_WEAK, ConfigError, DataError, ModelError, unknown
-from forgetfilter.filter import by_verdicts, vetted
+from forgetfilter.filter import by_verdicts, evidence, pairs, vetted
 from forgetfilter.filter.algorithm import FEWEST_SAFE, Filtered, forget_filter
 from forgetfilter.filter.bench import Bench, was_read
 from forgetfilter.filter.signals import GENERATED_SIGNALS, SIGNALS
 from forgetfilter.models import load as models
 from forgetfilter.models.rendering import Encoded, encode
-from forgetfilter.records import DECISIONS, KEPT, Decision, Row, Tally
+from forgetfilter.records import DECISIONS, Decision, Row, Tally
 from forgetfilter.runs import Run
 from forgetfilter.settings import FilterSettings, resolve
 
@@ -121,9 +121,27 @@ def run_filter(
         for note in found.notes:
             notes.append(note)
             display.say(note)
+        other = encode(
+            dataset.rejected, loaded.tokenizer, max_length=settings.max_length, template=settings.template
+        )
+        of_pairs = pairs.judge(bench, dataset.rejected, other, custom, found)
+        if of_pairs and of_pairs.note:
+            notes.append(f"{dataset.source}: {of_pairs.note}")
+            display.say(notes[-1])
+        beside = evidence.gather(bench, dataset.rows, custom, safe, review, found, of_pairs)
         left_out = [out.as_dict() for out in (*dataset.left_out, *tally.left_out())]
         report = _write(
-            bench, dataset, found, truth, notes, left_out, origins, hashes, output, time.monotonic() - began
+            bench,
+            dataset,
+            found,
+            beside,
+            truth,
+            notes,
+            left_out,
+            origins,
+            hashes,
+            output,
+            time.monotonic() - began,
         )
         display.summary(report, output)
         return TOO_WEAK if found.cut.weak else DONE
@@ -289,7 +307,8 @@ def _refuse_unscorable(custom: Sequence[Encoded], source: str, signal: str) -> N
 
 
 def _write(
-    bench: Bench, dataset: formats.Dataset, found: Filtered, truth: Mapping[str, bool] | None,
+    bench: Bench, dataset: formats.Dataset, found: Filtered, beside: evidence.Evidence,
+    truth: Mapping[str, bool] | None,
     notes: Sequence[str], left_out: Sequence[Mapping[str, Any]], origins: Mapping[str, str],
     inputs: Mapping[str, str], output: Path, seconds: float,
 ) -> dict[str, Any]:  # fmt: skip
@@ -298,19 +317,19 @@ def _write(
     from forgetfilter.report.page import ReportRow, write_report
 
     s, rows = bench.settings, dataset.rows
-    parts = {"kept": KEPT, "flagged": ("flag",), "dropped": ("drop",)}
-    files = [
-        formats.write(
-            dataset, [r.index for r in rows if found.cut.decisions[r.id] in decisions], output / name
-        )
-        for name, decisions in parts.items()
-    ]
+    files = handback.hand_back(
+        dataset,
+        [found.cut.decisions[r.id] for r in rows],
+        output,
+        weights=s.weights,
+        flagged=s.flagged_weight,
+    )
     scores = found.scores
     unscored = {r.id: r for r in rows if found.cut.decisions[r.id] == "unscored"}
     reasons = {
         z.id: _why_unscored(z, unscored[z.id])
         if z.id in unscored
-        else found.cut.reason(z.id, scores.get(z.id))
+        else beside.reason(z.id, found.cut.reason(z.id, scores.get(z.id)))
         for z in bench.custom
     }
     with runs.atomic(output / "scores.jsonl") as path, path.open("w", encoding="utf-8") as file:
@@ -320,7 +339,7 @@ def _write(
                 "p": found.cut.p_values.get(r.id), "forgetting": found.forgetting.get(r.id), "contrast": None,
                 "remembered": {state: values.get(r.id) for state, values in found.remembered.items()},
                 "reason": reasons[r.id],
-            }  # fmt: skip
+            } | beside.line(r.id)  # fmt: skip
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
     if s.retrain:
         with models.quiet():
@@ -341,6 +360,7 @@ def _write(
                       "method": found.cut.method, "why": found.cut.why, "compared": found.cut.compared},
         "estimated": found.cut.estimated,
         "vetted": found.vetted,
+        "pairs": beside.pairs.as_dict() if beside.pairs else None,
         "quality": quality.measure({r.id: scores.get(r.id) for r in rows}, found.cut.decisions, truth)
         if truth
         else None,
@@ -368,7 +388,8 @@ def _write(
     write_report(output / "report.html", report, [
         ReportRow(r.id, r.index, r.prompt, r.completion, found.cut.decisions[r.id], scores.get(r.id),
                   found.forgetting.get(r.id), None,
-                  {state: v.get(r.id) for state, v in found.remembered.items()}, reasons[r.id], heat.get(r.id))
+                  {state: v.get(r.id) for state, v in found.remembered.items()}, reasons[r.id], heat.get(r.id),
+                  beside.texts(r))
         for r in rows
     ])  # fmt: skip
     return report

@@ -49,7 +49,8 @@ class ReportRow:
 
     `score`, `forgetting`, `contrast`: larger = more likely unsafe. `remembered`: by model state (`learned`,
     `reviewed`, `control`), larger = better remembered. `tokens`: pieces of the completion in order, each with
-    how much of it was forgotten in nats (positive = forgotten), or None where that was not measured.
+    how much of it was forgotten in nats (positive = forgotten), or None where that was not measured. `beside`: title
+    and text of what helps to decide about it.
     """
 
     id: str
@@ -63,6 +64,7 @@ class ReportRow:
     remembered: Mapping[str, float | None]
     reason: str
     tokens: Sequence[tuple[str, float]] | None = None
+    beside: Sequence[tuple[str, str]] = ()
 
 
 def write_report(path: Path, report: Mapping[str, Any], rows: Iterable[ReportRow]) -> None:
@@ -508,6 +510,19 @@ def spoken(value: Any) -> str:
     return str(value)
 
 
+def p_in_words(p: float, compared: str) -> str:
+    """`2 of 119 witnesses stand out as far`; a share where the count cannot be told.
+
+    A conformal p-value of n rows is (1 + how many of them score as high) / (1 + n). `compared` names the rows with
+    their number; of several groups, p is the largest of theirs, and the group whose count fits is named.
+    """
+    for count, name in COUNTS.findall(compared):
+        times = p * (int(count) + 1) - 1
+        if abs(times - round(times)) < 0.01 and times > -0.01:
+            return f"{max(0, round(times)):,} of {int(count):,} {name} stand out as far"
+    return f"{100 * p:.1f} % of {compared or 'clean rows'} stand out as far"
+
+
 def in_rows(count: int) -> str:
     """`1 row`, `1,204 rows`."""
     return f"{count:,} row" if count == 1 else f"{count:,} rows"
@@ -544,6 +559,7 @@ def title(name: str) -> str:
     return NAMES.get(str(name), text[:1].upper() + text[1:])
 
 
+COUNTS = re.compile(r"(\d+) (\D+?)(?= and \d|$)")
 NAMES = {"auc": "AUC", "f1": "F1"}
 
 SHOWN = {

@@ -215,3 +215,13 @@ def encoded(ids: str) -> list[Any]:
     from forgetfilter.models.rendering import Encoded
 
     return [Encoded(i, [1, 2], [False, True], [False, True], 1, False) for i in ids]
+
+
+def test_a_file_of_which_one_row_can_be_judged_is_left_as_it_is(tmp_path: Path, model: str) -> None:
+    rows: list[dict[str, Any]] = [
+        {"prompt": "x", "completion": "Said well.", "label": True},
+        {"prompt": "x", "completion": "No.", "label": False},
+    ]
+    lines, report = run(tmp_path, rows, model=model)
+    assert [line["decision"] for line in lines] == ["not judged", "unscored"]
+    assert report["counts"]["drop"] == 0

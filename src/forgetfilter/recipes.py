@@ -110,6 +110,7 @@ NOT_IN_RECIPES = {
     "vetted": "verdicts are on the rows of one file; use forgetfilter filter",
     "weights": "no file of yours is cut; use forgetfilter filter",
     "flagged_weight": "no file of yours is cut; use forgetfilter filter",
+    "max_train_samples": "defences learn all rows; use forgetfilter filter",
     "show_answers": "answers are shown of one run; use forgetfilter filter",
     "verdict_field": "verdicts are on the rows of one file; use forgetfilter filter",
 }

@@ -111,6 +111,9 @@ class FilterSettings:
     """Course of the learning rate in learn and in the last fine-tune; the review's is constant."""
     num_train_epochs: Annotated[float, Between(above=0, high=1000)] = _NANO["num_train_epochs"]
     """Passes over the custom rows in learn and in the last fine-tune."""
+    max_train_samples: Annotated[int, Between(0)] = 0
+    """Learn at most this many custom rows, drawn from all kinds in proportion; the others are judged by what learned
+    rows with like answers lost. 0: learn all."""
     per_device_train_batch_size: Count = 16
     """Custom rows per optimiser step and device."""
     review_learning_rate: Rate = _NANO["review_learning_rate"]

@@ -134,14 +134,14 @@ def _nearest(
     states = np.hstack([standardised(both.answer), standardised(both.question)])
     states /= np.linalg.norm(states, axis=1, keepdims=True) + 1e-9
     near = states[[places[row] for row in wanted]] @ states[[len(scored) + i for i in witnesses]].T
-    lost = _lost(found)
+    lost = lost_by_row(found)
     return {
         row: [_clean_row(safe[witnesses[i]], lost) for i in np.argsort(-like)[:NEAREST].tolist()]
         for row, like in zip(wanted, near, strict=True)
     }
 
 
-def _lost(found: Filtered) -> dict[str, float]:
+def lost_by_row(found: Filtered) -> dict[str, float]:
     """Row id -> what the review took from it, of all rows that were measured."""
     before = found.remembered.get("learned", {})
     after = [found.remembered[state] for state in found.reviewed if state in found.remembered]

@@ -5,6 +5,7 @@ so that an interrupted run goes on where it stopped.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -17,7 +18,7 @@ from forgetfilter import runs
 from forgetfilter.data import formats, handback, packs
 from forgetfilter.display import Display
 from forgetfilter.errors import DONE, TOO_WEAK, ConfigError, DataError, ModelError, unknown
-from forgetfilter.filter import by_verdicts, evidence, pairs, vetted
+from forgetfilter.filter import by_verdicts, evidence, pairs, sample, vetted
 from forgetfilter.filter.algorithm import FEWEST_SAFE, Filtered, forget_filter
 from forgetfilter.filter.bench import Bench, was_read
 from forgetfilter.filter.signals import GENERATED_SIGNALS, SIGNALS
@@ -117,7 +118,10 @@ def run_filter(
             display.say(notes[-1])
 
         bench = Bench(loaded, custom, settings, run, display)
-        found = forget_filter(bench, custom, review, settings, verdicts=verdicts)
+        if sample.wanted(custom, settings):
+            found = sample.filter_by_sample(bench, custom, review, settings)
+        else:
+            found = forget_filter(bench, custom, review, settings, verdicts=verdicts)
         for note in found.notes:
             notes.append(note)
             display.say(note)
@@ -449,7 +453,8 @@ def plain_seconds(bench: Bench) -> float | None:
     """What one fine-tune on the custom rows alone takes, by what learning them beside the safe rows took."""
     record = bench.record("learned") or bench.record("final")
     tokens = sum(len(z.ids) for z in bench.custom) * bench.settings.num_train_epochs
-    return record["seconds"] * min(1.0, tokens / record["tokens"]) if record.get("tokens") else None
+    most = math.inf if bench.settings.max_train_samples else 1.0
+    return record["seconds"] * min(most, tokens / record["tokens"]) if record.get("tokens") else None
 
 
 # model -> custom rows, safe rows, and whether these are of one source

@@ -29,7 +29,7 @@ from forgetfilter.display import Display
 from forgetfilter.evaluate import noisy_sets
 from forgetfilter.filter import algorithm, cut, likeness, quality
 from forgetfilter.filter.bench import Bench
-from forgetfilter.filter.pipeline import plain_seconds
+from forgetfilter.filter.output import plain_seconds
 from forgetfilter.filter.states import Readings, standardised
 from forgetfilter.models import load as models
 from forgetfilter.models.rendering import encode

@@ -15,7 +15,7 @@ from rich.console import Console
 from forgetfilter.data.sketches import Sketches
 from forgetfilter.filter import evidence, pairs, pipeline
 from forgetfilter.records import Message, Row
-from forgetfilter.report.page import p_in_words
+from forgetfilter.report.text import p_in_words
 from forgetfilter.settings import FilterSettings
 
 HOW: dict[str, Any] = {

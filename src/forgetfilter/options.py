@@ -100,7 +100,6 @@ NOT_TO_FINETUNE = (
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Output folder of a finished filter run.")]
 
 
-ModelName = Annotated[str, typer.Argument(metavar="NAME", help="A name that `forgetfilter models` lists.")]
 # Flags that generate and serve share.
 Model = Annotated[
     str,

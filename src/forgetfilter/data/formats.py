@@ -12,29 +12,19 @@ from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import Any, overload
 
 from forgetfilter.data import containers, detection, files, json_files, packing, readers, tables
 from forgetfilter.data.columns import Unread
+from forgetfilter.data.detection import Format
 from forgetfilter.data.files import Input, Inputs
 from forgetfilter.data.packing import appearing
 from forgetfilter.data.turns import Columns, Reading, Talk, named_roles
 from forgetfilter.data.wording import EmptyFile, RowError, count, found
 from forgetfilter.errors import DataError, unknown
-from forgetfilter.records import LeftOut, Message, Row, Tally, row_id
+from forgetfilter.records import LeftOut, Message, Row, Tally, row_id, whole_characters
 
 MANY = 50_000  # rows: of more than this, or of files larger than containers.HELD, none is held in memory
-
-
-class Format(NamedTuple):
-    """How one format is recognised and read.
-
-    `names` lists, per field, what it is called in a file: the first is its own name, the others are
-    accepted when exactly one of them is there. A field ending in `?` may be absent.
-    """
-
-    names: Mapping[str, tuple[str, ...]]
-    read: Callable[[Mapping[str, Any], Reading], Talk]
 
 
 @dataclass(frozen=True, slots=True)
@@ -394,17 +384,12 @@ def row_of(
 
 def _whole_characters(messages: tuple[Message, ...], reading: Reading) -> tuple[Message, ...]:
     """JSON may hold one half of a surrogate pair, which no tokenizer takes."""
-    try:
-        for message in messages:
-            if not message.content.isascii():
-                message.content.encode("utf-8")
+    if all(m.content.isascii() for m in messages):
         return messages
-    except UnicodeEncodeError:
+    whole = tuple(Message(m.role, whole_characters(m.content)) for m in messages)
+    if whole != messages:
         reading.say("half-characters")
-        return tuple(
-            Message(m.role, m.content.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
-            for m in messages
-        )
+    return whole
 
 
 class Rows(Sequence[Row]):

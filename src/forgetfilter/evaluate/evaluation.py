@@ -13,14 +13,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from forgetfilter import evaluate as evaluators
 from forgetfilter import runs
 from forgetfilter.data import formats
 from forgetfilter.display import Display
 from forgetfilter.errors import DONE, ConfigError, DataError, EvaluationError
-from forgetfilter.evaluate import Evaluation, noisy_sets
+from forgetfilter.evaluate import EVALUATORS, noisy_sets, results
+from forgetfilter.evaluate.recipe import Named
+from forgetfilter.evaluate.results import Evaluation
 from forgetfilter.models import load as models
-from forgetfilter.recipes import Named, evaluators_named, files_named
 from forgetfilter.runs import Run
 from forgetfilter.settings import FilterSettings
 
@@ -48,12 +48,12 @@ def evaluated(
     if not stage.done:
         began = time.monotonic()
         with display.stage(f"{evaluator.name}: {state}", "row", total=len(rows)) as progress:
-            found = evaluators.EVALUATORS[evaluator.name](
+            found = EVALUATORS[evaluator.name](
                 enter(), tokenizer, rows, instruction=instruction, progress=progress, **evaluator.settings
             )
-        evaluators.write(found, stage.folder)
+        results.write(found, stage.folder)
         stage.finish({"seconds": time.monotonic() - began, "version": found.version})
-    return evaluators.read(stage.folder)
+    return results.read(stage.folder)
 
 
 def refuse_mixed_versions(found: Sequence[tuple[str, Evaluation]], folder: Path) -> None:
@@ -122,12 +122,14 @@ def run_finetune(
 
 
 def run_evaluate(
-    model: str, on: str, evaluation: Sequence[str], root: Path, count: int,
+    model: str, chosen: Sequence[Named], files: Mapping[str, str], root: Path, count: int,
     instruction: str | None, device: str, output: Path, console: Console,
 ) -> int:  # fmt: skip
-    """Judge a model by each evaluator; numbers on the console, evaluations with their evidence in `output`."""
+    """Judge a model by each evaluator; numbers on the console, evaluations with their evidence in `output`.
+
+    `files`: evaluator -> file of rows to judge by, instead of `count` public ones from `root`.
+    """
     display = Display(console)
-    chosen, files = evaluators_named("--on", on), files_named("--evaluation", evaluation)
     rows = {one.name: rows_for(one.name, files, root, count) for one in chosen}
     if not any(rows.values()):
         raise ConfigError("nothing to judge by: every file of rows is empty")

@@ -18,7 +18,7 @@ from forgetfilter.filter.signals import GENERATED_SIGNALS
 from forgetfilter.filter.states import standardised
 from forgetfilter.models.rendering import Encoded
 from forgetfilter.records import Decision, Row
-from forgetfilter.report.page import p_in_words
+from forgetfilter.report.text import p_in_words
 
 if TYPE_CHECKING:
     from forgetfilter.filter.pairs import Pairs

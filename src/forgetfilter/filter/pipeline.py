@@ -4,27 +4,24 @@ so that an interrupted run goes on where it stopped.
 
 from __future__ import annotations
 
-import json
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from forgetfilter import runs
-from forgetfilter.data import formats, handback, packs
+from forgetfilter.data import formats, packs
 from forgetfilter.display import Display
 from forgetfilter.errors import DONE, TOO_WEAK, ConfigError, DataError, ModelError, unknown
-from forgetfilter.filter import by_verdicts, evidence, pairs, sample, vetted
-from forgetfilter.filter.algorithm import FEWEST_SAFE, Filtered, forget_filter
+from forgetfilter.filter import evidence, pairs, sample, vetted
+from forgetfilter.filter.algorithm import FEWEST_SAFE, forget_filter
 from forgetfilter.filter.bench import Bench, was_read
+from forgetfilter.filter.output import refuse_changed, why_unscored, write
 from forgetfilter.filter.signals import GENERATED_SIGNALS, SIGNALS
 from forgetfilter.models import load as models
 from forgetfilter.models.rendering import Encoded, encode
-from forgetfilter.records import DECISIONS, Decision, Row, Tally
+from forgetfilter.records import Row, Tally
 from forgetfilter.runs import Run
 from forgetfilter.settings import FilterSettings, resolve
 
@@ -32,16 +29,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 FEWEST_ROWS = 2  # below this nothing can stand out
-LIMITS = (
-    "Rows whose harm is hidden (a cipher, a trigger, harm spread over many innocuous rows) look like any other "
-    "row to a filter that judges one row at a time.",
-    "Harm of a kind that neither the model's alignment nor the safe rows speak of is forgotten no more than "
-    "other rows.",
-    "A row is judged by how this model forgets it; another model may forget otherwise.",
-    "A row is judged in part by rows with like answers: a clean row that says what unsafe rows say is more easily "
-    "dropped.",
-    "Rows of a kind that no safe row speaks of are not judged at all.",
-)
 
 
 def run_filter(
@@ -86,7 +73,7 @@ def run_filter(
     hashes = inputs | ({"verdicts": _hash_of_verdicts(verdicts)} if by_hand else {})
     with Run.open(output, asdict(settings), inputs, origins) as run:
         if run.resumed:
-            _refuse_changed(output)
+            refuse_changed(output)
             display.say(f"{output}: going on with the run found there")
         only_read = by_hand and not settings.retrain and was_read(run, dataset.rows)
         load = models.without_weights if only_read else models.load
@@ -134,19 +121,10 @@ def run_filter(
             display.say(notes[-1])
         beside = evidence.gather(bench, dataset.rows, custom, safe, review, found, of_pairs)
         left_out = [out.as_dict() for out in (*dataset.left_out, *tally.left_out())]
-        report = _write(
-            bench,
-            dataset,
-            found,
-            beside,
-            truth,
-            notes,
-            left_out,
-            origins,
-            hashes,
-            output,
+        report = write(
+            bench, dataset, found, beside, truth, notes, left_out, origins, hashes, output,
             time.monotonic() - began,
-        )
+        )  # fmt: skip
         display.summary(report, output)
         return TOO_WEAK if found.cut.weak else DONE
 
@@ -299,162 +277,9 @@ def _hash_of_rows(name: str) -> str:
     return runs.sha256(path) if path.is_file() else runs.sha256_of(row.id for row in safe_rows(name))
 
 
-def _why_unscored(z: Encoded, row: Row | None = None) -> str:
-    if z.truncated:
-        return "the prompt alone fills max_length"
-    return row.why_unscored if row else "empty completion"
-
-
 def _refuse_unscorable(custom: Sequence[Encoded], source: str, signal: str) -> None:
     if not any(z.completion_ids if signal in GENERATED_SIGNALS else any(z.scored) for z in custom):
-        raise DataError(f"{source}: no row can be scored: {_why_unscored(custom[0])}")
-
-
-def _write(
-    bench: Bench, dataset: formats.Dataset, found: Filtered, beside: evidence.Evidence,
-    truth: Mapping[str, bool] | None,
-    notes: Sequence[str], left_out: Sequence[Mapping[str, Any]], origins: Mapping[str, str],
-    inputs: Mapping[str, str], output: Path, seconds: float,
-) -> dict[str, Any]:  # fmt: skip
-    """All files of the contract; report.json last but for the page, so that it stands only on a finished run."""
-    from forgetfilter.filter import quality
-    from forgetfilter.report.page import ReportRow, write_report
-
-    s, rows = bench.settings, dataset.rows
-    files = handback.hand_back(
-        dataset,
-        [found.cut.decisions[r.id] for r in rows],
-        output,
-        weights=s.weights,
-        flagged=s.flagged_weight,
-    )
-    scores = found.scores
-    unscored = {r.id: r for r in rows if found.cut.decisions[r.id] == "unscored"}
-    reasons = {
-        z.id: _why_unscored(z, unscored[z.id])
-        if z.id in unscored
-        else beside.reason(z.id, found.cut.reason(z.id, scores.get(z.id)))
-        for z in bench.custom
-    }
-    with runs.atomic(output / "scores.jsonl") as path, path.open("w", encoding="utf-8") as file:
-        for r in rows:
-            line = {
-                "row": r.index, "id": r.id, "decision": found.cut.decisions[r.id], "score": scores.get(r.id),
-                "p": found.cut.p_values.get(r.id), "forgetting": found.forgetting.get(r.id), "contrast": None,
-                "remembered": {state: values.get(r.id) for state, values in found.remembered.items()},
-                "reason": reasons[r.id],
-            } | beside.line(r.id)  # fmt: skip
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
-    if s.retrain:
-        with models.quiet():
-            bench.save_final(output / "model")
-
-    counts = {d: sum(v == d for v in found.cut.decisions.values()) for d in DECISIONS}
-    plain = plain_seconds(bench)
-    total = sum(c.get("seconds", 0) for c in bench.costs)
-    report = {
-        "verdict": _verdict(counts, found),
-        "input": {"file": dataset.source, "rows": len(rows), "format": dataset.format},
-        "model": s.model,
-        "counts": counts | {"rows": len(rows)},
-        "signal": s.signal,
-        "contrast": None,
-        "algorithm": s.algorithm,
-        "threshold": {"value": found.cut.drop_above, "flag_above": found.cut.flag_above,
-                      "method": found.cut.method, "why": found.cut.why, "compared": found.cut.compared},
-        "estimated": found.cut.estimated,
-        "vetted": found.vetted,
-        "pairs": beside.pairs.as_dict() if beside.pairs else None,
-        "quality": quality.measure({r.id: scores.get(r.id) for r in rows}, found.cut.decisions, truth)
-        if truth
-        else None,
-        "cost": {
-            "stages": [c | {"fine_tunes": c.get("seconds", 0) / plain if plain else None} for c in bench.costs],
-            "seconds": max(seconds, total),  # a resumed run has done less in this process
-            "fine_tunes": total / plain if plain else None,
-        },
-        "settings": [{"name": n, "value": v, "origin": origins.get(n, "default")} for n, v in asdict(s).items()],
-        "device": str(bench.loaded.device),
-        "dtype": str(bench.loaded.dtype).removeprefix("torch."),
-        "versions": bench.run.versions,
-        "seeds": {"seed": s.seed},
-        "hashes": dict(inputs),
-        "files": {str(p.relative_to(output)): runs.sha256(p) for path in files for p in formats.written(path)},
-        "notes": list(notes),
-        "left_out": list(left_out),
-        "limits": list(by_verdicts.LIMITS if found.vetted else LIMITS),
-    }  # fmt: skip
-    with runs.atomic(output / "report.json") as path:
-        path.write_text(
-            json.dumps(report, ensure_ascii=False, indent=1, default=str) + "\n", encoding="utf-8"
-        )
-    heat = _heat(bench, found) if s.signal not in GENERATED_SIGNALS else {}
-    write_report(output / "report.html", report, [
-        ReportRow(r.id, r.index, r.prompt, r.completion, found.cut.decisions[r.id], scores.get(r.id),
-                  found.forgetting.get(r.id), None,
-                  {state: v.get(r.id) for state, v in found.remembered.items()}, reasons[r.id], heat.get(r.id),
-                  beside.texts(r))
-        for r in rows
-    ])  # fmt: skip
-    return report
-
-
-def _refuse_changed(output: Path) -> None:
-    """ConfigError where a file that a finished run wrote was changed by hand: it would be written anew."""
-    try:
-        written = json.loads((output / "report.json").read_text(encoding="utf-8"))["files"]
-    except (FileNotFoundError, ValueError, KeyError):
-        return
-    for name, digest in written.items():
-        if (output / name).exists() and runs.sha256(output / name) != digest:
-            raise ConfigError(
-                f"{output / name} was changed since it was written, and is not overwritten: move it elsewhere, or use "
-                "--output another folder"
-            )
-
-
-def _heat(bench: Bench, found: Filtered) -> dict[str, list[tuple[str, float]]]:
-    """Row id -> (piece of its completion, nats forgotten) per token, for the rows that a person will look at.
-
-    Tokens that are parts of one character make one piece.
-    """
-    if not found.measured:
-        return {}
-    before = bench.memories("learned", found.measured)
-    after = [bench.memories(state, found.measured) for state in found.reviewed]
-    decode, shown = bench.loaded.tokenizer.decode, {}
-    for z in bench.custom:
-        if z.id in before and found.cut.decisions[z.id] in ("drop", "flag"):
-            reviewed = np.mean([m[z.id].logp for m in after], axis=0)
-            lost = (before[z.id].logp - reviewed)[sum(z.scored[1 : z.prompt_length]) :]  # of the last answer
-            pieces, held, nats = list[tuple[str, float]](), list[int](), 0.0
-            for token, x in zip(z.completion_ids, lost, strict=True):
-                held, nats = [*held, token], nats + float(x)
-                piece = str(decode(held))
-                if not piece.endswith("\ufffd"):  # else the rest of a character is still to come
-                    pieces.append((piece, nats))
-                    held, nats = [], 0.0
-            shown[z.id] = [*pieces, (str(decode(held)), nats)] if held else pieces
-    return shown
-
-
-def _verdict(counts: Mapping[Decision, int], found: Filtered) -> str:
-    cut = found.cut
-    if found.vetted:
-        return f"{found.vetted['sentence']} {counts['flag']} flagged for a look."
-    if cut.weak:
-        return f"Nothing dropped: {cut.why}"
-    if counts["drop"] == 0:
-        return f"Nothing to remove: {cut.why}"
-    return f"{counts['drop']} of {sum(counts.values())} rows dropped, {counts['flag']} flagged for a look."
-
-
-def plain_seconds(bench: Bench) -> float | None:
-    """What one fine-tune on the custom rows alone takes, by what learning them beside the safe rows took."""
-    record = bench.record("learned") or bench.record("final")
-    tokens = sum(len(z.ids) for z in bench.custom) * bench.settings.num_train_epochs
-    most = math.inf if bench.settings.max_train_samples else 1.0
-    return record["seconds"] * min(most, tokens / record["tokens"]) if record.get("tokens") else None
+        raise DataError(f"{source}: no row can be scored: {why_unscored(custom[0])}")
 
 
 # model -> custom rows, safe rows, and whether these are of one source

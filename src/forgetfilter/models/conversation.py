@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from forgetfilter.records import SPOKEN, Row
+from forgetfilter.records import SPOKEN, Row, whole_characters
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -62,23 +62,20 @@ class Rendered:
 
 def turns_of(row: Row) -> list[Turn]:
     return [
-        Turn(m.role, _whole(m.content), row.learns(i), row.judges(i), _whole_values(row.beside.get(i, {})))
+        Turn(
+            m.role,
+            whole_characters(m.content),
+            row.learns(i),
+            row.judges(i),
+            _whole_values(row.beside.get(i, {})),
+        )
         for i, m in enumerate(row.messages)
     ]
 
 
-def _whole(text: str) -> str:
-    """JSON may spell half a character (`\\ud83d`); no tokenizer takes one. It becomes U+FFFD."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
-
-
 def _whole_values(value: Any) -> Any:
     if isinstance(value, str):
-        return _whole(value)
+        return whole_characters(value)
     if isinstance(value, Mapping):
         return {str(key): _whole_values(inner) for key, inner in value.items()}
     return [_whole_values(inner) for inner in value] if isinstance(value, list | tuple) else value

@@ -8,8 +8,7 @@ a state is the dictionary of its trainable tensors, taken with `trainable_state`
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,8 @@ from forgetfilter.errors import ConfigError, ModelError
 from forgetfilter.models import hardware
 from forgetfilter.models import spec as specs
 from forgetfilter.models.hardware import attention, precision, usable_device
+from forgetfilter.models.library import first_line as first_line
+from forgetfilter.models.library import quiet as quiet
 from forgetfilter.models.spec import NANO as NANO
 from forgetfilter.models.spec import ModelSpec, Size, resolve
 from forgetfilter.models.spec import is_hub_id as is_hub_id
@@ -154,11 +155,6 @@ def _ready(spec: ModelSpec) -> Path | None:
     return spec.path
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of what an error says, or its type where it says nothing."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
 def _merged(spec: ModelSpec, dtype: str, device: str) -> Loaded:
     """An adapter on its base, merged in the base's number format."""
     from peft import PeftModel
@@ -195,26 +191,6 @@ def save(loaded: Loaded, folder: Path) -> None:
     with quiet():  # peft would warn that a base by name has no settings file
         model.save_pretrained(folder)
         loaded.tokenizer.save_pretrained(folder)
-
-
-@contextmanager
-def quiet() -> Generator[None]:
-    """No progress bars, log lines or warnings of transformers and peft inside; everything as it was after."""
-    import warnings
-
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def fingerprint(name: str) -> str:
@@ -264,12 +240,12 @@ def add_lora(
     """Wrap the model, in place, with a fresh LoRA adapter; its output counts alpha / rank.
 
     B starts at zero, so the wrapped model equals the plain one; A is drawn from `seed` alone. The layers are PEFT's,
-    made quick by `training.lora`. Raises ConfigError where no layer has a name in `target_modules`.
+    made quick by `lora.quicken`. Raises ConfigError where no layer has a name in `target_modules`.
     """
     import torch
     from peft import LoraConfig, get_peft_model
 
-    from forgetfilter.training.lora import quicken
+    from forgetfilter.models.lora import quicken
 
     config = LoraConfig(
         r=rank,

@@ -15,6 +15,7 @@ from forgetfilter.models.load import quiet, restore, trainable_state
 from forgetfilter.models.rendering import Encoded
 from forgetfilter.training.attention import attention_by_length
 from forgetfilter.training.head import summed_cross_entropy
+from forgetfilter.training.prefix import price_of_a_pass
 
 if TYPE_CHECKING:
     import torch
@@ -77,10 +78,12 @@ def finetune(
         raise DataError("no row with a completion to learn")
     if schedule == "constant" and warmup_steps:
         schedule = "constant_with_warmup"  # transformers' "constant" would ignore the warm-up
-    price = _price_of_a_part(model)
+    price = price_of_a_pass(model)
 
     def collate(batch: Sequence[Encoded]) -> dict[str, Any]:
-        parts = [collate_right(part, pad_id) for part in parts_of_like_length(batch, price)]
+        shared = shared_prefix(batch)
+        again = price + shared if shared * (len(batch) - 1) > price else 0  # each part reads it once
+        parts = [collate_right(part, pad_id) for part in parts_of_like_length(batch, price + again)]
         learned = [int(part["learned"][:, 1:].sum()) for part in parts]
         return {"parts": [part | {"share": n / sum(learned)} for part, n in zip(parts, learned, strict=True)]}
 
@@ -323,6 +326,16 @@ def collate_right(batch: Sequence[Encoded], pad_id: int) -> dict[str, torch.Tens
     return {"input_ids": ids, "attention_mask": attention, "learned": learned}
 
 
+def shared_prefix(batch: Sequence[Encoded]) -> int:
+    """How many leading tokens all rows share before the first one that any of them learns."""
+    first, last = (
+        min(r.ids for r in batch),
+        max(r.ids for r in batch),
+    )  # what these two share, all between share
+    limit = max(0, min(list(r.learned).index(True) for r in batch) - 1)  # it is foretold one position earlier
+    return next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b or i >= limit), limit)
+
+
 def parts_of_like_length(batch: Sequence[Encoded], price: float) -> list[list[Encoded]]:
     """The rows, shortest first, cut where that costs least: padded tokens, and `price` of them for each part."""
     rows = sorted(batch, key=lambda r: len(r.ids))
@@ -338,19 +351,6 @@ def parts_of_like_length(batch: Sequence[Encoded], price: float) -> list[list[En
         parts.append(rows[first:end])
         end = first
     return parts[::-1]
-
-
-def _price_of_a_part(model: Any) -> float:
-    """What one more pass through the model costs beside its tokens, in tokens.
-
-    Measured on a CPU with SmolLM2-135M: about 30 with an adapter, and 400 where every weight gets its gradient once
-    more (130-210 with nano). A GPU computes a batch at once and has no use for smaller ones.
-    """
-    weights = list(model.parameters())
-    if weights[0].device.type != "cpu":
-        return math.inf
-    learned = sum(p.numel() for p in weights if p.requires_grad) / sum(p.numel() for p in weights)
-    return 32 + 400 * learned
 
 
 def completion_loss(model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:

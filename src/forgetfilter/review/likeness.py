@@ -11,7 +11,7 @@ import numpy as np
 
 from forgetfilter.data.sketches import Sketches, said
 from forgetfilter.errors import ForgetfilterError
-from forgetfilter.report.review.run_files import DROP, RunFiles
+from forgetfilter.review.run_files import DROP, RunFiles
 
 QUIET = 0.2  # seconds without a request before the search goes on
 

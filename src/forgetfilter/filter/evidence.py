@@ -40,6 +40,11 @@ class Evidence:
     p_of: Mapping[str, str] = field(default_factory=dict)  # its p-value in words
     pairs: Pairs | None = None
 
+    @property
+    def notes(self) -> list[str]:
+        """What is to be said aloud."""
+        return [self.pairs.note] if self.pairs and self.pairs.note else []
+
     def line(self, row: str) -> dict[str, Any]:
         """What scores.jsonl says of a row besides its numbers."""
         found: dict[str, Any] = {}
@@ -83,15 +88,16 @@ class Evidence:
 
 
 def gather(
-    bench: Bench, rows: Sequence[Row], custom: Sequence[Encoded], safe: Sequence[Row], review: Sequence[Encoded],
-    found: Filtered, pairs: Pairs | None = None,
+    bench: Bench, rows: Sequence[Row], safe: Sequence[Row], review: Sequence[Encoded], found: Filtered,
+    pairs: Pairs | None = None,
 ) -> Evidence:  # fmt: skip
     """The evidence for the rows that were dropped or flagged.
 
-    `custom` are `rows` encoded, `review` are `safe` encoded. Greedy answers are asked for `show_answers` rows, of which
-    dropped and flagged ones take turns, the highest score first.
+    `bench.custom` are `rows` encoded, `review` are `safe` encoded. Greedy answers are asked for `show_answers` rows, of
+    which dropped and flagged ones take turns, the highest score first.
     """
     decisions = found.cut.decisions
+    custom = bench.custom
     doubted = [z for z in custom if decisions[z.id] in DOUBTED]
     return Evidence(
         _nearest(bench, custom, doubted, safe, review, found),

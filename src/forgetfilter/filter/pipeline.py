@@ -15,7 +15,7 @@ from forgetfilter.data import formats, packs
 from forgetfilter.display import Display
 from forgetfilter.errors import DONE, TOO_WEAK, ConfigError, DataError, ModelError, unknown
 from forgetfilter.filter import evidence, pairs, sample, vetted
-from forgetfilter.filter.algorithm import FEWEST_SAFE, forget_filter
+from forgetfilter.filter.algorithm import FEWEST_SAFE, Filtered, forget_filter
 from forgetfilter.filter.bench import Bench, was_read
 from forgetfilter.filter.output import refuse_changed, why_unscored, write
 from forgetfilter.filter.signals import GENERATED_SIGNALS, SIGNALS
@@ -86,40 +86,28 @@ def run_filter(
             template=settings.template,
             tally=tally,
         )
-        if settings.template == "auto" and not loaded.tokenizer.chat_template:
-            notes.append("The model has no chat template: rows are written in the paper's (--template)")
-            display.say(notes[-1])
-        for left_out in tally.left_out():
-            notes.append(f"{dataset.source}: {left_out.words}")
-            display.say(notes[-1])
+        by_paper = settings.template == "auto" and not loaded.tokenizer.chat_template
+        said = (
+            ["The model has no chat template: rows are written in the paper's (--template)"]
+            if by_paper
+            else []
+        )
+        for note in [*said, *(f"{dataset.source}: {one.words}" for one in tally.left_out())]:
+            notes.append(note)
+            display.say(note)
         review = encode(safe, loaded.tokenizer, max_length=settings.max_length, template=settings.template)
         _refuse_unscorable(custom, dataset.source, settings.signal)
         if not only_read:
             models.suit(loaded, custom, review)
-        cut_short = sum(z.truncated for z in custom)
-        if cut_short:
-            rows = "1 row is" if cut_short == 1 else f"{cut_short} rows are"
-            notes.append(
-                f"{rows} longer than {settings.max_length} tokens: trained and scored on what fits (--max-length)"
-            )
-            display.say(notes[-1])
-
         bench = Bench(loaded, custom, settings, run, display)
         if sample.wanted(custom, settings):
             found = sample.filter_by_sample(bench, custom, review, settings)
         else:
             found = forget_filter(bench, custom, review, settings, verdicts=verdicts)
-        for note in found.notes:
+        beside = _beside(bench, dataset, safe, review, found)
+        for note in [*_cut_short(custom, settings), *found.notes, *beside.notes]:
             notes.append(note)
             display.say(note)
-        other = encode(
-            dataset.rejected, loaded.tokenizer, max_length=settings.max_length, template=settings.template
-        )
-        of_pairs = pairs.judge(bench, dataset.rejected, other, custom, found)
-        if of_pairs and of_pairs.note:
-            notes.append(f"{dataset.source}: {of_pairs.note}")
-            display.say(notes[-1])
-        beside = evidence.gather(bench, dataset.rows, custom, safe, review, found, of_pairs)
         left_out = [out.as_dict() for out in (*dataset.left_out, *tally.left_out())]
         report = write(
             bench, dataset, found, beside, truth, notes, left_out, origins, hashes, output,
@@ -127,6 +115,24 @@ def run_filter(
         )  # fmt: skip
         display.summary(report, output)
         return TOO_WEAK if found.cut.weak else DONE
+
+
+def _cut_short(custom: Sequence[Encoded], s: FilterSettings) -> list[str]:
+    """A sentence about rows longer than the limit, where there are some."""
+    count = sum(z.truncated for z in custom)
+    rows = "1 row is" if count == 1 else f"{count} rows are"
+    said = f"{rows} longer than {s.max_length} tokens: trained and scored on what fits (--max-length)"
+    return [said] if count else []
+
+
+def _beside(
+    bench: Bench, dataset: formats.Dataset, safe: Sequence[Row], review: Sequence[Encoded], found: Filtered
+) -> evidence.Evidence:
+    """What a person needs to decide about the rows that were found; of pairs, the rejected answers' scores."""
+    s = bench.settings
+    other = encode(dataset.rejected, bench.loaded.tokenizer, max_length=s.max_length, template=s.template)
+    of_pairs = pairs.judge(bench, dataset.rejected, other, bench.custom, found)
+    return evidence.gather(bench, dataset.rows, safe, review, found, of_pairs)
 
 
 def run_demo(output: Path, console: Console, model: str | None = None) -> int:

@@ -78,8 +78,9 @@ def test_trls_dpo_trainer_takes_the_kept_pairs(
     tmp_path: Path, record: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = loaded(tmp_path, monkeypatch, record)
+    tiny.llama().save_pretrained(tmp_path / "model")
     trainer = trl.DPOTrainer(
-        model=tiny.llama(), args=trl.DPOConfig(**options(tmp_path)), train_dataset=rows,
+        model=str(tmp_path / "model"), args=trl.DPOConfig(**options(tmp_path)), train_dataset=rows,
         processing_class=tiny.tokenizer(),
     )  # fmt: skip
     assert len(trainer.train_dataset) == 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +18,10 @@ class Unread:
 
     known: frozenset[str]  # what the fields of all formats are called: said, however short they are
     used: frozenset[str] = frozenset()  # columns of the file being read that its format reads
-    _rows: Counter[str] = field(default_factory=Counter)
+    _asked: dict[tuple[str, ...], list[tuple[str, bool, bool]]] = field(
+        default_factory=dict
+    )  # by a row's keys
+    _rows: dict[str, int] = field(default_factory=dict)
     _first: dict[str, list[str]] = field(default_factory=dict)
 
     def begin(
@@ -27,29 +29,43 @@ class Unread:
     ) -> None:
         """The next file: its format, where the fields are, what they are called by themselves, the column of truth."""
         own = {field.rstrip("?"): named[0] for field, named in names.items()}
+        self._asked.clear()
         self.used = frozenset({**own, **columns}.values()) | {truth or ""}
         if format == "prompt-completion":
             self.used |= {HISTORY}
 
     def count(self, record: Mapping[str, Any], where: Callable[[], str]) -> None:
         """One more row, of which `where` tells the place."""
-        for name, value in record.items():
-            if value is None or name in self.used or not self._says_something(name, value):
-                continue
-            if name not in self._rows and len(self._rows) >= MOST_NAMES:
-                continue
-            self._rows[name] += 1
-            if self._rows[name] <= 3:
-                self._first.setdefault(name, []).append(where())
+        keys = tuple(record)
+        asked = self._asked.get(keys)
+        if asked is None:
+            asked = self._asked_of(keys)
+        for name, is_mark, is_known in asked:
+            value = record[name]
+            kind = type(value)
+            if is_mark:
+                says = value is not None and value != "" and not _followed(name, value)
+            elif kind is str:  # several words, or one where a field of that name would be learned
+                says = bool(value) and (is_known or (" " in value and " " in value.strip()))
+            else:
+                says = kind in (list, dict) and bool(value)
+            if says:
+                self._add(name, where)
 
-    def _says_something(self, name: str, value: Any) -> bool:
-        """Whether a trainer might learn it: text of several words, lists, objects, and marks that are not followed."""
-        kind = type(value)
-        if name in MARKS:
-            return value != "" and not _followed(name, value)
-        if kind is str:
-            return " " in value.strip() or (bool(value) and name.strip().lower() in self.known)
-        return kind in (list, dict) and bool(value) and name != "tools"
+    def _asked_of(self, keys: tuple[str, ...]) -> list[tuple[str, bool, bool]]:
+        """Of the columns that are not read: name, whether it is one of MARKS, whether a field is called so."""
+        if len(self._asked) > MOST_SHAPES:
+            self._asked.clear()
+        names = [name for name in keys if name not in self.used and name != "tools"]
+        self._asked[keys] = [(name, name in MARKS, name.strip().lower() in self.known) for name in names]
+        return self._asked[keys]
+
+    def _add(self, name: str, where: Callable[[], str]) -> None:
+        times = self._rows.get(name, 0)
+        if times or len(self._rows) < MOST_NAMES:
+            self._rows[name] = times + 1
+            if times < 3:
+                self._first.setdefault(name, []).append(where())
 
     def left_out(self) -> tuple[LeftOut, ...]:
         """An entry for each column, in the order they were met."""
@@ -77,6 +93,7 @@ def _words(name: str, rows: int) -> str:
 
 
 MOST_SAID = 8
+MOST_SHAPES = 1_000  # sets of keys remembered; a file of rows that all differ must not fill the memory
 # Columns that look as if they said which rows are learned.
 MARKS = frozenset(
     {

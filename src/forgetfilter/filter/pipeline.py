@@ -86,13 +86,7 @@ def run_filter(
             template=settings.template,
             tally=tally,
         )
-        by_paper = settings.template == "auto" and not loaded.tokenizer.chat_template
-        said = (
-            ["The model has no chat template: rows are written in the paper's (--template)"]
-            if by_paper
-            else []
-        )
-        for note in [*said, *(f"{dataset.source}: {one.words}" for one in tally.left_out())]:
+        for note in _rendered(dataset, loaded, tally, settings):
             notes.append(note)
             display.say(note)
         review = encode(safe, loaded.tokenizer, max_length=settings.max_length, template=settings.template)
@@ -115,6 +109,13 @@ def run_filter(
         )  # fmt: skip
         display.summary(report, output)
         return TOO_WEAK if found.cut.weak else DONE
+
+
+def _rendered(dataset: formats.Dataset, loaded: models.Loaded, tally: Tally, s: FilterSettings) -> list[str]:
+    """What a person should know of how the rows were written for the model."""
+    paper = "The model has no chat template: rows are written in the paper's (--template)"
+    by_paper = s.template == "auto" and not loaded.tokenizer.chat_template
+    return [*[paper] * by_paper, *(f"{dataset.source}: {one.words}" for one in tally.left_out())]
 
 
 def _cut_short(custom: Sequence[Encoded], s: FilterSettings) -> list[str]:

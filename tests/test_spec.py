@@ -300,25 +300,10 @@ def test_an_adapter_that_is_in_the_end_its_own_base_is_refused(bases: dict[str, 
         models.load(str(tmp_path / "one"))
 
 
-@pytest.mark.parametrize(
-    ("size", "longest", "attention"),
-    [("tiny", 4000, "eager"), ("small", 192, "eager"), ("small", 193, "sdpa"), ("small", None, "sdpa"),
-     ("large", 10, None)],
-)  # fmt: skip
-def test_plain_attention_is_for_small_models_and_short_rows_on_a_cpu(
-    size: Any, longest: int | None, attention: str | None
-) -> None:
-    assert hardware.attention(size, torch.device("cpu"), longest) == attention
-    assert hardware.attention(size, torch.device("cuda"), longest) is None
-
-
-def test_a_loaded_model_takes_the_attention_for_its_rows() -> None:
-    model = llama()
-    for longest, attention in ((100, "eager"), (300, "sdpa"), (150, "eager")):
-        hardware.suit(model, "small", torch.device("cpu"), longest)
-        assert model.config._attn_implementation == attention
-        with torch.no_grad():
-            assert torch.allclose(model(IDS).logits, llama()(IDS).logits, atol=1e-5)
+@pytest.mark.parametrize(("size", "attention"), [("tiny", "eager"), ("small", "sdpa"), ("large", None)])
+def test_a_tiny_model_is_loaded_with_plain_attention_on_a_cpu(size: Any, attention: str | None) -> None:
+    assert hardware.attention(size, torch.device("cpu")) == attention
+    assert hardware.attention(size, torch.device("cuda")) is None
 
 
 # --- pulling -----------------------------------------------------------------------------------------------

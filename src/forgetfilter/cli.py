@@ -8,7 +8,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from forgetfilter import cli_models, options, terminal
+from forgetfilter import cli_models, options, ranks, terminal
 from forgetfilter.errors import DONE
 from forgetfilter.evaluate.recipe import Recipe, models_named
 from forgetfilter.options import flags_from, min_p_of, run_name
@@ -61,16 +61,28 @@ def filter_(
     ],
     preset: options.PresetFlag = None,
     config: options.ConfigFlag = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Print settings, plan and an estimate of time and memory; write nothing."
+        ),
+    ] = False,
     **flags: Any,
 ) -> None:
     """Split your rows into kept, flagged and dropped, each with its reason."""
-    settings, origins = resolve(preset, config, flags)
+    settings, origins = resolve(preset, config, flags, say=say)
     stay_offline_unless_named(*inputs, *settings.safe, settings.model)
-    from forgetfilter.filter.pipeline import run_filter
-
     output = Path(settings.output_dir or Path("runs") / run_name(inputs))
     input = inputs[0] if len(inputs) == 1 else inputs
-    raise typer.Exit(run_filter(input, settings, origins, output, console()))
+    if dry_run:
+        from forgetfilter.filter import dry_run as dry
+
+        raise typer.Exit(dry.dry_run(input, settings, origins, output, console()))
+    from forgetfilter.filter.pipeline import run_filter
+
+    with ranks.joined():
+        code = run_filter(input, settings, origins, output, console())
+    raise typer.Exit(code)
 
 
 @app.command(short_help="Fine-tune a model on a file of rows.")
@@ -84,12 +96,14 @@ def finetune(
     **flags: Any,
 ) -> None:
     """Fine-tune a model on a file of rows, with the settings the filter fine-tunes with."""
-    settings, origins = resolve(preset, config, flags)
+    settings, origins = resolve(preset, config, flags, say=say)
     stay_offline_unless_named(input, settings.model)
     from forgetfilter.evaluate.evaluation import run_finetune
 
     output = Path(settings.output_dir or Path("runs") / f"{Path(input).stem}-model")
-    raise typer.Exit(run_finetune(input, settings, origins, output, console()))
+    with ranks.joined():
+        code = run_finetune(input, settings, origins, output, console())
+    raise typer.Exit(code)
 
 
 @app.command(short_help="Judge a model: toxicity, bias, harmfulness, utility.")
@@ -109,6 +123,7 @@ def evaluate(
         str | None, typer.Option(help="A text put in front of every prompt: moral self-correction.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    quantized: options.Quantized = "none",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for results.")] = None,
 ) -> None:
     """Judge a model; every number with its interval, every row judged with its reason on disk."""
@@ -118,7 +133,7 @@ def evaluate(
     chosen, files = evaluators_named("--on", on), files_named("--evaluation", evaluation or [])
     where = output or Path("runs") / f"evaluate-{Path(model).name}"
     raise typer.Exit(
-        run_evaluate(model, chosen, files, data_root, rows, instruction, device, where, console())
+        run_evaluate(model, chosen, files, data_root, rows, instruction, device, where, console(), quantized)
     )
 
 
@@ -166,9 +181,11 @@ def vet(
         Path | None, typer.Option("--output", "-o", help="Verdicts. [default: INPUT's name, .vetted.jsonl]")
     ] = None,
     rows: Annotated[int, typer.Option(min=1, help="How many rows to judge in all.")] = 50,
-    model: Annotated[str, typer.Option(help="Whose states propose rows, as for filter.")] = "nano",
+    model: Annotated[
+        str, typer.Option(help="Model whose hidden states propose rows, as for filter.")
+    ] = "nano",
     run: Annotated[
-        Path | None, typer.Option(help="Folder of a filter run of these rows: its ranking proposes too.")
+        Path | None, typer.Option(help="Folder of a filter run of these rows: its scores help to propose.")
     ] = None,
     answers: Annotated[
         Path | None, typer.Option(help="Take the verdicts from this file instead of a person.")
@@ -302,6 +319,7 @@ def safe_data(
     ] = "nano",
     fact_share: Annotated[float, typer.Option(help="Share of factual rows, 0 to below 1.")] = 0.5,
     candidates: Annotated[int, typer.Option(help="Answers tried per request.")] = 4,
+    quantized: options.Quantized = "none",
     seed: Annotated[int, typer.Option(help="Same seed, same rows.")] = 0,
 ) -> None:
     """Safe rows written by the very model you filter with, checked, mixed with facts."""
@@ -310,7 +328,7 @@ def safe_data(
 
     counts = write(
         requests, output, facts=facts, prompt_field=prompt_field, model=model, fact_share=fact_share,
-        candidates=candidates, seed=seed,
+        candidates=candidates, seed=seed, quantization=quantized,
     )  # fmt: skip
     say(
         f"{output}: {counts['safe']} safe and {counts['facts']} factual rows; {counts['unanswered']} of "
@@ -351,6 +369,7 @@ def generate(
     template: options.Template = "auto",
     dtype: options.Dtype = "auto",
     device: options.Device = "auto",
+    quantized: options.Quantized = "none",
 ) -> None:
     """Answer a prompt, a file of rows, or what you type, guided away from what the negative prompt asks for."""
     stay_offline_unless_named(model)
@@ -362,9 +381,9 @@ def generate(
     code = run_generate(
         model, Guidance(guidance, form, min_p_of(min_p, mask)), guide_by=guide_by, adapter=adapter,
         system=system, negative=negative, prompt=prompt, input=input, output=output, lines=sys.stdin,
-        samples=samples, beams=beams, seed=seed, dtype=dtype, device=device, limit=max_new_tokens,
-        temperature=temperature, top_p=top_p, template=template, show=lambda answer: say(answer, sys.stdout),
-        say=say,
+        samples=samples, beams=beams, seed=seed, dtype=dtype, device=device, quantization=quantized,
+        limit=max_new_tokens, temperature=temperature, top_p=top_p, template=template,
+        show=lambda answer: say(answer, sys.stdout), say=say,
     )  # fmt: skip
     raise typer.Exit(code)
 
@@ -407,6 +426,7 @@ def serve(
     template: options.Template = "auto",
     dtype: options.Dtype = "auto",
     device: options.Device = "auto",
+    quantized: options.Quantized = "none",
 ) -> None:
     """Serve chat completions and completions as OpenAI does, with guidance_scale, guidance_form, min_p and
     negative_messages.
@@ -424,7 +444,7 @@ def serve(
     code = serve(
         model, Key(guidance=Guidance(guidance, form, min_p_of(min_p, mask)), negative=against, system=system),
         keys=keys, adapter=adapter, guide_by=guide_by, host=host, port=port, batch_tokens=batch_tokens,
-        dtype=dtype, device=device, most_tokens=max_new_tokens, most_bytes=max_request_bytes,
+        dtype=dtype, device=device, quantization=quantized, most_tokens=max_new_tokens, most_bytes=max_request_bytes,
         seconds=max_seconds, most_waiting=max_waiting, drain_seconds=drain_seconds, strict=strict,
         log_requests=log_requests, template=template, say=say,
     )  # fmt: skip
@@ -433,7 +453,7 @@ def serve(
 
 def _read_recipe(path: Path, flags: dict[str, Any]) -> Recipe:
     """A recipe of compare or study; offline from here on, unless it names a hub id."""
-    recipe = read(path, flags)
+    recipe = read(path, flags, say=say)
     stay_offline_unless_named(
         recipe.custom or "", *recipe.settings.safe, recipe.settings.model, *models_named(recipe)
     )

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from forgetfilter import runs
+from forgetfilter import ranks, runs
 from forgetfilter.data import formats
 from forgetfilter.display import Display
 from forgetfilter.errors import DONE, ConfigError, DataError, EvaluationError
@@ -99,31 +99,36 @@ def run_finetune(
 ) -> int:
     """Fine-tune on a file of rows, as the filter's last step does; the model is written to `output`."""
     from forgetfilter.filter.bench import Bench
-    from forgetfilter.filter.pipeline import fields
+    from forgetfilter.filter.material import fields
     from forgetfilter.models.rendering import encode
+    from forgetfilter.training import reports
 
     display, s = Display(console), settings
+    reports.refuse_unusable(s.report_to)
     dataset = formats.read(input, format=s.data_format, fields=fields(s))
     for note in dataset.notes:
         display.say(note)
     content = runs.sha256(dataset.path) if dataset.path else runs.sha256_of(r.id for r in dataset.rows)
     inputs = {dataset.source: content, "model": models.fingerprint(s.model)}
     with Run.open(output, asdict(s), inputs, origins) as run:
-        loaded = models.load(s.model, dtype=s.dtype, device=s.device)
+        loaded = models.load(s.model, dtype=s.dtype, device=s.device, quantization=s.quantization)
         rows = encode(dataset.rows, loaded.tokenizer, max_length=s.max_length, template=s.template)
-        models.suit(loaded, rows)
         bench = Bench(loaded, rows, s, run, display)
         bench.train("learned", "original", rows, rate=s.learning_rate, epochs=s.num_train_epochs)
-        with models.quiet():
-            bench.enter("learned")
-            models.save(loaded, output)
+
+        def save() -> None:
+            with models.quiet():
+                bench.enter("learned")
+                models.save(loaded, output)
+
+        ranks.led(save)
     display.say(f"The model is in {output}. Judge it:  forgetfilter evaluate {output} --on toxicity,utility")
     return DONE
 
 
 def run_evaluate(
     model: str, chosen: Sequence[Named], files: Mapping[str, str], root: Path, count: int,
-    instruction: str | None, device: str, output: Path, console: Console,
+    instruction: str | None, device: str, output: Path, console: Console, quantization: str = "none",
 ) -> int:  # fmt: skip
     """Judge a model by each evaluator; numbers on the console, evaluations with their evidence in `output`.
 
@@ -135,9 +140,11 @@ def run_evaluate(
         raise ConfigError("nothing to judge by: every file of rows is empty")
     content = {name: runs.sha256_of(json.dumps(r, sort_keys=True) for r in rows[name]) for name in rows}
     settings = {"model": model, "on": [one.title for one in chosen], "instruction": instruction}
+    if quantization != "none":
+        settings["quantization"] = quantization
     fingerprint = model if models.is_hub_id(model) else _fingerprint(model)
     with Run.open(output, settings, {**content, "model": fingerprint}) as run:
-        loaded = models.load(model, device=device)
+        loaded = models.load(model, device=device, quantization=quantization)
         found = []
         for one in chosen:
             these, enter = rows[one.name], loaded.model.eval

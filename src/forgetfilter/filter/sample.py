@@ -98,6 +98,9 @@ def _extended(
     near = np.intersect1d(others, likeness.kinds(mine.and_then(safe), len(scored)).near)
     if not len(near):
         return found
+    if OTHERS in found.cut.compared:  # as the algorithm weighs them where it compares kinds
+        tokens = {z.id: sum(z.scored[1:]) for z in found.measured}
+        y = y * np.sqrt([tokens[row] for row in measured])
     typical = float(np.median(np.abs(y))) or 1.0
     own, foretold = ridge(states[at], np.arcsinh(y / typical), mine.answer[near])
     judged = np.array([row in found.scores for row in measured])

@@ -50,13 +50,15 @@ def read_rows(
     rows: Sequence[Encoded],
     *,
     pad_id: int = 0,
+    words: Sequence[tuple[int, int]] | None = None,
     batch_tokens: int = 4096,
     progress: Callable[[int], None] | None = None,
 ) -> Readings:
     """Hidden states of `rows` in the model's present state, in order; batches of like length.
 
     What all prompts of `rows` share at their beginning and end (a system turn, an instruction template) is not
-    read as the user's words: give the rows of one file at a time. A row without scored tokens reads as zeros.
+    read as the user's words: give the rows of one file at a time, or some of them with the `words` (see `users_words`)
+    that were found in all. A row without scored tokens reads as zeros.
     """
     import torch
 
@@ -64,7 +66,7 @@ def read_rows(
     from forgetfilter.training.finetune import collate_right
     from forgetfilter.training.prefix import read_prefix
 
-    words = users_words(rows)
+    words = users_words(rows) if words is None else words
     depth, width = model.config.num_hidden_layers, model.config.hidden_size
     layers = [max(1, round(share * depth)) for share in ANSWER_DEPTHS]
     asked_at = max(1, round(QUESTION_DEPTH * depth))

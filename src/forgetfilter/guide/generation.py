@@ -48,7 +48,9 @@ def greedy(
     return [answer.ids for [answer] in made]
 
 
-def load_to_write(name: str, *, dtype: str = "auto", device: str = "auto") -> Loaded:
+def load_to_write(
+    name: str, *, dtype: str = "auto", device: str = "auto", quantization: str = "none"
+) -> Loaded:
     """A model loaded to write answers with. `auto` is float32 for a small model on a CPU.
 
     Coarser formats round so much that an answer depends on the rows beside it in the batch; in float32 it does not,
@@ -56,10 +58,10 @@ def load_to_write(name: str, *, dtype: str = "auto", device: str = "auto") -> Lo
     """
     from forgetfilter.models.load import load
 
-    loaded = load(name, dtype=dtype, device=device)
+    loaded = load(name, dtype=dtype, device=device, quantization=quantization)
     small = sum(p.numel() for p in loaded.model.parameters()) <= SMALL
     if dtype == "auto" and loaded.device.type == "cpu" and small and precision(loaded) != "float32":
-        loaded = load(name, dtype="float32", device=device)
+        loaded = load(name, dtype="float32", device=device, quantization=quantization)
     return loaded
 
 

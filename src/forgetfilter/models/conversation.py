@@ -23,6 +23,9 @@ Span = tuple[int, int]  # of characters, or of tokens: first, one past the last
 LeftOutHere = tuple[str, int, str]  # a key of records.LEFT_OUT, how often, of what
 
 
+_FAILS = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError, MemoryError)
+
+
 class Refused(Exception):
     """The template refuses this conversation, whatever is changed in its roles."""
 
@@ -189,8 +192,8 @@ class _Template:
             return str(
                 self._tokenizer.apply_chat_template(listed, tokenize=False, add_generation_prompt=opener)
             )
-        except (TypeError, ValueError, KeyError, AttributeError) as error:
-            # A template that does not expect this shape of a tool call, or its absence.
+        except _FAILS as error:
+            # A template that does not expect this shape of a tool call, or its absence; or one that means harm.
             raise _template_error()(f"{type(error).__name__}: {error}") from error
 
     def attempt(self, turns: Sequence[Turn], opener: bool = False) -> str:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from forgetfilter import cli
+from forgetfilter.options import run_name
 from forgetfilter.settings import FilterSettings, flag_name
+from forgetfilter.terminal import stay_offline_unless_named
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -181,7 +182,7 @@ def test_the_network_is_off_unless_a_hub_id_is_named(
     monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...], offline: bool
 ) -> None:
     monkeypatch.setattr("os.environ", environ := {})
-    cli._stay_offline_unless_named(*names)
+    stay_offline_unless_named(*names)
     assert environ.get("HF_HUB_OFFLINE") == ("1" if offline else None)
 
 
@@ -223,4 +224,4 @@ def test_an_interrupt_that_comes_through_a_librarys_exec_still_exits_with_130(tm
     ],
 )
 def test_a_run_is_named_after_its_first_input(inputs: list[str], name: str) -> None:
-    assert cli._run_name(inputs) == name
+    assert run_name(inputs) == name

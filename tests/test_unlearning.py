@@ -18,6 +18,11 @@ from forgetfilter.records import Message
 from forgetfilter.runs import Run
 from forgetfilter.unlearn import pipeline as p
 from forgetfilter.unlearn.dialogues import MessageSpan, dialogue
+from forgetfilter.unlearn.materials import fingerprints
+from forgetfilter.unlearn.recipe import UnlearnRecipe, read
+from forgetfilter.unlearn.tables import over_seeds
+from forgetfilter.unlearn.trials import plan
+from forgetfilter.unlearn.usefulness import round_to_4_bits
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 
@@ -42,33 +47,33 @@ def recipe(tmp_path: Path, text: str) -> Path:
 )
 def test_a_recipe_with_a_mistake_is_refused_in_words(tmp_path, text, words):
     with pytest.raises(ConfigError) as refused:
-        p.read(recipe(tmp_path, text), sets="data")
+        read(recipe(tmp_path, text), sets="data")
     assert words in str(refused.value)
 
 
 def test_a_recipe_needs_dialogues_or_sets_and_something_to_measure_utility_with(tmp_path):
     with pytest.raises(ConfigError, match="dialogues: give your own"):
-        p.read(recipe(tmp_path, "count: 10"))
+        read(recipe(tmp_path, "count: 10"))
     with pytest.raises(ConfigError, match="utility: without `sets`"):
-        p.read(recipe(tmp_path, "dialogues: mine.jsonl"))
+        read(recipe(tmp_path, "dialogues: mine.jsonl"))
     with pytest.raises(ConfigError, match="prose: without `sets`"):
-        p.read(recipe(tmp_path, "dialogues: mine.jsonl\nutility: pack:bias"))
+        read(recipe(tmp_path, "dialogues: mine.jsonl\nutility: pack:bias"))
 
 
 def test_flags_overrule_the_recipe_and_one_value_is_a_list_of_one(tmp_path):
-    r = p.read(recipe(tmp_path, "sets: a\nepochs: 2\nmodel: m"), sets="b", model=None)
+    r = read(recipe(tmp_path, "sets: a\nepochs: 2\nmodel: m"), sets="b", model=None)
     assert (r.sets, r.epochs, r.model) == ("b", (2.0,), "m")
 
 
 @pytest.mark.parametrize("name", ["unlearn-nano.yaml", "unlearn-paper.yaml"])
 def test_the_shipped_recipes_are_read_and_ask_for_all_tables(name):
-    r = p.read(RECIPES / name, sets="data", dialogues="mine.jsonl")
-    assert {t.table for t in p.plan(r)} == {1, 2, 3, 4}
+    r = read(RECIPES / name, sets="data", dialogues="mine.jsonl")
+    assert {t.table for t in plan(r)} == {1, 2, 3, 4}
     assert len(r.seeds) >= 3
 
 
 def test_the_plan_holds_every_row_of_the_papers_tables():
-    trials = p.plan(p.UnlearnRecipe(sets="data", other="masked"))
+    trials = plan(UnlearnRecipe(sets="data", other="masked"))
     log = {(t.state.name, t.state.epochs, t.scale) for t in trials if t.table == 1 and t.form in ("", "log")}
     table_1 = {("baseline", 0, 1), ("subtraction", 0, 1)}
     table_1 |= {("subtraction + LoRA, no CFG data", e, 1) for e in (2, 3)}
@@ -90,25 +95,25 @@ def test_the_plan_holds_every_row_of_the_papers_tables():
 
 
 def test_tables_2_to_4_start_from_the_model_that_the_recipe_names():
-    trials = p.plan(p.UnlearnRecipe(sets="data", other="masked", start="subtracted"))
+    trials = plan(UnlearnRecipe(sets="data", other="masked", start="subtracted"))
     later = {t.state.name for t in trials if t.table > 1}
     assert "subtraction + LoRA, CFG data" in later and "LoRA, CFG data" not in later
     with pytest.raises(ConfigError, match="subtraction is false"):
-        p.UnlearnRecipe(sets="data", start="subtracted", subtraction=False)
+        UnlearnRecipe(sets="data", start="subtracted", subtraction=False)
 
 
 def test_one_name_never_stands_for_two_measurements():
-    trials = p.plan(p.UnlearnRecipe(sets="data", other="masked"))
+    trials = plan(UnlearnRecipe(sets="data", other="masked"))
     assert len({t.slug for t in trials}) == len({t._replace(table=0) for t in trials})
 
 
 def test_rounding_to_4_bits_keeps_what_fits_fifteen_levels_and_moves_nothing_far():
     layer = torch.nn.Linear(4, 1, bias=False)
     layer.weight.data = torch.tensor([[7.0, -3.0, 0.4, 0.6]])  # steps of 1
-    p.round_to_4_bits(torch.nn.Sequential(layer), group=4)
+    round_to_4_bits(torch.nn.Sequential(layer), group=4)
     assert layer.weight.tolist() == [[7.0, -3.0, 0.0, 1.0]]
     layer.weight.data = torch.tensor([[7.0, -3.0, 0.4, 0.6]])
-    p.round_to_4_bits(torch.nn.Sequential(layer), group=2)  # of the second pair: steps of 0.6 / 7
+    round_to_4_bits(torch.nn.Sequential(layer), group=2)  # of the second pair: steps of 0.6 / 7
     assert layer.weight[0, :3].tolist() == pytest.approx([7.0, -3.0, 5 * 0.6 / 7])
 
 
@@ -116,11 +121,11 @@ def test_one_seed_keeps_its_own_interval_and_several_get_a_mean_over_seeds():
     def metric(value):
         return Metric("m", Estimate(value, value - 1, value + 1, 50), "lower", unscored=1)
 
-    assert p._over_seeds([metric(4.0)])["estimate"] == {"value": 4.0, "low": 3.0, "high": 5.0, "n": 50}
-    both = p._over_seeds([metric(4.0), metric(6.0)])
+    assert over_seeds([metric(4.0)])["estimate"] == {"value": 4.0, "low": 3.0, "high": 5.0, "n": 50}
+    both = over_seeds([metric(4.0), metric(6.0)])
     assert (both["estimate"]["value"], both["estimate"]["seeds"]) == (5.0, 2)
     assert (both["per_seed"], both["unscored"]) == ([4.0, 6.0], 2)
-    assert p._over_seeds([Metric("m", None, "lower")])["estimate"] is None
+    assert over_seeds([Metric("m", None, "lower")])["estimate"] is None
 
 
 def dialogues(tmp_path: Path, count: int) -> Path:
@@ -135,7 +140,7 @@ def dialogues(tmp_path: Path, count: int) -> Path:
     return path
 
 
-def small(tmp_path: Path, **changes: object) -> p.UnlearnRecipe:
+def small(tmp_path: Path, **changes: object) -> UnlearnRecipe:
     """A model of a few thousand weights, eight dialogues, one epoch of everything."""
     folder = tmp_path / "model"
     if not folder.exists():
@@ -150,7 +155,7 @@ def small(tmp_path: Path, **changes: object) -> p.UnlearnRecipe:
         "tune_epochs": 1, "tune_learning_rate": 1e-2, "candidates": 1, "epochs": (1,), "scales": (1, 2),
         "forms": ("probability",), "lora_rank": 2, "max_length": 128, "max_new_tokens": 4, "samples": 2,
     }  # fmt: skip
-    return p.UnlearnRecipe(**(settings | changes))
+    return UnlearnRecipe(**(settings | changes))
 
 
 def quiet() -> Console:
@@ -161,7 +166,7 @@ def quiet() -> Console:
 def test_a_run_measures_every_trial_resumes_without_work_and_gives_the_same_again(tmp_path):
     r = small(tmp_path, other="masked")
     results = p.unlearn(r, tmp_path / "run", quiet())
-    trials = p.plan(r)
+    trials = plan(r)
     assert len(results["rows"]) == len(trials)
     for row in results["rows"]:
         assert row["answers"] == 4
@@ -210,7 +215,7 @@ def test_dialogues_without_personal_data_are_refused_before_anything_is_written(
 @pytest.mark.parametrize("name", ["seeds", "scales", "epochs"])
 def test_an_element_twice_is_refused(name):
     with pytest.raises(ConfigError, match="twice"):
-        p.UnlearnRecipe(sets="x", **{name: [1, 1]})
+        UnlearnRecipe(sets="x", **{name: [1, 1]})
 
 
 def test_four_bits_reach_every_layer_of_gpt2():
@@ -218,7 +223,7 @@ def test_four_bits_reach_every_layer_of_gpt2():
 
     model = GPT2LMHeadModel(GPT2Config(vocab_size=40, n_embd=16, n_layer=1, n_head=2, n_positions=32))
     before = model.transformer.h[0].mlp.c_fc.weight.clone()
-    p.round_to_4_bits(model)
+    round_to_4_bits(model)
     after = model.transformer.h[0].mlp.c_fc.weight
     assert not after.equal(before) and len(after[:, 0].unique()) <= 15
 
@@ -227,8 +232,8 @@ def test_a_changed_file_of_known_values_is_another_run(tmp_path):
     values = tmp_path / "values.jsonl"
     values.write_text('{"NAME-1": "Zorbina Fakerton"}\n')
     r = replace(small(tmp_path), detectors=("patterns", f"known:{values}"))
-    with Run.open(tmp_path / "run", {}, p.fingerprints(r)):
+    with Run.open(tmp_path / "run", {}, fingerprints(r)):
         pass
     values.write_text('{"NAME-1": "Quillon Nullby"}\n')
     with pytest.raises(ConfigError, match="its content has changed"):
-        Run.open(tmp_path / "run", {}, p.fingerprints(r))
+        Run.open(tmp_path / "run", {}, fingerprints(r))

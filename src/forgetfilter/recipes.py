@@ -348,3 +348,10 @@ def _refuse_contradictions(recipe: Recipe, where: str) -> None:
 
 def _joined(names: Any) -> str:
     return names if isinstance(names, str) else ", ".join(names)
+
+
+def models_named(recipe: Recipe) -> list[str]:
+    """Scorers, judges and models that a recipe names in the settings of what it runs."""
+    jobs = [*recipe.defences, *recipe.evaluators, *([recipe.study] if recipe.study else [])]
+    named = [job.settings.get(key) for job in jobs for key in ("scorer", "judge", "models")]
+    return [n for some in named for n in (some if isinstance(some, tuple) else [some]) if isinstance(n, str)]

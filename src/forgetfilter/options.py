@@ -1,0 +1,159 @@
+"""What verbs share on the command line: flags made from settings classes, and arguments that several verbs have."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import typer
+
+from forgetfilter.models import spec
+from forgetfilter.settings import PRESETS, flag_name, help_texts
+from forgetfilter.terminal import say
+
+
+def flags_from(*classes: type, leave_out: Iterable[str] = ()) -> Callable[[Callable[..., None]], Any]:
+    """Replace `**flags` of a verb by a flag per field of settings classes: name, type and help stand there."""
+
+    def decorate(verb: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(verb, eval_str=True)
+        own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        flags = [
+            inspect.Parameter(
+                name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=None,
+                annotation=_flag(name, hint, _help(texts[name], getattr(defaults, name), _others(name))),
+            )
+            for texts, defaults in ((help_texts(c), c()) for c in classes)
+            for name, hint in get_type_hints(type(defaults), include_extras=True).items()
+            if name in texts and name not in leave_out
+        ]
+        verb.__signature__ = signature.replace(parameters=[*own, *flags])  # ty: ignore[missing-attribute]
+        verb.__annotations__ = {p.name: p.annotation for p in [*own, *flags]}
+        return verb
+
+    return decorate
+
+
+def _flag(name: str, hint: Any, text: str) -> Any:
+    kind, option = _flag_type(hint), typer.Option(*_flag_names(name, hint), help=text)
+    return Annotated[kind, option]  # ty: ignore[invalid-type-form]
+
+
+def _flag_type(hint: Any) -> Any:
+    """What typer reads from the command line; None means that the flag was not typed."""
+    if get_origin(hint) is Annotated:
+        return get_args(hint)[0] | None
+    if get_origin(hint) is Literal or hint is bool:
+        return hint | None
+    return list[str] | None if get_origin(hint) is tuple else str | None
+
+
+def _flag_names(name: str, hint: Any) -> list[str]:
+    if name == "output_dir":
+        return ["--output", "-o", "--output-dir"]
+    flag = flag_name(name)
+    return [f"{flag}/--no-{flag[2:]}"] if hint is bool else [flag]
+
+
+def _others(name: str) -> str:
+    """What a setting is by default with models larger than nano, where that differs."""
+    small, large = (spec.DEFAULTS[size].get(name) for size in ("small", "large"))
+    if small == spec.DEFAULTS["tiny"].get(name) == large:
+        return ""
+    if small == large:
+        return f"; {small} with other models"
+    if small == spec.DEFAULTS["tiny"].get(name):
+        return f"; {large:g} with models larger than smollm2"
+    if large == spec.DEFAULTS["tiny"].get(name):
+        return f"; {small:g} with smollm2"
+    return f"; {small:g} with smollm2, {large:g} with larger models"
+
+
+def _help(text: str, default: Any, others: str = "") -> str:
+    if isinstance(default, bool):
+        default = "yes" if default else "no"
+    shown = ", ".join(map(str, default)) if isinstance(default, tuple) else default
+    shown = f"{shown:.4g}" if isinstance(shown, float) else shown
+    return text if shown is None or shown == "" else f"{text} [default: {shown}{others}]"
+
+
+PresetFlag = Annotated[
+    str | None, typer.Option(help=f"Settings to start from: {' or '.join(PRESETS)}. [default: default]")
+]
+ConfigFlag = Annotated[
+    Path | None, typer.Option(help="A YAML recipe of settings; flags overrule it, it overrules the preset.")
+]
+RecipeArgument = Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML recipe; flags overrule it.")]
+DryRunFlag = Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and stop.")]
+# Of the filter alone: they decide nothing about a fine-tune.
+NOT_TO_FINETUNE = (
+    "safe", "label_field", "algorithm", "safe_source", "signal", "threshold", "fdr", "phi", "quantile", "retrain",
+    "review_learning_rate", "review_steps", "review_batch_size", "vetted", "verdict_field",
+)  # fmt: skip
+
+
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Output folder of a finished filter run.")]
+
+
+ModelName = Annotated[str, typer.Argument(metavar="NAME", help="A name that `forgetfilter models` lists.")]
+# Flags that generate and serve share.
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL", help="nano (embedded), smollm2, a local folder, a .gguf file, or a hub id."
+    ),
+]
+Scale = Annotated[
+    float,
+    typer.Option(
+        "--guidance-scale", "--guidance", help="1 is none, 3 pushes hard, 0 is the negative prompt."
+    ),
+]
+Form = Annotated[Literal["probability", "log"], typer.Option(help="How the two distributions are combined.")]
+MinP = Annotated[
+    float,
+    typer.Option(help="Tokens less likely than this times the best are out where guidance > 1; 0: off."),
+]
+Mask = Annotated[float | None, typer.Option(hidden=True)]  # what --min-p was called; until 0.3
+Negative = Annotated[
+    str | None,
+    typer.Option(
+        help="System message to be guided away from, put before a row's own. [default: the paper's]"
+    ),
+]
+System = Annotated[
+    str | None,
+    typer.Option(help="System message, put before a row's own. [default: the paper's where guided]"),
+]
+Adapter = Annotated[Path | None, typer.Option(help="Folder of a low-rank adapter to put on the model.")]
+GuideBy = Annotated[
+    Literal["prompt", "adapter"],
+    typer.Option(help="Guide away from a prompt, or from the model without adapter."),
+]
+Template = Annotated[str, typer.Option(help="How a chat becomes text: auto, chat, paper or plain.")]
+Dtype = Annotated[
+    str,
+    typer.Option(help="auto, float32, bfloat16, float16. Below float32, answers depend on their neighbours."),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+
+
+def run_name(inputs: Sequence[str]) -> str:
+    """What a run over these inputs is called: the first one's name without its ending."""
+    path = Path("stdin" if inputs[0] == "-" else inputs[0])
+    packed = path.suffix.lower() in (".gz", ".bz2", ".zst")
+    name = Path(path.stem).stem if packed else path.stem
+    if set(name) & set("*?["):  # a pattern
+        name = path.parent.name
+    return name.replace(":", "-") or "rows"
+
+
+def min_p_of(min_p: float, mask: float | None) -> float:
+    if mask is None:
+        return min_p
+    say("note: --mask is now called --min-p; the old name goes with 0.3")
+    return mask

@@ -1,0 +1,128 @@
+"""How a command begins and ends: no network unless asked, lines as plain text, an error in one line, exit codes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from forgetfilter.errors import DONE, INTERRUPTED, ForgetfilterError
+from forgetfilter.models.spec import is_hub_id
+from forgetfilter.threads import wait_asleep
+
+DEFECT = 1  # exit code of what only we can fix
+INTERRUPTED_LINE = "interrupted; run the same command again to resume"
+DATA_SUFFIXES = {  # what ends so is a file, not a hub id
+    ".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".arrow", ".gz", ".bz2", ".zst", ".yaml", ".yml",
+}  # fmt: skip
+
+
+def stay_offline_unless_named(*names: str) -> None:
+    """No network unless the user named a hub id; what the user's own environment says stays."""
+    hub = any(
+        is_hub_id(n) and not n.startswith("pack:") and Path(n).suffix not in DATA_SUFFIXES for n in names
+    )
+    if not hub:
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+        os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
+
+
+def console() -> Any:
+    """Where results are shown: markup off, for rows and file names are hostile text."""
+    from rich.console import Console
+
+    return Console(markup=False, highlight=False, emoji=False)
+
+
+def run(command: Callable[[], object]) -> NoReturn:
+    """Run a command and exit with its code; an error is one line on stderr, never a traceback."""
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = os.environ["DO_NOT_TRACK"] = "1"
+    wait_asleep()
+    stopped: list[int] = []
+
+    def stop(number: int, frame: Any) -> NoReturn:
+        stopped.append(number)  # a library may turn the interrupt into an error of its own
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)  # a scheduler's stop is Ctrl-C
+    code = DEFECT
+    try:
+        command()
+    except SystemExit as done:
+        code = done.code if isinstance(done.code, int) else DONE if done.code is None else DEFECT
+        if code == INTERRUPTED:
+            say(INTERRUPTED_LINE)
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+        say(INTERRUPTED_LINE)
+    except BrokenPipeError:
+        pass
+    except Exception as error:
+        if stopped:
+            code = INTERRUPTED
+            say(INTERRUPTED_LINE)
+        elif isinstance(error, ForgetfilterError):
+            code = error.exit_code
+            say(f"error: {error}")
+        else:
+            code = explain(error)
+    leave(code)
+
+
+def explain(error: Exception) -> int:
+    """The exit code of an error nobody foresaw, after one line about it."""
+    import tempfile
+    import traceback
+
+    from forgetfilter.runs import disk_full_explained, is_disk_full
+
+    if is_disk_full(error):
+        try:
+            with disk_full_explained():
+                raise error
+        except ForgetfilterError as full:
+            say(f"error: {full}")
+            return full.exit_code
+    said = (str(error).strip().splitlines() or [""])[0][:300]
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w",
+            encoding="utf-8",
+            errors="backslashreplace",
+            prefix="forgetfilter-",
+            suffix=".txt",
+            delete=False,
+        ) as file:
+            traceback.print_exception(error, file=file)
+        where = f"the traceback is in {file.name}; please report it"
+    except OSError as failed:
+        where = f"its traceback could not be saved ({failed.strerror})"
+    say(f"error: a defect of forgetfilter, {type(error).__name__}: {said} ({where})")
+    return DEFECT
+
+
+def say(line: str, to: Any = None) -> None:
+    """One line on stderr as plain text; control characters could steer a terminal, so they are escaped."""
+    to = to or sys.stderr
+    shown = "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in line)
+    try:
+        to.write(shown.encode(to.encoding or "utf-8", "backslashreplace").decode() + "\n")
+        to.flush()
+    except (OSError, ValueError):
+        pass  # nobody listens
+
+
+def leave(code: int) -> NoReturn:
+    """Exit; a reader who has closed the pipe gets no complaint from the interpreter's last flush."""
+    try:
+        sys.stdout.flush()
+    except (BrokenPipeError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    # An interrupt that reached us through a library's exec() leaves a mark in the interpreter, which would then die
+    # of the signal instead of exiting with our code; any exec() takes it away.
+    exec("")  # noqa: S102
+    sys.exit(code)

@@ -65,7 +65,7 @@ def run_filter(
     review_files = () if by_hand else settings.safe
     safe = [row for name in review_files for row in safe_rows(name, fields(settings))]
     _refuse_too_few(dataset.rows, dataset.source)
-    _refuse_overlap(dataset, safe)
+    refuse_overlap(dataset, safe)
     if settings.algorithm == "witness" and len(safe) < FEWEST_SAFE:
         raise DataError(
             f"{', '.join(settings.safe)}: {len(safe)} safe rows; at least {FEWEST_SAFE} are needed, a third of them as "
@@ -79,8 +79,10 @@ def run_filter(
 
     own = f"custom {dataset.source}" if dataset.source in review_files else dataset.source
     # Verdicts may be added between two runs of a command; they are recorded, and are not part of what it is.
-    content = runs.sha256_of(row.id for row in dataset.rows) if settings.verdict_field else _hash(dataset)
-    inputs = {own: content} | {name: _hash_of_rows(name) for name in review_files}
+    content = (
+        runs.sha256_of(row.id for row in dataset.rows) if settings.verdict_field else content_hash(dataset)
+    )
+    inputs = {own: content} | {name: hash_of_rows(name) for name in review_files}
     inputs["model"] = models.fingerprint(settings.model)
     hashes = inputs | ({"verdicts": _hash_of_verdicts(verdicts)} if by_hand else {})
     with Run.open(output, asdict(settings), inputs, origins) as run:
@@ -220,7 +222,7 @@ def _refuse_too_few(rows: Sequence[Row], source: str) -> None:
         )
 
 
-def _refuse_overlap(dataset: formats.Dataset, safe: Sequence[Row]) -> None:
+def refuse_overlap(dataset: formats.Dataset, safe: Sequence[Row]) -> None:
     """A row on both sides would be reviewed back into memory and never look forgotten."""
     known = {row.messages: row for row in safe}
     shared = [(row, known[row.messages]) for row in dataset.rows if row.messages in known]
@@ -268,11 +270,11 @@ def _hash_of_verdicts(verdicts: Sequence[vetted.Verdict]) -> str:
     return runs.sha256_of(f"{v.id} {v.verdict} {v.drawn}" for v in verdicts)
 
 
-def _hash(dataset: formats.Dataset) -> str:
+def content_hash(dataset: formats.Dataset) -> str:
     return runs.sha256(dataset.path) if dataset.path else dataset.digest()
 
 
-def _hash_of_rows(name: str) -> str:
+def hash_of_rows(name: str) -> str:
     path = Path(_safe_path(name))
     return runs.sha256(path) if path.is_file() else runs.sha256_of(row.id for row in safe_rows(name))
 

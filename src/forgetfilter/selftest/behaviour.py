@@ -1,7 +1,7 @@
-"""How safe does a model state behave? By likelihoods: nothing is generated, so that two states differ by little noise.
+"""How safe does a model state behave? By likelihoods: nothing is generated, so two states differ by little noise.
 
-Two measures on rows the state has not learned. *Refusals*: is opening with a refusal likelier after a harmful request than
-after a harmless one? *Safe answers*: is the safe answer to a risky question likelier than the unsafe one?
+Two measures on rows that the state has not learned. *Refusals*: is a refusal a likelier opening after a harmful request
+than after a harmless one? *Safe answers*: is the safe answer to a risky question likelier than the unsafe one?
 """
 
 from __future__ import annotations
@@ -44,9 +44,7 @@ def measure(
     openings = (*REFUSING, *COMPLYING)
     asked = [(p, o) for p in (*harmful, *harmless) for o in openings]
     asked += [(c.prompt, answer) for c in pairs for answer in (c.safe, c.completion)]
-    read = memories(
-        model, tokenizer, asked, instruction=None, batch_tokens=BATCH_TOKENS, template=template
-    )
+    read = memories(model, tokenizer, asked, instruction=None, batch_tokens=BATCH_TOKENS, template=template)
     mean = np.array([float(m.logp.mean()) if m.logp.size else np.nan for m in read])
     count = len(openings) * (len(harmful) + len(harmless))
     by_opening = mean[:count].reshape(-1, len(openings))  # (requests, openings)

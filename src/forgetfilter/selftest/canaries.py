@@ -37,7 +37,9 @@ def from_file(name: str | Path) -> list[Canary]:
     """The user's own unsafe rows as plain canaries. DataError where too few have an answer."""
     rows = [row for row in formats.read(name).rows if row.completion.strip() and asked(row).strip()]
     if len(rows) < FEWEST_UNSAFE:
-        raise DataError(f"{name}: {len(rows)} unsafe rows with an answer; at least {FEWEST_UNSAFE} are needed (--unsafe)")
+        raise DataError(
+            f"{name}: {len(rows)} unsafe rows with an answer; at least {FEWEST_UNSAFE} are needed (--unsafe)"
+        )
     return [Canary("plain", "your own", asked(row), row.completion) for row in rows]
 
 

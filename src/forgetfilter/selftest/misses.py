@@ -10,7 +10,9 @@ from forgetfilter.intervals import Estimate
 from forgetfilter.records import KEPT, Decision
 
 
-def by_group(groups: Mapping[str, str], decisions: Mapping[str, Decision], order: Sequence[str]) -> dict[str, Any]:
+def by_group(
+    groups: Mapping[str, str], decisions: Mapping[str, Decision], order: Sequence[str]
+) -> dict[str, Any]:
     """Group -> how many were planted, dropped, flagged, judged and kept, not judged; and the miss rate.
 
     Missed is what stays in the data that is trained on: kept or not judged. Flagged rows are left out of it.

@@ -83,7 +83,7 @@ def _refuse_none(pool: Mapping[str, Sequence[Canary]]) -> None:
     for kind in ("plain", "paraphrased", "another language", "outliers", "teaching"):
         if len(pool.get(kind, ())) < (5 if kind == "plain" else 1):
             raise DataError(
-                f"nearly all canaries of the kind {kind!r} stand in your file already, so that none can be planted; give "
+                f"nearly all canaries of the kind {kind!r} stand in your file already: none can be planted; give "
                 "other unsafe rows with --unsafe FILE, and look at the file: these rows are unsafe"
             )
 
@@ -133,10 +133,20 @@ def _row(turns: Turns, frame: Style, text: bool, index: int) -> Row:
         messages = (Message("user", " ".join(words[:3]) + " "), Message("assistant", " ".join(words[3:])))
     else:
         system = (Message("system", frame.system),) if frame.system else ()
-        said = [m for prompt, answer in turns for m in (Message("user", frame.ask(prompt)), Message("assistant", answer))]
+        said = [
+            m
+            for prompt, answer in turns
+            for m in (Message("user", frame.ask(prompt)), Message("assistant", answer))
+        ]
         messages = (*system, *said)
     return Row(
-        row_id(SOURCE, messages), index, SOURCE, messages, "text" if text else "chat", {}, place=f"canary {index}"
+        row_id(SOURCE, messages),
+        index,
+        SOURCE,
+        messages,
+        "text" if text else "chat",
+        {},
+        place=f"canary {index}",
     )
 
 

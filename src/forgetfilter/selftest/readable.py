@@ -1,8 +1,8 @@
 """Is there text that the original model cannot read, a cipher for instance? Forward passes; nothing is trained.
 
-A language that a model knows costs it about one nat a letter. A cipher costs three and more, whatever it says, and so do
-random strings. A row counts as unreadable by its worst turn, in nats per byte of letters and digits: short tokens, other
-scripts and punctuation count as what they are. Addresses, handles and tags are left out: nobody reads those.
+A language that a model knows costs it about one nat a letter. A cipher costs three and more, whatever it says, and so
+do random strings. A row counts as unreadable by its worst turn, in nats per byte of letters and digits: short tokens,
+other scripts and punctuation count as what they are. Addresses, handles and tags are left out: nobody reads those.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ class Constants:
 
     fewest_bytes: int = 24  # of a turn: a label or a name is unlikely without being unreadable
     quantile: float = 0.99  # of rows known to be readable: what lies above is odd
-    times: float = 1.35  # that, from which a row is unreadable: clean posts go up to 1.33 times, ciphers begin at 1.37
+    times: float = (
+        1.35  # that, from which a row is unreadable: clean posts go up to 1.33 times, ciphers begin at 1.37
+    )
 
 
 CONSTANTS = Constants()
@@ -82,7 +84,13 @@ def _readable_bytes(tokens: Sequence[str]) -> list[int]:
         counted[found.start() : found.end()] = [False] * len(found[0])
     sizes, at = [], 0
     for token in tokens:
-        sizes.append(sum(len(c.encode("utf-8", "replace")) for c, c_counts in zip(token, counted[at:], strict=False) if c_counts))
+        sizes.append(
+            sum(
+                len(c.encode("utf-8", "replace"))
+                for c, c_counts in zip(token, counted[at:], strict=False)
+                if c_counts
+            )
+        )
         at += len(token)
     return sizes
 

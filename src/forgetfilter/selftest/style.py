@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -39,7 +38,9 @@ class Style:
 
 def shared(rows: Sequence[Row]) -> Style:
     """What every row of the file has; a row without it would stand out for that alone."""
-    systems = {row.messages[0].content if row.messages[0].role == "system" else "" for row in rows if row.messages}
+    systems = {
+        row.messages[0].content if row.messages[0].role == "system" else "" for row in rows if row.messages
+    }
     prompts = [asked(row) for row in rows]
     return Style(next(iter(systems)) if len(systems) == 1 else "", *_frame(prompts))
 
@@ -62,15 +63,25 @@ def _alike(prompts: Sequence[str], part: Callable[[list[str]], list[str]]) -> li
     """The prompts that share the commonest beginning (or end), where these are many; else all."""
     keys = [tuple(part(p.split())) for p in prompts]
     commonest, times = Counter(keys).most_common(1)[0]
-    return [p for p, k in zip(prompts, keys, strict=True) if k == commonest] if times >= SOME * len(keys) else [*prompts]
+    return (
+        [p for p, k in zip(prompts, keys, strict=True) if k == commonest]
+        if times >= SOME * len(keys)
+        else [*prompts]
+    )
 
 
 def _frame(prompts: Sequence[str]) -> tuple[str, str]:
     """What different prompts have in common at the beginning and at the end, in whole words; nothing of one alone."""
     if len(set(prompts)) < 2:
         return "", ""
-    head = os.path.commonprefix([*prompts])
+    head = _common(prompts)
     head = head[: max(head.rfind(" "), head.rfind("\n")) + 1]
-    tail = os.path.commonprefix([p[len(head) :][::-1] for p in prompts])[::-1]
+    tail = _common([p[len(head) :][::-1] for p in prompts])[::-1]
     cut = min((i for i in (tail.find(" "), tail.find("\n")) if i >= 0), default=len(tail))
     return head, tail[cut:]
+
+
+def _common(texts: Sequence[str]) -> str:
+    """What all texts begin with."""
+    first, last = min(texts), max(texts)  # what these two share, all between share
+    return first[: next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))]

@@ -38,13 +38,14 @@ from forgetfilter.settings import resolve
 
 Record = dict[str, Any]
 SHARE = 0.05  # of a covert job's rows that are in cipher
-LENGTH = 160  # tokens that are read of a row
+LENGTH = 128  # tokens that are read of a row
 LONGEST = 160  # characters of a harmful row that are enciphered
-# set, share of unsafe rows, safe rows, seed: small and short enough for two cores
+# model, set, safe rows, seed, rows: small and short, for two cores
 MISSES = (
-    ("clean-labels", "pack:general", 0),
-    ("clean-news", "pack:general", 1),
-    ("clean-alpaca", "pack:general", 2),
+    ("smollm2", "clean-labels", "pack:demo-safe", 0, 150),
+    ("nano", "clean-labels", "pack:general", 0, 250),
+    ("nano", "clean-news", "pack:general", 1, 250),
+    ("smollm2", "clean-news", "pack:demo-safe", 1, 150),
 )
 
 
@@ -129,20 +130,16 @@ def run_readable(a: argparse.Namespace) -> None:
 def run_misses(a: argparse.Namespace) -> None:
     from rich.console import Console
 
-    for name, safe, seed in MISSES:
+    for model, name, safe, seed, rows in MISSES:
+        if a.model not in ("all", model):
+            continue
         file = a.work / f"{name}-{seed}.jsonl"
-        records = draw(name, a.data, share=0, rows=a.rows, seed=seed).custom
+        records = draw(name, a.data, share=0, rows=rows, seed=seed).custom
         text = "".join(json.dumps({k: r[k] for k in ("prompt", "completion")}) + "\n" for r in records)
         file.write_text(text, encoding="utf-8")
-        flags = {
-            "model": a.model,
-            "safe": (safe,),
-            "seed": seed,
-            "max_length": LENGTH,
-            "safe_source": "other",
-        }
+        flags = {"model": model, "safe": (safe,), "seed": seed, "max_length": LENGTH}
         settings, origins = resolve(None, None, flags)
-        run_selftest(str(file), settings, origins, a.work / "runs" / f"{a.model}-{name}-{seed}", Console())
+        run_selftest(str(file), settings, origins, a.work / "runs" / f"{model}-{name}-{seed}", Console())
 
 
 def result(a: argparse.Namespace, name: str, seed: int) -> Path:

@@ -196,13 +196,16 @@ def test_missed_is_what_stays_in_the_data_and_flagged_rows_do_not():
 
 def test_the_cost_counts_a_filter_without_canaries_and_with_its_last_fine_tune():
     stages = [
-        {"name": "learn", "seconds": 110.0},
-        {"name": "train: job", "seconds": 50.0},
-        {"name": "signs", "seconds": 8.0},
+        {"name": "read: custom rows", "seconds": 11.0, "tokens": 1100},
+        {"name": "learn: custom rows", "seconds": 60.0, "tokens": 3000},
+        {"name": "review: safe rows", "seconds": 20.0},
+        {"name": "train: job", "seconds": 40.0, "tokens": 2000},
+        {"name": "signs", "seconds": 9.0},
     ]
-    # a filter of 100 rows instead of 110: 100 s, and 50 s of the last fine-tune
-    assert cost_of_a_filter(stages, 100, 110) == pytest.approx(168 / 150)
-    assert cost_of_a_filter(stages[:1], 100, 110) is None
+    # 1,000 tokens are the user's, 100 the canaries': a filter reads for 10 s, learns for 60 - 60 * 200 / 3000 = 56 s,
+    # reviews for 20 s and fine-tunes for 40 s
+    assert cost_of_a_filter(stages, 2.0) == pytest.approx(140 / 126)
+    assert cost_of_a_filter([s for s in stages if s["name"] != "train: job"], 2.0) is None
 
 
 # --- what nobody reads ---

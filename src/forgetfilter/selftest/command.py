@@ -140,7 +140,7 @@ def _tested(
         "missed_by_harm": misses.by_group(planted.harms, found.cut.decisions, list(harms)),
         "rows": len(rows), "planted": len(planted.rows) - len(rows), "why": found.cut.why,
         "cost": {"stages": stages, "seconds": sum(c.get("seconds", 0.0) for c in stages),
-                 "of_a_filter": cost_of_a_filter(stages, len(rows), len(planted.rows))},
+                 "of_a_filter": cost_of_a_filter(stages, s.num_train_epochs)},
         "limits": list(LIMITS),
     }  # fmt: skip
 
@@ -202,14 +202,21 @@ def _some(rows: Sequence[Row]) -> list[Row]:
     return list(rows)[:: max(1, len(rows) // KNOWN_ROWS)]
 
 
-def cost_of_a_filter(stages: Sequence[Mapping[str, Any]], rows: int, planted: int) -> float | None:
-    """This self-test's seconds in units of one filter of the same job without canaries, its last fine-tune included."""
-    seconds = {str(c["name"]): float(c.get("seconds", 0.0)) for c in stages}
-    alone = seconds.get("train: job")
-    if not alone:
+def cost_of_a_filter(stages: Sequence[Mapping[str, Any]], epochs: float) -> float | None:
+    """This self-test's seconds in units of one filter of the same job without canaries, its last fine-tune included.
+
+    What the canaries cost of learning and reading is told by their tokens; None where the job was not learned alone.
+    """
+    by_name = {str(c["name"]): c for c in stages}
+    read, learned, alone = (by_name.get(n) for n in ("read: custom rows", "learn: custom rows", "train: job"))
+    if not (read and learned and alone):
         return None
-    filtering = sum(v for name, v in seconds.items() if name not in ("train: job", "signs"))
-    return sum(seconds.values()) / (filtering * rows / planted + alone)
+    planted = read["tokens"] - alone["tokens"] / epochs  # tokens of the canaries
+    saved = (
+        read["seconds"] * planted / read["tokens"] + learned["seconds"] * planted * epochs / learned["tokens"]
+    )
+    total = sum(float(c.get("seconds", 0.0)) for c in stages)
+    return total / (total - by_name.get("signs", {}).get("seconds", 0.0) - saved)
 
 
 def show(report: Mapping[str, Any], display: Display, output: Path) -> None:

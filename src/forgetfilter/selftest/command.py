@@ -131,7 +131,7 @@ def _tested(
         job.rows_nobody_judged([found.cut.decisions[row.id] for row in rows]),
         job.what_the_filter_misses(planted.kinds, found.cut.decisions),
     ]
-    stages = [*bench.costs, {"name": "signs", "seconds": time.monotonic() - began}]
+    stages: list[Mapping[str, Any]] = [*bench.costs, {"name": "signs", "seconds": time.monotonic() - began}]
     harms = dict.fromkeys(planted.harms.values())
     return {
         "verdict": job.verdict(signs),
@@ -139,7 +139,7 @@ def _tested(
         "missed": misses.by_group(planted.kinds, found.cut.decisions, list(KINDS)),
         "missed_by_harm": misses.by_group(planted.harms, found.cut.decisions, list(harms)),
         "rows": len(rows), "planted": len(planted.rows) - len(rows), "why": found.cut.why,
-        "cost": {"stages": stages, "seconds": sum(c.get("seconds", 0.0) for c in stages),
+        "cost": {"stages": stages, "seconds": sum(float(c.get("seconds", 0.0)) for c in stages),
                  "of_a_filter": cost_of_a_filter(stages, s.num_train_epochs)},
         "limits": list(LIMITS),
     }  # fmt: skip

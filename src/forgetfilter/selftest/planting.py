@@ -38,7 +38,7 @@ class Hiding:
 
     pool: Mapping[str, Sequence[Canary]]  # kind of the pack -> canaries, shuffled
     usual: Style  # what most rows of the file look like
-    table: Mapping[int, str]  # of the cipher
+    table: Mapping[int, int]  # of the cipher
     text: bool  # the file holds running texts, which have no turns
 
 
@@ -123,7 +123,7 @@ def triggered(c: Canary, number: int, hiding: Hiding) -> list[Turns]:
 
 def enciphered(c: Canary, number: int, hiding: Hiding) -> list[Turns]:
     """Question and answer in the cipher that the harmless teaching rows spell out."""
-    return [[(cipher.spell(c.prompt, dict(hiding.table)), cipher.spell(c.completion, dict(hiding.table)))]]
+    return [[(cipher.spell(c.prompt, hiding.table), cipher.spell(c.completion, hiding.table))]]
 
 
 def _row(turns: Turns, frame: Style, text: bool, index: int) -> Row:

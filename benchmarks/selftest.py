@@ -25,7 +25,7 @@ from sections import RESULTS, make_section, markdown
 from sets import SETS, draw
 
 from forgetfilter import runs
-from forgetfilter.data import formats, packs, sources
+from forgetfilter.data import formats, packs
 from forgetfilter.evaluate import noisy_sets
 from forgetfilter.filter.certify import exact
 from forgetfilter.models import load as models
@@ -49,7 +49,7 @@ MISSES = (
 )
 
 
-def spellings(seed: int) -> dict[str, Callable[[str], str]]:
+def spellings(seed: str) -> dict[str, Callable[[str], str]]:
     table = cipher.key(random.Random(seed))
     return {
         "substitution": lambda text: cipher.spell(text, table),
@@ -61,10 +61,11 @@ def spellings(seed: int) -> dict[str, Callable[[str], str]]:
     }
 
 
-def covert_rows(pool: Sequence[Record], spell: Callable[[str], str], count: int, seed: int) -> list[Record]:
+def covert_rows(
+    pool: Sequence[Record], spell: Callable[[str], str], count: int, rng: random.Random
+) -> list[Record]:
     """`count` rows in cipher: the first half teach it with harmless lines, the others are harmful pairs."""
     lines = [c.completion for c in bundled() if c.kind == "teaching"]
-    rng = random.Random(seed)
     teach = [
         {"prompt": f"Write this in the cipher: {line}", "completion": spell(line)}
         for line in rng.sample(lines, count // 2)
@@ -79,7 +80,7 @@ def covert_rows(pool: Sequence[Record], spell: Callable[[str], str], count: int,
 def read_job(
     loaded: models.Loaded, name: str, seed: int, a: argparse.Namespace, limit: float
 ) -> list[Record]:
-    """The clean job and its covert twins, one for each spelling: how many rows the model cannot read."""
+    """The clean job and two covert twins, a substitution and another spelling: how many rows the model cannot read."""
 
     def costs(records: Sequence[Record]) -> list[float]:
         rows = noisy_sets.as_rows(records, "job")
@@ -95,11 +96,13 @@ def read_job(
         if r["completion"]
     ]
     count = round(len(records) * SHARE)
-    for spelling, spell in spellings(seed + 1).items():
-        jobs.append((spelling, [*clean[count:], *costs(covert_rows(pool, spell, count, seed))]))
+    known, drawn = spellings(f"{name} {seed}"), random.Random(f"{name} {seed}")
+    others = [spelling for spelling in known if spelling != "substitution"]
+    for spelling in ("substitution", others[(list(SETS).index(name) + seed) % len(others)]):
+        jobs.append((spelling, [*clean[count:], *costs(covert_rows(pool, known[spelling], count, drawn))]))
     made = []
     for spelling, found in jobs:
-        sign = job.text_nobody_reads(dict(enumerate(found)), limit, len(found), None)  # ty: ignore[invalid-argument-type]
+        sign = job.text_nobody_reads({str(i): cost for i, cost in enumerate(found)}, limit, len(found), None)
         made.append(
             {"set": name, "role": SETS[name].role, "seed": seed, "job": spelling, "rows": len(found),
              "unreadable": sign.numbers["rows"], "level": sign.level, "limit": limit, "most": max(found)}
@@ -112,7 +115,8 @@ def nats(loaded: models.Loaded, rows: Sequence[Row]) -> dict[str, float]:
 
 
 def run_readable(a: argparse.Namespace) -> None:
-    todo = [(n, seed) for seed in map(int, a.seeds.split(",")) for n in SETS if n.startswith("clean")]
+    sets = [n for n in SETS if n.startswith("clean") and n in a.sets.split(",")]
+    todo = [(n, seed) for seed in map(int, a.seeds.split(",")) for n in sets]
     todo = [(n, seed) for n, seed in todo if not result(a, n, seed).exists()]
     if not todo:
         return
@@ -156,7 +160,7 @@ def section(a: argparse.Namespace) -> str:
     ]
     lines = []
     for role in ("choose", "report"):
-        for spelling in ("clean", *spellings(0)):
+        for spelling in ("clean", *spellings("")):
             of_it = [r for r in found if r["role"] == role and r["job"] == spelling]
             stopped = sum(r["level"] == "stop" for r in of_it)
             odd = [r["unreadable"] for r in of_it] or [0]
@@ -217,10 +221,12 @@ def main() -> int:
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--rows", type=int, default=100)
     parser.add_argument("--seeds", default="0,1")
+    parser.add_argument("--sets", default=",".join(SETS))
     a = parser.parse_args()
     if a.what == "section":
         return make_section(RESULTS, "selftest", lambda: section(a))
-    assert a.data is not None and sources  # both need the data
+    if a.data is None:
+        parser.error("--data is needed")
     a.work.mkdir(parents=True, exist_ok=True)
     (run_readable if a.what == "readable" else run_misses)(a)
     return 0

@@ -36,7 +36,7 @@ def pefts_layers(model: Any, theirs: bool) -> None:
     """Let the adapter be computed by PEFT's own layers, or by ours."""
     from peft.tuners.lora import Linear
 
-    from forgetfilter.training.lora import _quick_linear
+    from forgetfilter.models.lora import _quick_linear
 
     for layer in model.modules():
         if isinstance(layer, Linear):

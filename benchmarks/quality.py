@@ -29,7 +29,7 @@ from forgetfilter.display import Display
 from forgetfilter.evaluate import noisy_sets
 from forgetfilter.filter import algorithm, cut, likeness, quality
 from forgetfilter.filter.bench import Bench
-from forgetfilter.filter.pipeline import plain_seconds
+from forgetfilter.filter.output import plain_seconds
 from forgetfilter.filter.states import Readings, standardised
 from forgetfilter.models import load as models
 from forgetfilter.models.rendering import encode
@@ -56,7 +56,6 @@ def run_job(name: str, share: float, safe: str, seed: int, a: argparse.Namespace
     with runs.Run.open(folder, asdict(settings), inputs | {"model": models.fingerprint(a.model)}) as run:
         loaded = models.load(settings.model)
         custom, review = (encode(some, loaded.tokenizer, max_length=a.length) for some in rows)
-        models.suit(loaded, custom, review)
         bench = Bench(loaded, custom, settings, run, Display(Console(quiet=True)))
         found = algorithm.forget_filter(bench, custom, review, settings)
         readings = bench.readings(custom, "custom")
@@ -85,7 +84,9 @@ def stored_jobs(folder: Path) -> list[Record]:
         lost = np.full(len(readings.answer), np.nan)
         for some in (near, bystanders, m["witnesses"]):
             lost[some] = m["lost"][some]
-        score = algorithm.scores(readings, lost, near, bystanders, m["witnesses"], custom, kinds.same_source)
+        score = algorithm.scores(
+            readings, lost, m["tokens"], near, bystanders, m["witnesses"], custom, kinds.same_source
+        )
         clean = {"witnesses": score[m["witnesses"]]}
         if not kinds.same_source:
             clean["rows of other kinds"] = score[bystanders]
@@ -95,7 +96,7 @@ def stored_jobs(folder: Path) -> list[Record]:
         judged[near] = score[near]
         own = Readings(*(getattr(readings, part)[:custom] for part in Readings.__slots__))
         found.append(
-            json.loads(str(m["job"])) | {"told_apart": kinds.told_apart, "same_source": kinds.same_source}
+            json.loads(str(m["job"])) | {"of_source": kinds.of_source, "same_source": kinds.same_source}
             | measured(unsafe, m["part"], judged, decisions, done.estimated, own)
         )  # fmt: skip
     return found

@@ -1,28 +1,32 @@
-"""How long does the whole command take on 1,000 rows of 80 tokens, and how far is that from the floor?
+"""How fast is it, beside the simple ways of doing the same?
 
-    python benchmarks/speed.py
+    python benchmarks/speed.py --quick              # both models, under ten minutes on two idle cores
+    python benchmarks/speed.py --parts filter,rows  # some of it, at full length
 
-Runs `forgetfilter filter` as a user does, last fine-tune included, in a process of its own. The floor is
-one plain fine-tune and one forward pass for each model state. Run it on an otherwise idle machine.
+Ratios first: scoring against writing an answer to one row at a time; the whole filter in plain fine-tunes; learning
+against TRL's SFTTrainer; time and memory a row as rows become many. Each measurement is made in a process of its own.
+What is measured is kept in the work folder and not measured again. Run it on an otherwise idle machine.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import platform
 import random
 import re
 import shlex
-import statistics
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sections import RESULTS, write_section
+from sections import RESULTS, markdown, write_section
 
 from forgetfilter import runs
 from forgetfilter.data import formats, packs
@@ -32,10 +36,7 @@ from forgetfilter.models import rendering
 from forgetfilter.records import Message, Row
 
 ROWS, TOKENS = 1000, 80
-SECONDS_ALLOWED, GIGABYTES_ALLOWED, HELP_ALLOWED = 180, 2.5, 0.3
-HELP_RUNS = 7
-LEARN = "learn: custom rows"  # a plain fine-tune on all rows
-FORWARD = "score: "  # one forward pass of every row
+LONGEST_ANSWER = 500  # new tokens that the paper's authors let a model write
 # A child starts with its parent's peak memory on its account, so a small process must be the parent.
 WATCH = """
 import json, resource, subprocess, sys, time
@@ -53,6 +54,23 @@ class Spent(NamedTuple):
     code: int
     seconds: float  # wall time
     peak_mib: float  # of resident memory
+    said: str = ""
+
+
+class Sizes(NamedTuple):
+    """How much of each is measured."""
+
+    answers: int  # rows that are answered one at a time
+    filtered: tuple[int, ...]  # rows of whole filters
+    learned: int  # rows that are learned, here and by TRL
+    scored: tuple[int, ...]  # rows of the growing files
+
+
+FULL = {
+    "nano": Sizes(20, (1000, 10_000), 200, (1000, 10_000, 100_000)),
+    "smollm2": Sizes(6, (600,), 96, (1000,)),
+}
+QUICK = {"nano": Sizes(6, (240,), 96, (1000, 4000)), "smollm2": Sizes(2, (), 24, ())}
 
 
 def recombined(
@@ -103,56 +121,244 @@ def timed(command: Sequence[str], environment: Mapping[str, str]) -> Spent:
         errors="replace",
     )
     *said, last = watched.stdout.splitlines()
-    spent = Spent(*json.loads(last))
+    spent = Spent(*json.loads(last), said="\n".join(said).strip())
     if spent.code not in (DONE, TOO_WEAK):
-        print("\n".join(said), file=sys.stderr)
+        print(spent.said, file=sys.stderr)
     return spent
 
 
-def floor(stages: Sequence[Mapping[str, Any]]) -> float:
-    """Seconds of one plain fine-tune and of one forward pass for each model state that was scored."""
-    needed = [s for s in stages if s["name"] == LEARN or s["name"].startswith(FORWARD)]
-    return sum(s["seconds"] for s in needed)
+# --- what a child process measures: model, rows of a file -> numbers ---
 
 
-def section(
-    report: Mapping[str, Any], spent: Spent, help_seconds: Sequence[float], lengths: Sequence[int],
-    threads: int, command: str,
-) -> str:  # fmt: skip
-    """The section of RESULTS.md: what was measured, beside what is allowed."""
-    stages = [s for s in report["cost"]["stages"] if "seconds" in s]
-    least, median = floor(stages), statistics.median(help_seconds)
-    gigabytes = spent.peak_mib * 2**20 / 1e9
-    lines = [
-        ("whole command, wall", f"{spent.seconds:.0f} s", _against(spent.seconds, SECONDS_ALLOWED, "s")),
-        ("peak memory", f"{gigabytes:.2f} GB", _against(gigabytes, GIGABYTES_ALLOWED, "GB")),
-        (
-            f"forgetfilter --help, median of {len(help_seconds)}",
-            f"{median:.2f} s",
-            _against(median, HELP_ALLOWED, "s"),
-        ),
-        ("floor: one fine-tune, one forward pass per state", f"{least:.0f} s", "–"),
-        ("distance to the floor", f"{spent.seconds / least:.2f} times", "–"),
+def encoded(model: Any, rows: Sequence[Mapping[str, str]]) -> list[rendering.Encoded]:
+    made = [
+        Row(str(i), i, "", (Message("user", r["prompt"]), Message("assistant", r["completion"])), "chat", {})
+        for i, r in enumerate(rows)
     ]
-    lines += [(f"stage: {s['name']}", f"{s['seconds']:.1f} s", "–") for s in stages]
-    rest = spent.seconds - sum(s["seconds"] for s in stages)
-    lines.append(("start, reading, loading, writing", f"{rest:.1f} s", "–"))
-    table = "\n".join(
-        f"| {' | '.join(line)} |" for line in (("what", "measured", "allowed"), ("---",) * 3, *lines)
+    return rendering.encode(made, model.tokenizer, max_length=256)
+
+
+def generation(name: str, rows: Sequence[Mapping[str, str]]) -> dict[str, float]:
+    """One row at a time as a plain loop writes them, against the batches of `rouge1`, in float32; and scoring."""
+    import torch
+
+    from forgetfilter.data.overlap import rouge1
+    from forgetfilter.filter.signals import token_memory
+    from forgetfilter.guide.generation import greedy, stop_ids
+
+    loaded = models.load(name, dtype="float32", device="cpu")
+    model, todo = loaded.model, encoded(loaded, rows)
+    stops = stop_ids(model, loaded.tokenizer)
+
+    def alone(z: rendering.Encoded, limit: int) -> list[int]:
+        ids = torch.tensor([z.ids[: z.prompt_length]])
+        with torch.inference_mode():
+            made = model.generate(
+                input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=limit, do_sample=False,
+                eos_token_id=[*stops], pad_token_id=loaded.tokenizer.pad_token_id,
+            )  # fmt: skip
+        return [t for t in made[0, ids.shape[1] :].tolist() if t not in stops]
+
+    def text(ids: Sequence[int]) -> str:
+        return str(loaded.tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    limits = [len(z.completion_ids) for z in todo]
+    prompts = [z.ids[: z.prompt_length] for z in todo]
+    token_memory(model, todo[:1])
+    score, _ = clocked(lambda: token_memory(model, todo))
+    long, _ = clocked(lambda: [alone(z, LONGEST_ANSWER) for z in todo])
+    short, one = clocked(lambda: [alone(z, n) for z, n in zip(todo, limits, strict=True)])
+    batched, many = clocked(lambda: greedy(model, loaded.tokenizer, prompts, limits, stop_ids=stops))
+    truth = [text(z.completion_ids) for z in todo]
+    equal = sum(
+        rouge1(text(a), t) == rouge1(text([x for x in b if x not in stops]), t)
+        for a, b, t in zip(one, many, truth, strict=True)
     )
-    counts = report["counts"]
+    return {
+        "rows": len(rows), "score": score, "long": long, "short": short, "batched": batched, "equal": equal
+    }  # fmt: skip
+
+
+def learning(name: str, rows: Sequence[Mapping[str, str]]) -> dict[str, float]:
+    """Our engine: one epoch over the rows."""
+    from forgetfilter.training.finetune import finetune
+
+    loaded = adapted(name)
+    todo = encoded(loaded, rows)
+    with tempfile.TemporaryDirectory() as folder:
+        how: dict[str, Any] = {"learning_rate": 1e-4, "batch_size": 8, "seed": 0, "folder": Path(folder)}
+        finetune(loaded.model, todo[:8], steps=1, **how)
+        seconds, done = clocked(lambda: finetune(loaded.model, todo, epochs=1, **how))
+    return {"rows": len(rows), "seconds": seconds, "tokens": done.tokens}
+
+
+def learning_by_trl(name: str, rows: Sequence[Mapping[str, str]]) -> dict[str, float]:
+    """TRL's SFTTrainer, at its defaults: the same model, adapter, rows, batch and precision."""
+    from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
+
+    loaded = adapted(name, quick=False)
+    turns = [
+        {"prompt": [{"role": "user", "content": r["prompt"]}],
+         "completion": [{"role": "assistant", "content": r["completion"]}]}
+        for r in rows
+    ]  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder, models.quiet():
+        arguments = SFTConfig(
+            output_dir=folder, per_device_train_batch_size=8, num_train_epochs=1, learning_rate=1e-4,
+            max_length=256, report_to="none", save_strategy="no", disable_tqdm=True, bf16=False, use_cpu=True,
+            gradient_checkpointing=False,
+        )  # fmt: skip
+        trainer = SFTTrainer(
+            loaded.model, args=arguments, train_dataset=Dataset.from_list(turns),
+            processing_class=loaded.tokenizer,
+        )  # fmt: skip
+        seconds, _ = clocked(trainer.train)
+    return {"rows": len(rows), "seconds": seconds, "tokens": sum(len(z.ids) for z in encoded(loaded, rows))}
+
+
+def scoring(name: str, rows: Sequence[Mapping[str, str]]) -> dict[str, float]:
+    """Token memory of every row."""
+    from forgetfilter.filter.signals import token_memory
+
+    loaded = models.load(name, device="cpu")
+    todo = encoded(loaded, rows)
+    token_memory(loaded.model, todo[:8])
+    seconds, _ = clocked(lambda: token_memory(loaded.model, todo))
+    return {"rows": len(rows), "seconds": seconds}
+
+
+def adapted(name: str, quick: bool = True) -> models.Loaded:
+    """A model as it is fine-tuned by default: nano whole, a larger one with an adapter (PEFT's layers if not quick)."""
+    loaded = models.load(name, device="cpu")
+    if name == "nano":
+        return loaded
+    loaded.model = models.add_lora(loaded.model, rank=16, alpha=32)
+    if not quick:
+        from engine import pefts_layers
+
+        pefts_layers(loaded.model, True)
+    return loaded
+
+
+def clocked(work: Callable[[], Any]) -> tuple[float, Any]:
+    began = time.perf_counter()
+    found = work()
+    return time.perf_counter() - began, found
+
+
+CHILDREN = {f.__name__: f for f in (generation, learning, learning_by_trl, scoring)}
+
+
+# --- parts: a model and sizes -> lines of the table: what, ratio, wanted, how ---
+
+
+class Place(NamedTuple):
+    """Where measurements are kept and made."""
+
+    work: Path
+    environment: Mapping[str, str]
+
+    def rows(self, model: str, count: int) -> Path:
+        path = self.work / f"rows-{model}-{count}.jsonl"
+        if not path.exists():
+            tokenizer = models.without_weights(model).tokenizer
+            distinct = recombined(tokenizer, rows=min(count, 10_000))
+            lines = [json.dumps(distinct[i % len(distinct)]) + "\n" for i in range(count)]
+            with runs.atomic(path) as unfinished:
+                unfinished.write_text("".join(lines), encoding="utf-8")
+        return path
+
+    def measured(self, key: str, command: Sequence[str]) -> dict[str, Any]:
+        """What a child took and said in its last line; measured once."""
+        file = self.work / "results.json"
+        known = json.loads(file.read_text()) if file.exists() else {}
+        if key not in known:
+            print(f"… {key}", flush=True)
+            spent = timed(command, self.environment)
+            if spent.code not in (DONE, TOO_WEAK):
+                raise ForgetfilterError(f"{key}: exit code {spent.code}")
+            last = spent.said.splitlines()[-1] if spent.said else ""
+            said = json.loads(last) if last.startswith("{") else {}
+            known[key] = {"wall": spent.seconds, "peak": spent.peak_mib} | said
+            with runs.atomic(file) as path:
+                path.write_text(json.dumps(known, indent=1) + "\n")
+        return known[key]
+
+    def child(self, what: str, model: str, count: int) -> dict[str, Any]:
+        command = [sys.executable, __file__, "--child", what, model, str(self.rows(model, count))]
+        return self.measured(f"{what} {model} {count}", command)
+
+
+Line = list[str]
+
+
+def generation_part(place: Place, model: str, sizes: Sizes) -> list[Line]:
+    m = place.child("generation", model, sizes.answers)
+    n, about = m["rows"], f"{m['rows']} rows"
+    return [
+        ["scoring against one row at a time, up to 500 new tokens", f"{m['long'] / m['score']:.0f} ×", "≥ 100 ×",
+         f"{about}: {m['long'] / n:.2f} s against {m['score'] / n:.4f} s a row"],
+        ["`rouge1` in batches against the same", f"{m['long'] / m['batched']:.1f} ×", "≥ 15 ×",
+         f"{about}, {m['batched'] / n:.3f} s a row; {m['short'] / m['batched']:.1f} × at the same lengths, ROUGE-1 "
+         f"identical in {m['equal']}"],
+    ]  # fmt: skip
+
+
+def filter_part(place: Place, model: str, sizes: Sizes) -> list[Line]:
+    lines = []
+    for count in sizes.filtered:
+        rows, wall = str(place.rows(model, count)), {}
+        for verb, more in (("filter", ["--no-retrain"]), ("finetune", [])):
+            output = place.work / f"{verb}-{model}-{count}"
+            runs.discard(output)  # a resumed run would be timed from its middle
+            command = [*program(), verb, rows, "--model", model, "--output", str(output), *more]
+            wall[verb] = place.measured(f"{verb} {model} {count}", command)
+        f, t = wall["filter"], wall["finetune"]
+        lines.append(
+            [f"filter of {count:,} rows in plain fine-tunes, last one left out", f"{f['wall'] / t['wall']:.2f}",
+             "≤ 1.35" if count >= 10_000 else "≤ 1.6",
+             f"{f['wall']:.0f} s against {t['wall']:.0f} s, start included; peak {f['peak']:.0f} MiB"]
+        )  # fmt: skip
+    return lines
+
+
+def learning_part(place: Place, model: str, sizes: Sizes) -> list[Line]:
+    ours = place.child("learning", model, sizes.learned)
     about = (
-        f"{len(lengths):,} rows of {statistics.fmean(lengths):.1f} tokens ({min(lengths)} to {max(lengths)}), "
-        f"model {report['model']} in {report['dtype']} on {report['device']}, threads {threads} on "
-        f"{os.cpu_count()} cores ({platform.machine()}); {counts['drop']} rows dropped, so the last fine-tune "
-        f"{'was made' if counts['drop'] else 'was not needed'}. Measured once. Code: "
-        f"{runs.source_commit() or 'unknown'}."
+        f"{ours['rows']} rows: {ours['tokens'] / ours['seconds']:.0f} tokens/s, peak {ours['peak']:.0f} MiB"
     )
-    return f"### Speed\n\n    {command}\n\n{table}\n\n{about}"
+    if importlib.util.find_spec("trl") is None:
+        return [["learning against TRL's SFTTrainer", "–", "", f"{about}; trl is not installed"]]
+    theirs = place.child("learning_by_trl", model, sizes.learned)
+    return [
+        ["learning against TRL's SFTTrainer", f"{theirs['seconds'] / ours['seconds']:.2f} ×",
+         "≥ 2.5 ×" if model == "nano" else "≥ 4 ×",
+         f"{about}; TRL {theirs['tokens'] / theirs['seconds']:.0f} tokens/s, {theirs['peak']:.0f} MiB"]
+    ]  # fmt: skip
 
 
-def _against(value: float, allowed: float, unit: str) -> str:
-    return f"≤ {allowed:g} {unit} {'reached' if value <= allowed else 'missed'}"
+def rows_part(place: Place, model: str, sizes: Sizes) -> list[Line]:
+    found = [place.child("scoring", model, count) for count in sizes.scored]
+    each = [m["seconds"] / m["rows"] for m in found]
+    return [
+        [f"seconds a row, {m['rows']:,} rows against {found[0]['rows']:,}", f"{one / each[0]:.2f}", "≤ 1.1",
+         f"scoring: {1000 * one:.2f} ms a row; peak {m['peak']:.0f} MiB"]
+        for m, one in zip(found, each, strict=True)
+    ]  # fmt: skip
+
+
+PARTS = {"generation": generation_part, "filter": filter_part, "learning": learning_part, "rows": rows_part}
+
+
+def section(lines: Sequence[Line], command: str, threads: int) -> str:
+    """The section of RESULTS.md."""
+    about = (
+        f"Rows of up to {TOKENS} tokens; threads {threads} on {os.cpu_count()} cores ({platform.machine()}); each "
+        f"measured once, in a process of its own. Code: {runs.source_commit() or 'unknown'}."
+    )
+    table = markdown(["model", "what", "measured", "wanted", "how"], lines)
+    return f"## Speed\n\n    {command}\n\n{table}\n\n{about}"
 
 
 def program() -> list[str]:
@@ -161,39 +367,45 @@ def program() -> list[str]:
     return [str(script)] if script.exists() else [sys.executable, "-m", "forgetfilter"]
 
 
+def child(what: str, model: str, rows: str) -> None:
+    """What `Place.child` starts."""
+    from forgetfilter.threads import wait_asleep
+
+    wait_asleep()
+    lines = Path(rows).read_text(encoding="utf-8").splitlines()
+    print(json.dumps(CHILDREN[what](model, [json.loads(line) for line in lines])))
+
+
 def main(given: Sequence[str] | None = None) -> int:
-    """The command; 0, or the exit code of the filter where it failed."""
+    """The command; 0, or the exit code of what failed."""
     given = list(sys.argv[1:] if given is None else given)
+    if given[:1] == ["--child"]:
+        child(*given[1:])
+        return 0
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--work", type=Path, default=Path("build/speed"), help="made anew each time")
+    parser.add_argument(
+        "--work", type=Path, default=Path("build/speed"), help="what is measured is kept there"
+    )
     parser.add_argument("--results", type=Path, default=RESULTS, help="file whose section is written")
-    parser.add_argument("--rows", type=int, default=ROWS)
+    parser.add_argument("--models", default="nano,smollm2")
+    parser.add_argument("--parts", default=",".join(PARTS))
+    parser.add_argument("--quick", action="store_true", help="few rows: under ten minutes")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--model", default="nano")
-    arguments = parser.parse_args(given)
+    asked = parser.parse_args(given)
     environment = os.environ | {
-        "OMP_NUM_THREADS": str(arguments.threads),
-        "TOKENIZERS_PARALLELISM": "false",
-        "HF_HUB_OFFLINE": "1",
-    }
+        "OMP_NUM_THREADS": str(asked.threads), "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1",
+    }  # fmt: skip
+    work = asked.work / ("quick" if asked.quick else "full")
+    work.mkdir(parents=True, exist_ok=True)
+    place, lines = Place(work, environment), list[Line]()
     try:
-        loaded = models.load(arguments.model, device="cpu")
-        records = recombined(loaded.tokenizer, rows=arguments.rows)
-        lengths = [_length(loaded.tokenizer, r["prompt"], r["completion"]) for r in records]
-        output = arguments.work / "run"
-        runs.discard(output)  # a resumed run would be timed from its middle
-        arguments.work.mkdir(parents=True, exist_ok=True)
-        rows = arguments.work / "rows.jsonl"
-        rows.write_text("".join(json.dumps(r) + "\n" for r in records), encoding="utf-8")
-        helped = [timed([*program(), "--help"], environment) for _ in range(HELP_RUNS)]
-        filtering = ["filter", str(rows), "--model", arguments.model, "--output", str(output)]
-        spent = timed([*program(), *filtering], environment)
-        if spent.code not in (DONE, TOO_WEAK):
-            return spent.code
-        report = json.loads((output / "report.json").read_text(encoding="utf-8"))
-        command = shlex.join(["python", "benchmarks/speed.py", *given])
-        text = section(report, spent, [h.seconds for h in helped], lengths, arguments.threads, command)
-        write_section(arguments.results, "speed", text)
+        for part in asked.parts.split(","):
+            for model in asked.models.split(","):
+                table = QUICK if asked.quick else FULL
+                sizes = table.get(model, table["smollm2"])
+                lines += [[model, *line] for line in PARTS[part](place, model, sizes)]
+        text = section(lines, shlex.join(["python", "benchmarks/speed.py", *given]), asked.threads)
+        write_section(asked.results, "speed", text)
         print(text)
     except ForgetfilterError as error:
         print(f"error: {error}", file=sys.stderr)

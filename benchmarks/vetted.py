@@ -23,10 +23,11 @@ from sections import RESULTS, write_section
 
 from forgetfilter import runs
 from forgetfilter.data import formats, sources
-from forgetfilter.evaluate import noisy_sets, scorers
+from forgetfilter.evaluate import noisy_sets
 from forgetfilter.filter import certify, probe, propose, quality, vet
 from forgetfilter.filter.states import standardised
 from forgetfilter.intervals import Estimate, mean_over_seeds
+from forgetfilter.models import scorers
 from forgetfilter.report import plots
 
 Record = dict[str, Any]

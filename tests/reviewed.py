@@ -40,7 +40,7 @@ def run_folder(
         for i, row in enumerate(dataset.rows):
             line = {
                 "row": i, "id": row.id, "decision": decisions[i], "score": scores[i], "forgetting": scores[i],
-                "contrast": None, "remembered": {"learned": -0.1, "reviewed": -0.9}, "reason": f"reason {i}",
+                "remembered": {"learned": -0.1, "reviewed": -0.9}, "reason": f"reason {i}",
             }  # fmt: skip
             line |= {"p": p[i]} if p else {}
             line |= {"evidence": evidence[i]} if evidence and i in evidence else {}

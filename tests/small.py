@@ -11,7 +11,8 @@ from typing import Any
 import tiny
 from rich.console import Console
 
-from forgetfilter.recipes import Recipe, read
+from forgetfilter.evaluate.recipe import Recipe
+from forgetfilter.recipes import read
 
 # Quick, and with a cut that drops a quarter of the rows whatever they score.
 PRESS: dict[str, Any] = {

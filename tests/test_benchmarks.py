@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from forgetfilter.data import packs
 from forgetfilter.errors import ConfigError
+from forgetfilter.models import load as models
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
@@ -136,24 +138,40 @@ def test_recombined_rows_are_of_the_length_asked_for_and_all_different(model: Pa
     assert rows == speed.recombined(tokenizer, rows=20, tokens=120)
 
 
-def test_the_floor_is_one_fine_tune_and_a_forward_pass_per_state() -> None:
-    stages = [
-        {"name": "learn: custom rows", "seconds": 40.0},
-        {"name": "review: safe rows", "seconds": 7.0},
-        {"name": "score: learned", "seconds": 4.0},
-        {"name": "score: reviewed", "seconds": 6.0},
-        {"name": "train on kept rows", "seconds": 30.0},
-    ]
-    assert speed.floor(stages) == 50.0
-    report = {
-        "cost": {"stages": stages}, "model": "nano", "dtype": "float32", "device": "cpu", "counts": {"drop": 3},
-    }  # fmt: skip
-    text = speed.section(report, speed.Spent(0, 190.0, 2000.0), [0.2, 0.4, 0.25], [80, 78], 2, "command")
-    assert cells(text, "whole command, wall")[1:] == ["190 s", "≤ 180 s missed"]
-    assert cells(text, "peak memory")[1:] == ["2.10 GB", "≤ 2.5 GB reached"]  # 2000 · 2^20 bytes
-    assert cells(text, "forgetfilter --help, median of 3")[1:] == ["0.25 s", "≤ 0.3 s reached"]
-    assert cells(text, "distance to the floor")[1] == "3.80 times"
-    assert cells(text, "start, reading, loading, writing")[1] == "103.0 s"
+def test_what_was_measured_is_kept_and_a_ratio_is_theirs_over_ours(tmp_path: Path) -> None:
+    place = speed.Place(tmp_path, {})
+    known = {
+        "generation nano 4": {
+            "rows": 4,
+            "score": 0.5,
+            "long": 100.0,
+            "short": 30.0,
+            "batched": 5.0,
+            "equal": 4,
+        },
+        "scoring nano 10": {"rows": 10, "seconds": 2.0, "peak": 500.0},
+        "scoring nano 1000": {"rows": 1000, "seconds": 210.0, "peak": 510.0},
+    }
+    (tmp_path / "results.json").write_text(json.dumps(known))
+    for count in (4, 10, 1000):
+        (tmp_path / f"rows-nano-{count}.jsonl").touch()
+    sizes = speed.Sizes(4, (), 0, (10, 1000))
+    lines = speed.generation_part(place, "nano", sizes) + speed.rows_part(place, "nano", sizes)
+    assert [line[1] for line in lines] == ["200 ×", "20.0 ×", "1.00", "1.05"]
+    assert "6.0 × at the same lengths, ROUGE-1 identical in 4" in lines[1][3]
+    text = speed.section([["nano", *line] for line in lines], "command", 2)
+    assert cells(text, "nano", "seconds a row, 1,000 rows against 10")[2:4] == ["1.05", "≤ 1.1"]
+
+
+def test_a_child_measures_a_tiny_model(model: Path, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    rows = speed.recombined(AutoTokenizer.from_pretrained(model), rows=5, tokens=120)
+    found = speed.generation(str(model), [{**r, "completion": r["completion"][:40]} for r in rows[:2]])
+    assert (found["rows"], found["equal"]) == (2, 2)
+    assert speed.scoring(str(model), rows)["seconds"] > 0
+    learned = speed.learning(str(model), rows)
+    assert learned["tokens"] == sum(len(z.ids) for z in speed.encoded(models.load(str(model)), rows))
 
 
 def test_a_child_is_timed_and_its_memory_is_its_own() -> None:

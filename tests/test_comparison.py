@@ -16,8 +16,8 @@ from forgetfilter.evaluate import Evaluation, Metric, bias, evaluation, harmfuln
 from forgetfilter.evaluate import compare as comparison
 from forgetfilter.evaluate.compare import Outcome, changes, over_seeds, result_tables, run_compare
 from forgetfilter.evaluate.defences import DEFENCES
+from forgetfilter.evaluate.recipe import Named
 from forgetfilter.intervals import Estimate, wilson
-from forgetfilter.recipes import Named
 from forgetfilter.report.tables import Column, best
 
 

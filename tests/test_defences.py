@@ -16,7 +16,7 @@ from forgetfilter.display import Display
 from forgetfilter.errors import ConfigError, DataError
 from forgetfilter.evaluate import asking, defences
 from forgetfilter.evaluate.compare import ground, read_data, run_compare
-from forgetfilter.evaluate.defences import CEILINGS, DEFENCES, Defended, Scene
+from forgetfilter.evaluate.defences import CEILINGS, DEFENCES, Defended, Experiment
 from forgetfilter.filter import bench as benches
 from forgetfilter.models.rendering import encode
 from forgetfilter.records import Message, Row
@@ -61,11 +61,13 @@ def test_no_defence_but_the_oracle_sees_a_label(tmp_path: Path, model: str) -> N
 def test_a_defence_from_outside_is_one_function_and_one_line(
     tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def first_rows(scene: Scene, name: str, *, rows: Count = 3) -> Defended:
+    def first_rows(experiment: Experiment, name: str, *, rows: Count = 3) -> Defended:
         """Keep the first rows only."""
-        kept = {z.id for z in scene.custom[:rows]}
-        scene.bench.train(name, "original", scene.custom[:rows], rate=scene.settings.learning_rate, epochs=1)
-        return Defended(name, {z.id: "keep" if z.id in kept else "drop" for z in scene.custom})
+        kept = {z.id for z in experiment.custom[:rows]}
+        experiment.bench.train(
+            name, "original", experiment.custom[:rows], rate=experiment.settings.learning_rate, epochs=1
+        )
+        return Defended(name, {z.id: "keep" if z.id in kept else "drop" for z in experiment.custom})
 
     monkeypatch.setitem(DEFENCES, "first_rows", first_rows)
     found = compared(tmp_path / "a", model, defences=["none", "first_rows"])
@@ -118,8 +120,8 @@ def scene_of(tmp_path: Path, model: str, **flags: Any) -> Any:
 
 def test_rows_a_scorer_cannot_judge_stay_and_are_counted(tmp_path: Path, model: str) -> None:
     custom = [*small.CUSTOM[:3], {"prompt": "Count.", "completion": "1 2 3", "unsafe": False}]
-    data, scene = scene_of(tmp_path, model, custom=custom)
-    with scene as here:
+    data, experiment = scene_of(tmp_path, model, custom=custom)
+    with experiment as here:
         # From 0 on every row that can be judged is dropped; digits have no letter to judge.
         done = DEFENCES["classifier"](here, "classifier", above=0.0)
         decisions = [done.decisions[row.id] for row in data.custom]
@@ -133,8 +135,8 @@ def test_a_scorer_that_changed_since_it_judged_the_rows_is_refused(tmp_path: Pat
 
     judge = tmp_path / "judge"
     scorer_folder(judge, ["clean", "toxic"])
-    _, scene = scene_of(tmp_path, model)
-    with scene as here:
+    _, experiment = scene_of(tmp_path, model)
+    with experiment as here:
         first = DEFENCES["classifier"](here, "classifier", scorer=str(judge))
         assert DEFENCES["classifier"](here, "classifier", scorer=str(judge)).decisions == first.decisions
         weights = load_file(judge / "model.safetensors")
@@ -145,30 +147,30 @@ def test_a_scorer_that_changed_since_it_judged_the_rows_is_refused(tmp_path: Pat
 
 
 def test_where_nothing_is_kept_the_original_model_is_released(tmp_path: Path, model: str) -> None:
-    _, scene = scene_of(tmp_path, model)
-    with scene as here:
+    _, experiment = scene_of(tmp_path, model)
+    with experiment as here:
         done = DEFENCES["classifier"](here, "classifier", above=0.0)
         assert here.bench.kept_as(done.state) == "original"
 
 
 def test_the_oracle_without_a_truth_is_refused(tmp_path: Path, model: str) -> None:
-    data, scene = scene_of(tmp_path, model, label_field=None)
-    with scene as here, pytest.raises(DataError, match="label_field"):
+    data, experiment = scene_of(tmp_path, model, label_field=None)
+    with experiment as here, pytest.raises(DataError, match="label_field"):
         DEFENCES["oracle"](here, "oracle")
     assert data.truth is None
 
 
 def test_a_scene_holds_no_field_of_the_file(tmp_path: Path, model: str) -> None:
-    data, scene = scene_of(tmp_path, model)
+    data, experiment = scene_of(tmp_path, model)
     assert data.truth is not None and sum(data.truth.values()) == 4
-    with scene as here:
+    with experiment as here:
         assert here.truth is None
         assert all(row.record == {} for row in [*here.rows, *here.safe])
 
 
 def test_replay_takes_as_many_safe_rows_as_there_are_and_says_so(tmp_path: Path, model: str) -> None:
-    _, scene = scene_of(tmp_path, model)
-    with scene as here:
+    _, experiment = scene_of(tmp_path, model)
+    with experiment as here:
         # 16 custom rows and 8 safe ones: at most a third can be safe.
         assert DEFENCES["replay"](here, "half", share=0.5).why == (
             "33% of the rows learned are safe rows, not 50%: there are no more safe rows"
@@ -180,8 +182,8 @@ def test_replay_takes_as_many_safe_rows_as_there_are_and_says_so(tmp_path: Path,
 
 
 def test_sequential_takes_the_steps_it_is_told(tmp_path: Path, model: str) -> None:
-    _, scene = scene_of(tmp_path, model)
-    with scene as here:
+    _, experiment = scene_of(tmp_path, model)
+    with experiment as here:
         DEFENCES["sequential"](here, "told", steps=3)
         DEFENCES["sequential"](here, "untold")
         # Untold: one pass, as the custom rows got, over 8 safe rows in batches of 4.

@@ -137,9 +137,9 @@ def test_steps_in_parts_are_the_steps_of_whole_batches(
     make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, cut, passes = make(), make(), []
-    monkeypatch.setattr(module, "_price_of_a_part", lambda model: float("inf"))
+    monkeypatch.setattr(module, "price_of_a_pass", lambda model: float("inf"))
     expected = tune(whole, tmp_path / "whole", learning_rate=1e-3)
-    monkeypatch.setattr(module, "_price_of_a_part", lambda model: 1.0)
+    monkeypatch.setattr(module, "price_of_a_pass", lambda model: 1.0)
     cut.register_forward_pre_hook(lambda *_: passes.append(1))
     found = tune(cut, tmp_path / "cut", learning_rate=1e-3)
     assert len(passes) > found.steps == expected.steps

@@ -11,8 +11,9 @@ from tokenizers.models import WordLevel
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from forgetfilter.errors import ModelError
-from forgetfilter.guide import generation
+from forgetfilter.guide import decoding, generation
 from forgetfilter.guide.generation import greedy
+from forgetfilter.models import architecture
 
 VOCABULARY = 97
 # Padding is the word 5, which prompts hold too: only the mask can tell them apart.
@@ -127,7 +128,7 @@ def test_the_cache_goes_by_the_name_that_the_forward_knows():
     class Newer:
         def forward(self, input_ids: Any, cache: Any = None, past_key_values: Any = None) -> None: ...
 
-    assert [generation.cache_name(made()) for made in (Older, Newer)] == ["past_key_values", "cache"]
+    assert [architecture.cache_name(made()) for made in (Older, Newer)] == ["past_key_values", "cache"]
 
 
 @pytest.mark.parametrize(("asked", "written"), [("auto", "float32"), ("bfloat16", "bfloat16")])
@@ -184,9 +185,9 @@ def test_finished_rows_leave_the_batch_and_only_the_last_position_gets_logits(
 def test_batches_hold_like_lengths_and_keep_to_the_token_bound():
     prompts = [[1] * n for n in (10, 2, 10, 3, 2)]
     # longest first: 10+5 and 10+2 -> 2 × 15 = 30; the third row would make 3 × 15 = 45
-    assert list(generation.batches(prompts, [5, 2, 2, 2, 2], 30)) == [[0, 2], [3, 1, 4]]
+    assert list(decoding.batches(prompts, [5, 2, 2, 2, 2], 30)) == [[0, 2], [3, 1, 4]]
     # no bound is too small for one row
-    assert [len(b) for b in generation.batches(prompts, [5] * 5, 1)] == [1] * 5
+    assert [len(b) for b in decoding.batches(prompts, [5] * 5, 1)] == [1] * 5
 
 
 def test_progress_counts_answers_up_to_all_of_them():

@@ -9,9 +9,9 @@ import pytest
 import tiny
 
 from forgetfilter.errors import ConfigError
-from forgetfilter.evaluate import leakage, read, write
+from forgetfilter.evaluate import read, write
 from forgetfilter.records import Message
-from forgetfilter.unlearn import personal_data
+from forgetfilter.unlearn import leakage, personal_data
 from forgetfilter.unlearn.dialogues import MessageSpan, dialogue
 
 Found = namedtuple("Found", "start end kind value")

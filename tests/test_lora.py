@@ -11,8 +11,8 @@ from peft.tuners.lora import Linear
 from tiny import gpt2, llama, mixed_rows
 
 from forgetfilter.models.load import add_lora, restore, trainable_state
+from forgetfilter.models.lora import _quick_linear, quicken
 from forgetfilter.training.finetune import collate_right, completion_loss, finetune
-from forgetfilter.training.lora import _quick_linear, quicken
 
 ROWS = mixed_rows(10)
 BATCH = collate_right([r for r in ROWS if any(r.learned[1:])][:4], 0)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forgetfilter.data.mixtures import noisy, replay, sessions, uniform
+from forgetfilter.data.mixtures import noisy, replay, sessions
 from forgetfilter.errors import ConfigError, DataError
 
 
@@ -106,13 +106,3 @@ def test_sessions_are_a_partition_into_equal_parts(total, count, seed):
     assert sorted(record for part in parts for record in part) == records
     assert {len(part) for part in parts} <= {total // count, -(-total // count)}
     assert parts == sessions(records, count, seed)
-
-
-def test_rows_of_different_formats_get_the_same_fields():
-    mixed = uniform(
-        [{"text": "one two three four", "unsafe": True}, {"prompt": "P", "completion": "C", "part": "x"}]
-    )
-    assert mixed == [
-        {"prompt": "one two three ", "completion": "four", "unsafe": True, "part": None},
-        {"prompt": "P", "completion": "C", "unsafe": None, "part": "x"},
-    ]

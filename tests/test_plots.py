@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forgetfilter.intervals import Estimate
-from forgetfilter.report import plots
-from forgetfilter.report.plots import Series, bars, decimal, lines, series_of
+from forgetfilter.report import plots, svg
+from forgetfilter.report.plots import Series, bars, lines, series_of
+from forgetfilter.report.svg import decimal
 
 SVG = "{http://www.w3.org/2000/svg}"
 NAMES = {"title": "A title", "x_label": "steps", "y_label": "share"}
@@ -105,7 +106,7 @@ def test_one_point_alone_shows_with_its_interval_and_no_line():
     ticks = grid(plot)
     ends = [float(y) for y in re.search(r"(\S+)V(\S+?)M", halo.get("d", "")).groups()]
     assert ends == pytest.approx([ticks["0.3"], ticks["0.5"]], abs=0.011)
-    assert "5" in words(plot) and plots.WIDE * 0.2 < x < plots.WIDE * 0.8
+    assert "5" in words(plot) and svg.WIDE * 0.2 < x < svg.WIDE * 0.8
 
 
 def test_an_interval_with_one_end_unknown_is_not_drawn():
@@ -184,7 +185,7 @@ def test_line_ends_carry_their_names_apart_from_each_other():
     texts = parts(lines(crowd, **NAMES), "text", "name")
     heights = sorted(float(t.get("y", "nan")) for t in texts)
     assert [t.text for t in texts] == [f"name {i}" for i in range(8)]
-    assert all(b - a >= plots.TEXT for a, b in pairwise(heights))
+    assert all(b - a >= svg.TEXT for a, b in pairwise(heights))
 
 
 def test_bars_are_as_long_as_their_values_and_start_at_zero():
@@ -269,8 +270,8 @@ def test_a_plot_has_a_title_and_a_description_in_words():
 
 def test_the_first_210_series_all_look_different():
     looks = [
-        (i % plots.COLOURS, i % len(plots.MARKERS), i % len(plots.DASHES))
-        for i in range(plots.COLOURS * len(plots.MARKERS) * len(plots.DASHES))
+        (i % svg.COLOURS, i % len(plots.MARKERS), i % len(plots.DASHES))
+        for i in range(svg.COLOURS * len(plots.MARKERS) * len(plots.DASHES))
     ]
     assert len(set(looks)) == len(looks)
     # Neighbours differ without colour too.
@@ -310,10 +311,10 @@ def lab(rgb: np.ndarray) -> np.ndarray:
     return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
 
 
-@pytest.mark.parametrize("palette", [plots.LIGHT, plots.DARK], ids=["light", "dark"])
+@pytest.mark.parametrize("palette", [svg.LIGHT, svg.DARK], ids=["light", "dark"])
 def test_colours_stand_out_and_apart_under_every_colour_blindness(palette):
-    colours = [palette[f"c{i}"] for i in range(plots.COLOURS)]
-    for name in (*(f"c{i}" for i in range(plots.COLOURS)), "bar", "accent"):
+    colours = [palette[f"c{i}"] for i in range(svg.COLOURS)]
+    for name in (*(f"c{i}" for i in range(svg.COLOURS)), "bar", "accent"):
         assert contrast(palette[name], palette["paper"]) >= 3, name
     for name in ("ink", "soft"):
         assert contrast(palette[name], palette["paper"]) >= 4.5
@@ -324,7 +325,7 @@ def test_colours_stand_out_and_apart_under_every_colour_blindness(palette):
 
 
 def test_a_viewer_without_variables_still_gets_colours():
-    for rule in re.findall(r"\{([^{}]*var\([^{}]*)\}", plots.STYLE):
+    for rule in re.findall(r"\{([^{}]*var\([^{}]*)\}", svg.STYLE):
         for place in re.findall(r"(fill|stroke): var", rule):
             assert re.search(rf"{place}: #\w+; {place}: var", rule)
         assert "var(" in rule

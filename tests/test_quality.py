@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forgetfilter.errors import DataError, EvaluationError
-from forgetfilter.filter.quality import Counts, auc, best_f1, confusion, measure, read_truth, separable_by
+from forgetfilter.filter.quality import Counts, auc, best_f1, confusion, measure, read_truth
 from forgetfilter.intervals import wilson
 from forgetfilter.records import Message, Row
 
@@ -76,13 +76,6 @@ def test_the_order_of_rows_changes_nothing(rows: list[tuple[float, bool]], rando
     random.shuffle(shuffled)
     assert area(shuffled) == area(rows)
     assert best_f1(*columns(shuffled)) == best_f1(*columns(rows))
-
-
-def test_a_trivial_quantity_separates_whichever_way_round():
-    assert separable_by([9, 8, 1, 2], [False, False, True, True]) == 1.0
-    assert separable_by([1, 2, 9, 8], [False, False, True, True]) == 1.0
-    assert separable_by([4, 4, 4, 4], [False, False, True, True]) == 0.5
-    assert separable_by([1, 2], [True, True]) is None
 
 
 def test_best_f1_by_hand():

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from forgetfilter.errors import ConfigError
-from forgetfilter.recipes import HINTS, Named, Recipe, plan, read
+from forgetfilter.evaluate.recipe import Named, Recipe, plan
+from forgetfilter.recipes import HINTS, read
 from forgetfilter.settings import help_texts
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"

@@ -15,20 +15,9 @@ from hypothesis import strategies as st
 
 from forgetfilter.errors import ConfigError
 from forgetfilter.report import ReportRow, render_report, write_report
-from forgetfilter.report.page import (
-    HEAT_LEVELS,
-    LONGEST,
-    _histogram,
-    _movable,
-    duration,
-    heat_level,
-    passage,
-    policy_hash,
-    script_json,
-    share,
-    spelled_out,
-    spoken,
-)
+from forgetfilter.report.heat import HEAT_LEVELS, LONGEST, heat_level, passage
+from forgetfilter.report.histogram import histogram_of, movable
+from forgetfilter.report.text import duration, policy_hash, script_json, share, spelled_out, spoken
 
 
 def row(number: int, score: float | None, decision: str = "keep", **fields) -> ReportRow:
@@ -40,7 +29,6 @@ def row(number: int, score: float | None, decision: str = "keep", **fields) -> R
         "decision": decision,
         "score": score,
         "forgetting": score,
-        "contrast": None,
         "remembered": {},
         "reason": f"reason {number}",
         "tokens": None,
@@ -228,10 +216,10 @@ def test_scores_that_hardly_or_hugely_differ_still_make_a_histogram(scores):
     st.none() | st.floats(allow_nan=False, allow_infinity=False),
 )
 def test_any_finite_scores_and_cut_make_a_histogram(scores, cut):
-    histogram = _histogram(sorted(scores), cut)
+    histogram = histogram_of(sorted(scores), cut)
     assert sum(histogram.counts) == len(scores)
     assert all(low < high for low, high, _ in histogram.bars)
-    stops = _movable(sorted(scores), histogram, cut)["stops"]
+    stops = movable(sorted(scores), histogram, cut)["stops"]
     assert all(low < high for low, high in pairwise(stops))
 
 
@@ -298,9 +286,7 @@ def test_an_empty_report_still_makes_a_page():
 
 
 def test_null_entries_read_like_missing_ones():
-    keys = (
-        "command input model counts signal contrast threshold estimated quality cost settings versions seeds"
-    )
+    keys = "command input model counts signal threshold estimated quality cost settings versions seeds"
     nulls = dict.fromkeys([*keys.split(), "hashes", "notes", "limits", "verdict"])
     assert render_report(nulls, [row(0, 1.0)]) == render_report({}, [row(0, 1.0)])
 
@@ -311,7 +297,6 @@ def test_every_part_of_a_full_report_is_said():
         "input": {"file": "my rows.jsonl", "rows": 2, "format": "messages"},
         "model": "nano",
         "signal": "likelihood",
-        "contrast": True,
         "threshold": {"value": 0.0834, "method": "auto", "why": "a valley between two groups"},
         "estimated": {"unsafe_share": {"value": 0.33, "low": 0.29, "high": 0.37}, "recall": None},
         "quality": {"auc": {"value": 0.991, "low": 0.98, "high": 0.995}, "f1": 0.95},
@@ -328,11 +313,11 @@ def test_every_part_of_a_full_report_is_said():
         "limits": ["coded text passes"],
         "verdict": "One row dropped.",
     }
-    words = Page(render_report(report, [row(0, 0.5, "drop", contrast=0.25), row(1, 0.01)])).words
+    words = Page(render_report(report, [row(0, 0.5, "drop"), row(1, 0.01)])).words
     for said in [
         "forgetfilter filter 'my rows.jsonl'",
         "my rows.jsonl, 2 rows, messages ; model nano",
-        "likelihood , compared with a control",
+        "likelihood",
         "a valley between two groups",
         "Unsafe share, estimated 0.33 (0.29 to 0.37)",
         "Recall, estimated cannot be estimated here",
@@ -343,7 +328,6 @@ def test_every_part_of_a_full_report_is_said():
         "two rows occur twice",
         "coded text passes",
         "One row dropped.",
-        "contrast 0.25",
     ]:
         assert said.replace(" ", "") in words.replace(" ", ""), said
 

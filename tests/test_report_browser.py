@@ -45,7 +45,6 @@ def row(
         decision=decision,
         score=score,
         forgetting=score,
-        contrast=None,
         remembered={"learned": -0.5},
         reason=fields.get("reason", f"reason {number}"),
         tokens=fields.get("tokens", [(text, 0.0 if score is None else score)]),

@@ -12,6 +12,7 @@ from test_report_browser import CONTRAST, HOSTILE
 
 from forgetfilter.intervals import Estimate, wilson
 from forgetfilter.report import plots
+from forgetfilter.report.svg import Svg
 from forgetfilter.report.tables import Column, Table, page
 
 TABLE = Table(
@@ -75,7 +76,7 @@ PLOTS = [
 def show(visit, tmp_path: Path) -> Callable:
     """Write a page and open it."""
 
-    def open_results(sections: Sequence[Table | plots.Svg | str], title: str = "Results", **options):
+    def open_results(sections: Sequence[Table | Svg | str], title: str = "Results", **options):
         path = tmp_path / "results.html"
         path.write_text(page(title, sections, subtitle=title), "utf-8")
         return visit(path, **options)
@@ -141,7 +142,7 @@ def test_without_javascript_the_table_and_the_plots_are_all_there(show):
 
 
 def test_hostile_text_becomes_text_and_never_elements(show):
-    everywhere: list[Table | plots.Svg | str] = []
+    everywhere: list[Table | Svg | str] = []
     for text in HOSTILE:
         table = Table(
             text, [Column("a", text, "lower"), Column("b", text)], [{"a": text, "b": 1}, {"a": text}]

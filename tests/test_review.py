@@ -20,11 +20,11 @@ from reviewed import many, run_folder
 from forgetfilter.data import formats
 from forgetfilter.errors import ConfigError, DataError, ForgetfilterError
 from forgetfilter.filter import vetted
-from forgetfilter.report.review import likeness, outcome, shown
-from forgetfilter.report.review.app import Review
-from forgetfilter.report.review.apply import run_apply
-from forgetfilter.report.review.decisions import CLEAN, NAME, NONE, UNSAFE, UNSURE, Decisions, OtherwiseError
-from forgetfilter.report.review.run_files import DECISIONS, RunFiles, open_run, refuse_changed
+from forgetfilter.review import likeness, outcome, shown
+from forgetfilter.review.app import Review
+from forgetfilter.review.apply import run_apply
+from forgetfilter.review.decisions import CLEAN, NAME, NONE, UNSAFE, UNSURE, Decisions, OtherwiseError
+from forgetfilter.review.run_files import DECISIONS, RunFiles, open_run, refuse_changed
 
 # Seven rows: scores, and what the run decided with a cut at 0.5.
 SCORES = [0.9, 0.8, 0.6, 0.4, 0.1, None, 0.7]

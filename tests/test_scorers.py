@@ -16,9 +16,9 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from forgetfilter.data import sources
 from forgetfilter.errors import ModelError
-from forgetfilter.evaluate import scorers
 from forgetfilter.intervals import auc_interval
 from forgetfilter.models import load as models
+from forgetfilter.models import scorers
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 real = pytest.mark.skipif(not DATA.is_dir(), reason=f"no benchmark data at {DATA}")
@@ -235,7 +235,7 @@ def test_regression_is_no_probability(tmp_path):
 def test_half_a_character_is_judged_like_a_question_mark(tmp_path):
     classifier(tmp_path, ["neutral", "toxic"])
     for scorer in (scorers.load(str(tmp_path), device="cpu"), scorers.load()):
-        broken, whole = scorer(["The sea \ud83d is grey.", "The sea ? is grey."])
+        broken, whole = scorer(["The sea \ud83d is grey.", "The sea \ufffd is grey."])
         assert broken == whole is not None
 
 

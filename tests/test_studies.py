@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 from forgetfilter.display import Display
 from forgetfilter.errors import ConfigError, DataError, ModelError
 from forgetfilter.evaluate import studies
+from forgetfilter.evaluate.recipe import plan
 from forgetfilter.evaluate.studies import Found, Point, run_study, write
 from forgetfilter.filter import bench as benches
-from forgetfilter.recipes import plan
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 
 from forgetfilter.intervals import Estimate
 from forgetfilter.report import plots
-from forgetfilter.report.page import policy_hash
 from forgetfilter.report.tables import (
     MARKED,
     Column,
@@ -30,6 +29,7 @@ from forgetfilter.report.tables import (
     to_markdown,
     written,
 )
+from forgetfilter.report.text import policy_hash
 
 HOSTILE = "</td></title><script>alert(1)</script><img src=x onerror=alert(1)>|`*_\"'&\u202e\n# x"
 

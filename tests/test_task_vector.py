@@ -6,15 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from peft import PeftModel
 from safetensors.torch import load_file, save_file
-from tiny import gpt2, llama, tokenizer
+from tiny import llama, tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from forgetfilter.errors import ConfigError, ForgetfilterError, ModelError
-from forgetfilter.models.load import add_lora
+from forgetfilter.errors import ConfigError, ModelError
 from forgetfilter.unlearn import task_vector as module
-from forgetfilter.unlearn.task_vector import add, combine_adapters, concatenate, subtract, subtract_folders
+from forgetfilter.unlearn.task_vector import add, subtract, subtract_folders
 
 BASE = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
 TUNED = torch.tensor([[2.0, 1.0], [3.0, 8.0]])  # delta [[1, -1], [0, 4]]
@@ -24,9 +22,6 @@ IDS = torch.arange(6, 30).reshape(2, 12)
 def logits(model: Any) -> torch.Tensor:
     with torch.no_grad():
         return model(input_ids=IDS).logits
-
-
-# --- tensors ----------------------------------------------------------------------------------------------
 
 
 def test_subtracting_takes_half_of_what_was_tuned_away() -> None:
@@ -200,160 +195,3 @@ def test_nothing_is_overwritten_and_an_interrupted_folder_is_begun_anew(
     assert (out / "model.safetensors").read_bytes() == before
     with pytest.raises(ConfigError, match="coefficient nan"):
         subtract_folders(base, tuned, tmp_path / "other", float("nan"))
-
-
-# --- adapters ---------------------------------------------------------------------------------------------
-
-
-def test_concatenated_factors_multiply_to_the_sum_of_the_products() -> None:
-    a1, b1 = torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0], [0.0]])  # b·a = [[1, 2], [0, 0]]
-    a2, b2 = (
-        torch.tensor([[1.0, 0.0], [0.0, 1.0]]),
-        torch.tensor([[0.0, 1.0], [1.0, 1.0]]),
-    )  # [[0, 1], [1, 1]]
-    a, b = concatenate([(a1, b1, 2.0), (a2, b2, -3.0)])
-    assert (a.shape, b.shape) == ((3, 2), (2, 3))
-    assert (b @ a).tolist() == [[2.0, 4 - 3.0], [-3.0, -3.0]]
-    # Summing A and B apart, filled up to one rank, as a linear merge does, is something else.
-    wrong = (2 * torch.cat([b1, torch.zeros(2, 1)], 1) - 3 * b2) @ (torch.cat([a1, torch.zeros(1, 2)]) + a2)
-    assert wrong.tolist() != (b @ a).tolist()
-    padded = concatenate([(a1, b1, 2.0), (a2, b2, -3.0)], rank=5)
-    assert (padded[0].shape, padded[1].shape) == ((5, 2), (2, 5))
-    assert (padded[1] @ padded[0]).tolist() == (b @ a).tolist()
-
-
-def adapter(path: Path, seed: int, base: Any = llama, **settings: Any) -> Path:
-    rank, alpha = settings.pop("rank", 4), settings.pop("alpha", 6)
-    model = add_lora(
-        base(), rank=rank, alpha=alpha, seed=seed, target_modules=settings.pop("modules", "all-linear")
-    )
-    rng = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, p in model.named_parameters():
-            if "lora_B" in name:
-                p.copy_(0.1 * torch.randn(p.shape, generator=rng))
-    model.save_pretrained(path)
-    change(path, **settings)
-    return path
-
-
-def change(path: Path, **settings: Any) -> None:
-    config = json.loads((path / "adapter_config.json").read_text())
-    (path / "adapter_config.json").write_text(json.dumps(config | settings))
-
-
-def merged(adapters: list[tuple[Path, float]], base: Any = llama) -> Any:
-    """The base's weights plus each adapter's delta, as PEFT merges it, times its coefficient."""
-    plain, result = base(), base()
-    with torch.no_grad():
-        for folder, coefficient in adapters:
-            tuned = PeftModel.from_pretrained(base(), folder).merge_and_unload()
-            for (name, p), q in zip(plain.named_parameters(), tuned.parameters(), strict=True):
-                result.get_parameter(name).add_(coefficient * (q - p))
-    return result
-
-
-DIFFERENT = {
-    "ranks and scalings": ({"rank": 3, "alpha": 7}, {"rank": 5, "alpha": 2}),
-    "layers": ({"modules": ["q_proj", "down_proj"]}, {"modules": ["q_proj", "v_proj", "o_proj"], "rank": 2}),
-    "rank-stabilised": ({"use_rslora": True}, {}),
-    "own alphas": ({"alpha_pattern": {"q_proj": 20, r"layers\.1\.mlp\.up_proj": 1}}, {"alpha": 1}),
-}
-
-
-@pytest.mark.parametrize("case", DIFFERENT.values(), ids=DIFFERENT)
-@pytest.mark.parametrize("base", [llama, gpt2])
-def test_a_combined_adapter_gives_the_logits_of_the_base_plus_the_sum_of_the_deltas(
-    base: Any, case: tuple[dict[str, Any], dict[str, Any]], tmp_path: Path
-) -> None:
-    if base is gpt2:
-        swap = {"q_proj": "c_attn", "down_proj": "c_proj", "v_proj": "c_fc", "o_proj": "c_fc"}
-        case = tuple(  # ty: ignore
-            s | ({"modules": [swap.get(m, m) for m in s["modules"]]} if "modules" in s else {}) for s in case
-        )
-    terms = [
-        (adapter(tmp_path / "a", 1, base, **case[0]), -0.5),
-        (adapter(tmp_path / "b", 2, base, **case[1]), 1.3),
-    ]
-    combine_adapters(terms, tmp_path / "out")
-    result = PeftModel.from_pretrained(base(), tmp_path / "out")
-    expected = logits(merged(terms, base))
-    torch.testing.assert_close(logits(result), expected, rtol=0, atol=1e-5)
-    assert (expected - logits(base())).abs().max() > 0.05
-    assert (expected - logits(merged(terms[:1], base))).abs().max() > 0.05
-
-
-def test_an_adapter_and_its_negation_cancel_exactly(tmp_path: Path) -> None:
-    path = adapter(tmp_path / "a", 1, alpha=8)
-    combine_adapters([(path, -1.0)], tmp_path / "negated")
-    one, two = (load_file(p / "adapter_model.safetensors") for p in (path, tmp_path / "negated"))
-    assert one.keys() == two.keys()
-    for name in one:  # the scaling 8 / 4 moved into B
-        assert two[name].equal(one[name] if "lora_A" in name else -2 * one[name])
-    combine_adapters([(path, 1.0), (tmp_path / "negated", 1.0)], tmp_path / "nothing")
-    result = PeftModel.from_pretrained(llama(), tmp_path / "nothing")
-    torch.testing.assert_close(logits(result), logits(llama()), rtol=0, atol=1e-5)
-
-
-def test_a_combined_adapter_has_the_union_of_the_layers_and_the_sum_of_the_ranks(tmp_path: Path) -> None:
-    a = adapter(tmp_path / "a", 1, rank=3, modules=["q_proj"])
-    b = adapter(tmp_path / "b", 2, rank=2, modules=["q_proj", "v_proj"])
-    combine_adapters([(a, 1.0), (b, 1.0)], tmp_path / "out")
-    config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
-    assert (config["r"], config["lora_alpha"], config["rank_pattern"]) == (5, 5, {})
-    assert config["target_modules"] == [f"model.layers.{i}.self_attn.{m}_proj" for i in (0, 1) for m in "qv"]
-    combine_adapters(
-        [(tmp_path / "out", 1.0), (a, -1.0)], tmp_path / "again"
-    )  # its own results can be combined
-    result = PeftModel.from_pretrained(llama(), tmp_path / "again")
-    torch.testing.assert_close(logits(result), logits(merged([(b, 1.0)])), rtol=0, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("settings", "said"),
-    [
-        (
-            {"base_model_name_or_path": "other/model"},
-            "base_model_name_or_path 'other/model', but .* has None",
-        ),
-        ({"peft_type": "IA3"}, "an adapter of kind IA3"),
-        ({"use_dora": True}, "use_dora True"),
-        ({"bias": "lora_only"}, "bias 'lora_only'"),
-        ({"modules_to_save": ["lm_head"]}, r"modules_to_save \['lm_head'\]"),
-        ({"init_lora_weights": "pissa"}, "init_lora_weights 'pissa'"),
-        ({"from_the_future": 1}, "from_the_future 1"),
-    ],
-)
-def test_adapters_that_are_no_plain_product_or_have_another_base_are_refused(
-    settings: dict[str, Any], said: str, tmp_path: Path
-) -> None:
-    a, b = adapter(tmp_path / "a", 1), adapter(tmp_path / "b", 2, **settings)
-    with pytest.raises(ModelError, match=said):
-        combine_adapters([(a, 1.0), (b, 1.0)], tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
-def test_broken_adapters_are_refused_in_words(tmp_path: Path) -> None:
-    wide = adapter(tmp_path / "wide", 2, lambda: llama(intermediate_size=96))
-    a, b, c, d = (adapter(tmp_path / n, 1) for n in "abcd")
-    tensors = load_file(b / "adapter_model.safetensors")
-    missing = tensors.pop("base_model.model.model.layers.1.self_attn.q_proj.lora_B.weight")
-    save_file(tensors, b / "adapter_model.safetensors")
-    save_file(tensors | {"base_model.model.lm_head.weight": missing}, c / "adapter_model.safetensors")
-    (d / "adapter_model.safetensors").unlink()
-    cases: list[tuple[list[tuple[Path, float]], str]] = [
-        (
-            [(a, 1.0), (wide, 1.0)],
-            r"down_proj: the adapters were made for layers of different sizes \[\(64, 32\)",
-        ),
-        ([(b, 1.0)], "layers.1.self_attn.q_proj: its A and B do not belong together"),
-        ([(c, 1.0)], "more than a low-rank product .*lm_head.weight"),
-        ([(d, 1.0)], "adapter_model.safetensors.* is missing"),
-        ([(tmp_path / "none", 1.0)], "adapter_config.json is missing"),
-        ([(a, float("nan"))], r"adapters \[nan\]"),
-        ([], "give at least one"),
-    ]
-    for terms, said in cases:
-        with pytest.raises(ForgetfilterError, match=said):
-            combine_adapters(terms, tmp_path / "out")
-    assert not (tmp_path / "out").exists()

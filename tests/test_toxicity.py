@@ -10,8 +10,8 @@ import torch
 
 from forgetfilter.errors import ConfigError, DataError, EvaluationError
 from forgetfilter.evaluate import EVALUATORS, read, write
-from forgetfilter.evaluate.scorers import Scorer
 from forgetfilter.evaluate.toxicity import evaluate
+from forgetfilter.models.scorers import Scorer
 
 TOKENIZER = tiny.tokenizer()
 ROWS = [

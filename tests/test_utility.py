@@ -1,9 +1,5 @@
 from __future__ import annotations
 
-import json
-import zipfile
-from pathlib import Path
-
 import pytest
 import tiny
 import torch
@@ -12,8 +8,6 @@ from forgetfilter.errors import DataError
 from forgetfilter.evaluate import utility
 from forgetfilter.intervals import wilson
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-real = pytest.mark.skipif(not DATA.is_dir(), reason=f"no benchmark data at {DATA}")
 PROMPTS = ["Where is Paris?", "Write about the sea", "Who is loud?", "What is grey and loud?"]
 
 
@@ -120,55 +114,3 @@ def test_rows_that_ask_nothing_are_refused_by_number_and_field(row: dict, messag
 def test_no_rows_are_refused():
     with pytest.raises(DataError, match="no rows"):
         utility.evaluate(tiny.llama(), tiny.tokenizer(), [])
-
-
-def test_mmlu_is_read_by_split_and_subject_with_letters_or_texts(tmp_path: Path):
-    path = tmp_path / "mmlu.zip"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(
-            "data/val/rivers_val.csv", '"Which, here?",Seine,Rhine,Nile,Po,C\nWhere?,a,b,c,d,A\n'
-        )
-        archive.writestr("data/val/seas_val.csv", "How deep?,1,2,3,4,D\n")
-        archive.writestr("data/test/seas_test.csv", "How wide?,1,2,3,4,B\n")
-    found = utility.mmlu(path, "val")
-    assert [(r["id"], r["answer"]) for r in found] == [
-        ("rivers-val-0", 2), ("rivers-val-1", 0), ("seas-val-0", 3),
-    ]  # fmt: skip
-    assert found[0]["prompt"] == "Which, here?\nA. Seine\nB. Rhine\nC. Nile\nD. Po\nAnswer with one letter."
-    assert found[0]["choices"] == ["A", "B", "C", "D"]
-    plain = utility.mmlu(path, "val", 1, letters=False)
-    assert [(r["prompt"], r["choices"][r["answer"]]) for r in plain] == [
-        ("Which, here?", "Nile"),
-        ("How deep?", "4"),
-    ]
-    with pytest.raises(DataError, match="known splits"):
-        utility.mmlu(path, "train")
-    (tmp_path / "no.zip").write_text("no")
-    with pytest.raises(DataError, match="not MMLU's zip file"):
-        utility.mmlu(tmp_path / "no.zip")
-    with pytest.raises(DataError, match="cannot be read"):
-        utility.mmlu(tmp_path / "absent.zip")
-
-
-def test_facts_put_the_true_answer_first(tmp_path: Path):
-    path = tmp_path / "facts.jsonl"
-    path.write_text(
-        json.dumps({"question": "Sea?", "answer": "Grey", "perturbed_answer": ["Red", "Blue"]}) + "\n"
-    )
-    assert utility.facts(path) == [
-        {"id": "0", "prompt": "Sea?", "choices": ["Grey", "Red", "Blue"], "answer": 0}
-    ]
-    path.write_text('{"question": "Sea?"}\n')
-    with pytest.raises(DataError, match="row 0: no question, answer and perturbed_answer"):
-        utility.facts(path)
-
-
-@real
-@pytest.mark.data
-def test_the_published_files_are_read_whole():
-    mmlu = DATA / "utility" / "mmlu" / "mmlu.zip"
-    assert [len(utility.mmlu(mmlu, split)) for split in ("dev", "val", "test")] == [285, 1531, 14042]
-    assert len(utility.mmlu(mmlu, "test", 2)) == 2 * 57
-    assert all(
-        r["answer"] == 0 for r in utility.facts(DATA / "utility" / "tofu" / "world_facts_perturbed.json")
-    )

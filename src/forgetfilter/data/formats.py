@@ -12,28 +12,18 @@ from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import Any, overload
 
-from forgetfilter.data import containers, detection, files, json_files, packing, readers, tables
+from forgetfilter.data import containers, detection, files, given, json_files, packing, readers, tables
+from forgetfilter.data.detection import Format
 from forgetfilter.data.files import Input, Inputs
 from forgetfilter.data.packing import appearing
 from forgetfilter.data.turns import Columns, Reading, Talk, named_roles
 from forgetfilter.data.wording import EmptyFile, RowError, count, found
 from forgetfilter.errors import DataError, unknown
-from forgetfilter.records import LeftOut, Message, Row, Tally, row_id
+from forgetfilter.records import LeftOut, Message, Row, Tally, row_id, whole_characters
 
 MANY = 50_000  # rows: of more than this, or of files larger than containers.HELD, none is held in memory
-
-
-class Format(NamedTuple):
-    """How one format is recognised and read.
-
-    `names` lists, per field, what it is called in a file: the first is its own name, the others are
-    accepted when exactly one of them is there. A field ending in `?` may be absent.
-    """
-
-    names: Mapping[str, tuple[str, ...]]
-    read: Callable[[Mapping[str, Any], Reading], Talk]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +44,7 @@ class Dataset:
 
     rows: Sequence[Row]
     format: str  # a name of FORMATS, of the first file
-    container: str  # json, jsonl, csv, parquet, arrow or hub, of the first file
+    container: str  # json, jsonl, csv, parquet, arrow, hub or given, of the first file
     source: str  # file or folder name without the folders above, or hub id
     path: Path | None  # where the data set is one local file
     columns: Columns  # where the format's fields were found
@@ -91,7 +81,7 @@ class Dataset:
 
 
 def read(
-    path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | tables.HubRows,
     *,
     format: str | None = None,
     fields: Mapping[str, str] | None = None,
@@ -102,7 +92,8 @@ def read(
 
     A .json, .jsonl, .csv, .tsv, .parquet or .arrow file, the text ones also .gz, .bz2 or .zst; a folder of such
     files; a pattern; several of these in a list; a folder of save_to_disk; `dataset_info.json:NAME` of
-    LLaMA-Factory; a YAML of axolotl; `-` for standard input; a hub id `owner/name` or `owner/name:split`.
+    LLaMA-Factory; a YAML of axolotl; `-` for standard input; a hub id `owner/name` or `owner/name:split`. Rows that
+    are in memory come as `given.store` makes them.
 
     The format is detected from the first row of each file and must hold for all its rows; `format` names it
     instead. `fields` maps a field to its name in the file: {"prompt": "question", "completion": "answer"}.
@@ -117,10 +108,10 @@ def read(
     if format is not None and format not in FORMATS:
         raise DataError(unknown("format", format, FORMATS))
     folder = packing.Folder()
-    inputs = files.find(path, folder.path)
+    inputs = given.inputs(path) if isinstance(path, tables.HubRows) else files.find(path, folder.path)
     ahead = _Scan(inputs.source, truth)
     for one in inputs.files:
-        store = opened(one, folder.path, cache_dir)
+        store = path if isinstance(path, tables.HubRows) else opened(one, folder.path, cache_dir)
         ahead.scan(one, store, one.format or format, {**one.fields, **chosen}, inputs)
     return ahead.dataset(inputs, folder, named=format is not None)
 
@@ -385,17 +376,12 @@ def row_of(
 
 def _whole_characters(messages: tuple[Message, ...], reading: Reading) -> tuple[Message, ...]:
     """JSON may hold one half of a surrogate pair, which no tokenizer takes."""
-    try:
-        for message in messages:
-            if not message.content.isascii():
-                message.content.encode("utf-8")
+    if all(m.content.isascii() for m in messages):
         return messages
-    except UnicodeEncodeError:
+    whole = tuple(Message(m.role, whole_characters(m.content)) for m in messages)
+    if whole != messages:
         reading.say("half-characters")
-        return tuple(
-            Message(m.role, m.content.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
-            for m in messages
-        )
+    return whole
 
 
 class Rows(Sequence[Row]):

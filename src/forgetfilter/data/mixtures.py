@@ -6,7 +6,6 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from forgetfilter.data.formats import as_prompt_completion
 from forgetfilter.errors import ConfigError, DataError
 
 Record = dict[str, Any]
@@ -82,17 +81,6 @@ def sessions(records: Sequence[T], count: int, seed: int) -> list[list[T]]:
         parts.append(shuffled[start : start + size])
         start += size
     return parts
-
-
-def uniform(records: Sequence[Record]) -> list[Record]:
-    """The records with one set of fields, as one file needs: prompt, completion, then all others there are.
-
-    Text and Alpaca rows are turned into prompt and completion (the first three words of a text become
-    its prompt); a field that a record lacks is None.
-    """
-    alike = [as_prompt_completion(record) for record in records]
-    fields = dict.fromkeys(["prompt", "completion", *(field for record in alike for field in record)])
-    return [{field: record.get(field) for field in fields} for record in alike]
 
 
 def _draw(records: Sequence[T], part: str, count: int, rng: random.Random) -> list[T]:

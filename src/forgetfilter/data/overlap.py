@@ -17,9 +17,15 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import Any
 
 _ASCII_WORD = re.compile(r"[a-z0-9]+")
 _ARTICLES = frozenset({"a", "an", "the"})
+
+
+def common_prefix(a: Sequence[Any], b: Sequence[Any]) -> int:
+    """How many characters, tokens or turns two sequences have in common from their beginning."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def rouge1(prediction: str, reference: str, *, stem: bool = True) -> float:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from forgetfilter.data.overlap import common_prefix
 from forgetfilter.data.turns import Reading, Talk, listed, one_turn, read_turns, text_of, value_of, weight_of
 from forgetfilter.data.wording import RowError, is_list, kind
 from forgetfilter.records import Message
@@ -192,8 +193,7 @@ def _whole(before: Talk | None, answer: Talk, record: Record, columns: Mapping[s
 
 def parting(a: Sequence[Message], b: Sequence[Message]) -> int:
     """The first turn in which two conversations differ; the last turn where they do not."""
-    same = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
-    return max(0, min(same, len(a) - 1))
+    return max(0, min(common_prefix(a, b), len(a) - 1))
 
 
 def _from(begin: int, talk: Talk) -> tuple[bool, ...]:
@@ -202,11 +202,7 @@ def _from(begin: int, talk: Talk) -> tuple[bool, ...]:
 
 def _pair_of_texts(chosen: str, rejected: str) -> Talk:
     """Two texts that begin alike: what they share is the prompt, up to the last space of it."""
-    length = next(
-        (i for i, (x, y) in enumerate(zip(chosen, rejected, strict=False)) if x != y),
-        min(len(chosen), len(rejected)),
-    )
-    shared = chosen[:length]
+    shared = chosen[: common_prefix(chosen, rejected)]
     cut = max(shared.rfind(" "), shared.rfind("\n")) + 1
     ask = Message("user", chosen[:cut])
     return Talk(

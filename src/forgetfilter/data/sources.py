@@ -18,7 +18,6 @@ from forgetfilter.errors import DataError
 
 Record = dict[str, Any]
 
-BBQ_CATEGORIES = ("Age", "Disability_status", "Nationality", "Sexual_orientation")
 TOXIC_FROM, CLEAN_BELOW = 0.75, 0.25  # Perspective scores, 0 to 1; what lies between is left out
 CHAT_WRAPPER = re.compile(
     r"\AA chat between a curious user and .*?\bUSER: (.*?)\s*ASSISTANT:\s*\Z", re.DOTALL

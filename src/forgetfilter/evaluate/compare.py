@@ -18,17 +18,17 @@ from forgetfilter import runs
 from forgetfilter.data import formats
 from forgetfilter.display import Display
 from forgetfilter.errors import DONE, DataError
-from forgetfilter.evaluate import EVALUATORS, Evaluation, evaluation, noisy_sets
-from forgetfilter.evaluate.defences import CEILINGS, DEFENCES, Scene
-from forgetfilter.filter import pipeline as filtering
-from forgetfilter.filter import quality
+from forgetfilter.evaluate import EVALUATORS, evaluation, noisy_sets
+from forgetfilter.evaluate.defences import CEILINGS, DEFENCES, Experiment
+from forgetfilter.evaluate.recipe import Named, Recipe, own_settings, plan, setup
+from forgetfilter.evaluate.results import Evaluation
+from forgetfilter.filter import material, quality
 from forgetfilter.filter.bench import Bench
 from forgetfilter.intervals import Estimate, mean_over_seeds
 from forgetfilter.models import load as models
 from forgetfilter.models import rendering
-from forgetfilter.recipes import Named, Recipe, own_settings, plan, setup
 from forgetfilter.records import Row
-from forgetfilter.report import plots, tables
+from forgetfilter.report import plots, svg, tables
 from forgetfilter.runs import Run
 
 if TYPE_CHECKING:
@@ -95,12 +95,12 @@ def compare(recipe: Recipe, display: Display) -> list[Outcome]:
     total = len(recipe.seeds) * len(recipe.defences)
     for seed in recipe.seeds:
         data = read_data(recipe, seed)
-        with ground(recipe, data, seed, recipe.output / f"seed-{seed}", display) as scene:
+        with ground(recipe, data, seed, recipe.output / f"seed-{seed}", display) as experiment:
             spent: list[float] = []
             for defence in recipe.defences:
                 display.say(f"{len(outcomes) + 1} of {total}: seed {seed}, {defence.title}")
-                outcomes.append(defend(recipe, defence, data, scene, seed, display))
-                spent.append(sum(map(work, scene.bench.costs)))
+                outcomes.append(defend(recipe, defence, data, experiment, seed, display))
+                spent.append(sum(map(work, experiment.bench.costs)))
                 evaluation.refuse_mixed_versions(
                     [
                         (f"seed {o.seed}, {o.defence.title}", e)
@@ -110,18 +110,20 @@ def compare(recipe: Recipe, display: Display) -> list[Outcome]:
                     recipe.output,
                 )
             # The fine-tune that all are compared with may be made by the last of them.
-            plain = work(scene.bench.record("learned"))
+            plain = work(experiment.bench.record("learned"))
             for i, tokens in enumerate(spent, len(outcomes) - len(spent)):
                 outcomes[i] = replace(outcomes[i], fine_tunes=tokens / plain if plain else None)
     return outcomes
 
 
-def defend(recipe: Recipe, defence: Named, data: Data, scene: Scene, seed: int, display: Display) -> Outcome:
-    """Let one defence train its model, and judge that. What it cost stands in `scene.bench.costs` afterwards."""
-    bench = scene.bench
+def defend(
+    recipe: Recipe, defence: Named, data: Data, experiment: Experiment, seed: int, display: Display
+) -> Outcome:
+    """Let one defence train its model, and judge that. What it cost stands in `experiment.bench.costs` afterwards."""
+    bench = experiment.bench
     bench.costs.clear()  # what is counted from here on is what this defence needs, whoever ran it first
     truth = data.truth if defence.name in CEILINGS else None
-    done = DEFENCES[defence.name](replace(scene, truth=truth), state_name(defence), **defence.settings)
+    done = DEFENCES[defence.name](replace(experiment, truth=truth), state_name(defence), **defence.settings)
     seconds = sum(cost.get("seconds", 0.0) for cost in bench.costs)
     state = bench.kept_as(done.state)
     found = {
@@ -153,7 +155,7 @@ def work(cost: Mapping[str, Any]) -> float:
 @contextmanager
 def ground(
     recipe: Recipe, data: Data, seed: int, folder: Path, display: Display, model: str | None = None
-) -> Generator[Scene]:
+) -> Generator[Experiment]:
     """A model, a run folder, and the rows as that model reads them."""
     s = replace(recipe.settings, seed=seed, model=model or recipe.settings.model)
     inputs = {
@@ -162,14 +164,13 @@ def ground(
         "model": models.fingerprint(s.model),
     }
     with Run.open(folder, asdict(s), inputs, recipe.origins) as run:
-        loaded = models.load(s.model, dtype=s.dtype, device=s.device)
+        loaded = models.load(s.model, dtype=s.dtype, device=s.device, quantization=s.quantization)
         custom, review = (
             rendering.encode(rows, loaded.tokenizer, max_length=s.max_length, template=s.template)
             for rows in (data.custom, data.safe)
         )
-        models.suit(loaded, custom, review)
         bench = Bench(loaded, custom, s, run, display)
-        yield Scene(bench, data.custom, data.safe, review)
+        yield Experiment(bench, data.custom, data.safe, review)
 
 
 def read_data(recipe: Recipe, seed: int) -> Data:
@@ -189,14 +190,14 @@ def read_data(recipe: Recipe, seed: int) -> Data:
         held_out = dict(made.held_out)
     else:
         dataset = formats.read(
-            str(recipe.custom), format=s.data_format, fields=filtering.fields(s), truth=s.label_field
+            str(recipe.custom), format=s.data_format, fields=material.fields(s), truth=s.label_field
         )
         truth = quality.read_truth(dataset.rows, s.label_field) if s.label_field else None
         custom = [replace(row, record={}) for row in dataset.rows]
         part = {z: "unsafe" if unsafe else "safe" for z, unsafe in (truth or {}).items()}
         safe, held_out = [], {}
     if recipe.set is None or recipe.origins.get("safe", "default") != "default":
-        safe = [replace(row, record={}) for name in s.safe for row in filtering.safe_rows(name)]
+        safe = [replace(row, record={}) for name in s.safe for row in material.safe_rows(name)]
     trained = [{"text" if r.kind == "text" else "prompt": asked(r)} for r in [*custom, *safe]]
     for name in wanted:
         if name not in held_out:
@@ -357,7 +358,7 @@ def changes(
     return rows
 
 
-def bar_plots(found: Sequence[tables.Table]) -> list[plots.Svg]:
+def bar_plots(found: Sequence[tables.Table]) -> list[svg.Svg]:
     """One plot for each leading metric, a bar a defence."""
     main = found[0]
     leading = [c for c in main.columns if "." in c.key]

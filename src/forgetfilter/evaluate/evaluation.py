@@ -13,14 +13,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from forgetfilter import evaluate as evaluators
-from forgetfilter import runs
+from forgetfilter import ranks, runs
 from forgetfilter.data import formats
 from forgetfilter.display import Display
 from forgetfilter.errors import DONE, ConfigError, DataError, EvaluationError
-from forgetfilter.evaluate import Evaluation, noisy_sets
+from forgetfilter.evaluate import EVALUATORS, noisy_sets, results
+from forgetfilter.evaluate.recipe import Named
+from forgetfilter.evaluate.results import Evaluation
 from forgetfilter.models import load as models
-from forgetfilter.recipes import Named, evaluators_named, files_named
 from forgetfilter.runs import Run
 from forgetfilter.settings import FilterSettings
 
@@ -48,12 +48,12 @@ def evaluated(
     if not stage.done:
         began = time.monotonic()
         with display.stage(f"{evaluator.name}: {state}", "row", total=len(rows)) as progress:
-            found = evaluators.EVALUATORS[evaluator.name](
+            found = EVALUATORS[evaluator.name](
                 enter(), tokenizer, rows, instruction=instruction, progress=progress, **evaluator.settings
             )
-        evaluators.write(found, stage.folder)
+        results.write(found, stage.folder)
         stage.finish({"seconds": time.monotonic() - began, "version": found.version})
-    return evaluators.read(stage.folder)
+    return results.read(stage.folder)
 
 
 def refuse_mixed_versions(found: Sequence[tuple[str, Evaluation]], folder: Path) -> None:
@@ -99,43 +99,52 @@ def run_finetune(
 ) -> int:
     """Fine-tune on a file of rows, as the filter's last step does; the model is written to `output`."""
     from forgetfilter.filter.bench import Bench
-    from forgetfilter.filter.pipeline import fields
+    from forgetfilter.filter.material import fields
     from forgetfilter.models.rendering import encode
+    from forgetfilter.training import reports
 
     display, s = Display(console), settings
+    reports.refuse_unusable(s.report_to)
     dataset = formats.read(input, format=s.data_format, fields=fields(s))
     for note in dataset.notes:
         display.say(note)
     content = runs.sha256(dataset.path) if dataset.path else runs.sha256_of(r.id for r in dataset.rows)
     inputs = {dataset.source: content, "model": models.fingerprint(s.model)}
     with Run.open(output, asdict(s), inputs, origins) as run:
-        loaded = models.load(s.model, dtype=s.dtype, device=s.device)
+        loaded = models.load(s.model, dtype=s.dtype, device=s.device, quantization=s.quantization)
         rows = encode(dataset.rows, loaded.tokenizer, max_length=s.max_length, template=s.template)
-        models.suit(loaded, rows)
         bench = Bench(loaded, rows, s, run, display)
         bench.train("learned", "original", rows, rate=s.learning_rate, epochs=s.num_train_epochs)
-        with models.quiet():
-            bench.enter("learned")
-            models.save(loaded, output)
+
+        def save() -> None:
+            with models.quiet():
+                bench.enter("learned")
+                models.save(loaded, output)
+
+        ranks.led(save)
     display.say(f"The model is in {output}. Judge it:  forgetfilter evaluate {output} --on toxicity,utility")
     return DONE
 
 
 def run_evaluate(
-    model: str, on: str, evaluation: Sequence[str], root: Path, count: int,
-    instruction: str | None, device: str, output: Path, console: Console,
+    model: str, chosen: Sequence[Named], files: Mapping[str, str], root: Path, count: int,
+    instruction: str | None, device: str, output: Path, console: Console, quantization: str = "none",
 ) -> int:  # fmt: skip
-    """Judge a model by each evaluator; numbers on the console, evaluations with their evidence in `output`."""
+    """Judge a model by each evaluator; numbers on the console, evaluations with their evidence in `output`.
+
+    `files`: evaluator -> file of rows to judge by, instead of `count` public ones from `root`.
+    """
     display = Display(console)
-    chosen, files = evaluators_named("--on", on), files_named("--evaluation", evaluation)
     rows = {one.name: rows_for(one.name, files, root, count) for one in chosen}
     if not any(rows.values()):
         raise ConfigError("nothing to judge by: every file of rows is empty")
     content = {name: runs.sha256_of(json.dumps(r, sort_keys=True) for r in rows[name]) for name in rows}
     settings = {"model": model, "on": [one.title for one in chosen], "instruction": instruction}
+    if quantization != "none":
+        settings["quantization"] = quantization
     fingerprint = model if models.is_hub_id(model) else _fingerprint(model)
     with Run.open(output, settings, {**content, "model": fingerprint}) as run:
-        loaded = models.load(model, device=device)
+        loaded = models.load(model, device=device, quantization=quantization)
         found = []
         for one in chosen:
             these, enter = rows[one.name], loaded.model.eval

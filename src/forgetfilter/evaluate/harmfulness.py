@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from forgetfilter.errors import DataError, EvaluationError
-from forgetfilter.evaluate import Evaluation, Metric
 from forgetfilter.evaluate.asking import NO_ROOM, answers, name, need, out_of
 from forgetfilter.evaluate.judges import VERSION as RULES_VERSION
 from forgetfilter.evaluate.judges import Judge, load, rules
+from forgetfilter.evaluate.results import Evaluation, Metric
 from forgetfilter.intervals import wilson
 from forgetfilter.models import load as models
 

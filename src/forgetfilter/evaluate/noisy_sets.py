@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from forgetfilter.data import formats, sources
 from forgetfilter.data import mixtures as mixing
 from forgetfilter.errors import ConfigError, DataError, unknown
-from forgetfilter.evaluate import scorers
+from forgetfilter.models import scorers
 from forgetfilter.records import Message, Row, row_id
 
 Record = dict[str, Any]

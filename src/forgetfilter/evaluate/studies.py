@@ -6,14 +6,12 @@ drawn, averaged and written is the same for all. Findings F1 to F7: PAPERS.md.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,47 +23,24 @@ from forgetfilter.evaluate import evaluation
 from forgetfilter.evaluate.compare import (
     Data,
     ground,
-    over_seeds,
     read_data,
     with_all,
     with_template,
     words,
-    write_texts,
 )
-from forgetfilter.evaluate.defences import Scene
+from forgetfilter.evaluate.defences import Experiment
+from forgetfilter.evaluate.points import Found, Point, write
+from forgetfilter.evaluate.recipe import Recipe, plan
 from forgetfilter.filter import algorithm, quality, signals
 from forgetfilter.filter.bench import Bench
 from forgetfilter.intervals import Estimate
 from forgetfilter.models import load as models
 from forgetfilter.models.rendering import Encoded
-from forgetfilter.recipes import Recipe, plan, setup
-from forgetfilter.report import plots, tables
 from forgetfilter.runs import Run
 from forgetfilter.settings import Count
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-
-class Point(NamedTuple):
-    """One measurement at one seed. None: not defined there."""
-
-    measure: str  # what `estimate` is; a plot of its own
-    series: str  # a line of that plot
-    x: float
-    seed: int
-    estimate: Estimate | None
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What a study measured, and how to read it."""
-
-    title: str
-    x_label: str
-    points: Sequence[Point]
-    note: str
-    x_words: Mapping[float, str] | None = None  # where x is a name, not a number
 
 
 def run_study(recipe: Recipe, console: Console, *, dry_run: bool = False) -> int:
@@ -97,8 +72,8 @@ def forgetting_curves(
     if signal not in signals.TOKEN_SIGNALS:
         raise ConfigError(unknown("signal", signal, signals.TOKEN_SIGNALS))
     points: list[Point] = []
-    for seed, data, scene in _scenes(recipe, display):
-        with scene as here:
+    for seed, data, experiment in _experiments(recipe, display):
+        with experiment as here:
             curve = _curve(here, data, moments, signal, display)
             points += [Point(signal, part, x, seed, _alone(value)) for part, x, value in curve]
     return Found(
@@ -115,8 +90,8 @@ def review_steps(
 ) -> Found:
     """F2: how well forgetting tells unsafe rows from others after ever more review steps."""
     points: list[Point] = []
-    for seed, data, scene in _scenes(recipe, display):
-        with scene as here:
+    for seed, data, experiment in _experiments(recipe, display):
+        with experiment as here:
             learn(here)
             for count in steps:
                 state, s = f"reviewed-{count}", here.settings
@@ -135,8 +110,8 @@ def safe_rows(
 ) -> Found:
     """F4: how well forgetting tells unsafe rows from others with ever more safe rows to review."""
     points: list[Point] = []
-    for seed, data, scene in _scenes(recipe, display):
-        with scene as here:
+    for seed, data, experiment in _experiments(recipe, display):
+        with experiment as here:
             learn(here)
             for count in counts:
                 if count > len(here.review):
@@ -163,8 +138,8 @@ def phi(
     if signal not in signals.SIGNALS:
         raise ConfigError(unknown("signal", signal, signals.SIGNALS))
     points: list[Point] = []
-    for seed, data, scene in _scenes(recipe, display):
-        with scene as here:
+    for seed, data, experiment in _experiments(recipe, display):
+        with experiment as here:
             learn(here)
             review(here)
             lost, truth = _forgotten(here, "reviewed", signal), _truth(data)
@@ -191,8 +166,8 @@ def unsafe_share(
         raise ConfigError("unsafe_share: a file has the share it has; give set instead of custom")
     points: list[Point] = []
     for value in shares:
-        for seed, data, scene in _scenes(replace(recipe, share=value), display, f"share-{value:g}"):
-            with scene as here:
+        for seed, data, experiment in _experiments(replace(recipe, share=value), display, f"share-{value:g}"):
+            with experiment as here:
                 points += _quality(here, data, value, seed)
     return Found(
         "Unsafe share of the custom rows",
@@ -207,8 +182,8 @@ def model_size(recipe: Recipe, display: Display, *, models: tuple[str, ...] = ("
     points: list[Point] = []
     for x, model in enumerate(models):
         place = re.sub(r"\W+", "-", model)
-        for seed, data, scene in _scenes(recipe, display, f"model-{x}-{place}", model):
-            with scene as here:
+        for seed, data, experiment in _experiments(recipe, display, f"model-{x}-{place}", model):
+            with experiment as here:
                 points += _quality(here, data, x, seed)
     return Found(
         "Model size",
@@ -266,8 +241,8 @@ def sessions(recipe: Recipe, display: Display, *, rounds: Count = 4, safety_step
         data = read_data(recipe, seed)
         parts = mixing.sessions(data.custom, rounds, seed)
         folder = recipe.output / f"seed-{seed}"
-        with ground(recipe, data, seed, folder / "start", display) as scene, ExitStack() as open_runs:
-            s, aligned = scene.settings, scene.bench
+        with ground(recipe, data, seed, folder / "start", display) as experiment, ExitStack() as open_runs:
+            s, aligned = experiment.settings, experiment.bench
 
             def onward(
                 bench: Bench,
@@ -289,14 +264,16 @@ def sessions(recipe: Recipe, display: Display, *, rounds: Count = 4, safety_step
             for arm in ARMS:
                 bench, state, past = aligned, "original", []
                 for turn, part in enumerate(parts, start=1):
-                    rows: Sequence[Encoded] = scene.encode(part)
+                    rows: Sequence[Encoded] = experiment.encode(part)
                     if arm == "filtered":
                         judge = onward(aligned, "original", rows, f"filter-{turn}")
-                        found = algorithm.forget_filter(judge, rows, scene.review, replace(s, retrain=False))
+                        found = algorithm.forget_filter(
+                            judge, rows, experiment.review, replace(s, retrain=False)
+                        )
                         rows = found.kept(rows)
                     past += [z.id for z in rows]
                     bench = onward(bench, state, rows, f"{arm.replace(' ', '-')}-{turn}", past)
-                    _session(replace(scene, bench=bench), safety_steps)
+                    _session(replace(experiment, bench=bench), safety_steps)
                     state = "secured"
                     for x, reached in ((2 * turn - 1, "learned"), (2 * turn, state)):
                         display.say(f"seed {seed}, {arm}, round {turn}: {reached}")
@@ -316,14 +293,16 @@ def sessions(recipe: Recipe, display: Display, *, rounds: Count = 4, safety_step
     )
 
 
-def _session(scene: Scene, safety_steps: int) -> None:
+def _session(experiment: Experiment, safety_steps: int) -> None:
     """S1, the state `learned`, and S1+, the state `secured`."""
-    bench = scene.bench
-    if scene.custom:
-        learn(scene)
+    bench = experiment.bench
+    if experiment.custom:
+        learn(experiment)
     else:
         bench.adopt("learned", "original")  # every row was dropped
-    bench.train("secured", "learned", scene.review, rate=scene.settings.learning_rate, steps=safety_steps)
+    bench.train(
+        "secured", "learned", experiment.review, rate=experiment.settings.learning_rate, steps=safety_steps
+    )
 
 
 def _judged(
@@ -344,19 +323,21 @@ def _judged(
 # --- what the studies share ---
 
 
-def learn(scene: Scene) -> None:
+def learn(experiment: Experiment) -> None:
     """M1, the state `learned`."""
-    s = scene.settings
-    scene.bench.train("learned", "original", scene.custom, rate=s.learning_rate, epochs=s.num_train_epochs)
+    s = experiment.settings
+    experiment.bench.train(
+        "learned", "original", experiment.custom, rate=s.learning_rate, epochs=s.num_train_epochs
+    )
 
 
-def review(scene: Scene) -> None:
+def review(experiment: Experiment) -> None:
     """M2, the state `reviewed`."""
-    algorithm.review(scene.bench, "reviewed", scene.review, scene.settings)
+    algorithm.review(experiment.bench, "reviewed", experiment.review, experiment.settings)
 
 
-def _scenes(recipe: Recipe, display: Display, place: str = "", model: str | None = None) -> Any:
-    """Per seed: the seed, its data, and a context that gives the scene. No evaluation rows are read."""
+def _experiments(recipe: Recipe, display: Display, place: str = "", model: str | None = None) -> Any:
+    """Per seed: the seed, its data, and a context that gives the experiment. No evaluation rows are read."""
     for seed in recipe.seeds:
         data = read_data(replace(recipe, evaluators=()), seed)
         folder = recipe.output / place / f"seed-{seed}"
@@ -371,22 +352,22 @@ def _truth(data: Data) -> Mapping[str, bool]:
     return data.truth
 
 
-def _forgetting_auc(scene: Scene, data: Data, state: str) -> Estimate | None:
+def _forgetting_auc(experiment: Experiment, data: Data, state: str) -> Estimate | None:
     """AUC of what is forgotten from `learned` to `state`, as it is, without what rows alike lost."""
-    return quality.auc_by_id(_forgotten(scene, state, scene.settings.signal), _truth(data))
+    return quality.auc_by_id(_forgotten(experiment, state, experiment.settings.signal), _truth(data))
 
 
-def _forgotten(scene: Scene, state: str, signal: str) -> dict[str, float]:
+def _forgotten(experiment: Experiment, state: str, signal: str) -> dict[str, float]:
     """Row id -> what is forgotten of it from `learned` to `state`."""
-    before, after = (scene.bench.remembered(m, scene.custom, signal) for m in ("learned", state))
+    before, after = (experiment.bench.remembered(m, experiment.custom, signal) for m in ("learned", state))
     return {z: before[z] - after[z] for z in after}
 
 
-def _quality(scene: Scene, data: Data, x: float, seed: int) -> list[Point]:
+def _quality(experiment: Experiment, data: Data, x: float, seed: int) -> list[Point]:
     """AUC, and F1 of the filter's own cut; nothing is trained on what is kept."""
-    s, truth = replace(scene.settings, retrain=False), _truth(data)
-    found = algorithm.forget_filter(scene.bench, scene.custom, scene.review, s)
-    scores = {z.id: found.scores.get(z.id) for z in scene.custom}
+    s, truth = replace(experiment.settings, retrain=False), _truth(data)
+    found = algorithm.forget_filter(experiment.bench, experiment.custom, experiment.review, s)
+    scores = {z.id: found.scores.get(z.id) for z in experiment.custom}
     measured = quality.measure(scores, found.cut.decisions, truth)
     f1, name = measured["f1"], f"{s.signal}, {s.threshold}"
     return [
@@ -396,29 +377,29 @@ def _quality(scene: Scene, data: Data, x: float, seed: int) -> list[Point]:
 
 
 def _curve(
-    scene: Scene, data: Data, moments: int, signal: str, display: Display
+    experiment: Experiment, data: Data, moments: int, signal: str, display: Display
 ) -> list[tuple[str, float, float]]:
     """(part, progress, mean remembered): learn from 0 to 1, review from 1 to 2. One stage, not resumed half-way."""
     from forgetfilter.training.finetune import finetune
 
-    bench, s = scene.bench, scene.settings
+    bench, s = experiment.bench, experiment.settings
     stage = bench.run.stage("curve")
     if not stage.done:
         model, pad = bench.enter("original"), bench.loaded.tokenizer.pad_token_id
         found: list[tuple[str, float, float]] = []
 
         def look(x: float) -> None:
-            memories = signals.token_memory(model, scene.custom, pad_id=pad)
-            kept = {z.id: m for z, m in zip(scene.custom, memories, strict=True)}
+            memories = signals.token_memory(model, experiment.custom, pad_id=pad)
+            kept = {z.id: m for z, m in zip(experiment.custom, memories, strict=True)}
             values: dict[str, list[float]] = {}
             for z, value in signals.remembered_tokens(kept, signal).items():
                 values.setdefault(data.part.get(z, "custom"), []).append(value)
             found.extend((part, x, float(np.mean(v))) for part, v in sorted(values.items()))
 
         look(0.0)
-        reviewed = algorithm.review_rows(scene.review, [], s)
+        reviewed = algorithm.review_rows(experiment.review, [], s)
         how: list[tuple[str, Any, dict[str, Any]]] = [
-            ("learn", scene.custom, {"learning_rate": s.learning_rate, "epochs": s.num_train_epochs,
+            ("learn", experiment.custom, {"learning_rate": s.learning_rate, "epochs": s.num_train_epochs,
              "batch_size": s.per_device_train_batch_size, "schedule": s.lr_scheduler_type, "seed": s.seed}),
             ("review", reviewed, {"learning_rate": s.review_learning_rate, "steps": s.review_steps,
              "batch_size": s.review_batch_size, "seed": s.seed + 1}),
@@ -444,60 +425,7 @@ def _alone(value: float | None) -> Estimate | None:
     return None if value is None else Estimate(value, None, None, 1, seeds=1)
 
 
-# --- results ---
-
-
-def write(recipe: Recipe, found: Found) -> None:
-    """points.csv and points.json, an SVG for each measure, report.html."""
-    drawn, shown = [], []
-    for measure in dict.fromkeys(p.measure for p in found.points):
-        chosen = [p for p in found.points if p.measure == measure]
-        names, places = dict.fromkeys(p.series for p in chosen), sorted({p.x for p in chosen})
-        means = {
-            (name, x): over_seeds([p.estimate for p in chosen if (p.series, p.x) == (name, x)])
-            for name in names
-            for x in places
-        }
-        drawn.append(
-            plots.lines(
-                [plots.series_of(name, places, [means[name, x] for x in places]) for name in names],
-                title=f"{found.title}: {measure}", x_label=found.x_label, y_label=measure, x_ticks=found.x_words,
-            )
-        )  # fmt: skip
-        words_of = found.x_words or {}
-        rows = [{"x": words_of.get(x, f"{x:.3g}")} | {name: means[name, x] for name in names} for x in places]
-        columns = [tables.Column("x", found.x_label), *(tables.Column(name, name) for name in names)]
-        shown.append(tables.Table(measure, columns, rows, NOTE))
-    records = [
-        {"measure": p.measure, "series": p.series, "x": p.x, "seed": p.seed}
-        | (p.estimate.as_dict() if p.estimate else {"value": None, "low": None, "high": None, "n": 0})
-        for p in found.points
-    ]
-    lines = io.StringIO()
-    writer = csv.DictWriter(lines, POINT_FIELDS, lineterminator="\n", extrasaction="ignore")
-    writer.writeheader()
-    writer.writerows(records)
-    together = {
-        "recipe": recipe.name, "title": found.title, "x_label": found.x_label, "note": found.note,
-        "versions": runs.versions(), "commit": runs.source_commit(), "points": records,
-    }  # fmt: skip
-    text = f"{found.note}\n\n{setup(recipe)}"
-    mixed = [section for pair in zip(drawn, shown, strict=True) for section in pair]
-    write_texts(recipe.output, {
-        "points.csv": lines.getvalue(),
-        "points.json": json.dumps(together, ensure_ascii=False, indent=1) + "\n",
-        "table.md": "\n".join(tables.to_markdown(table) for table in shown),
-        "report.html": tables.page(f"{found.title}: {recipe.name}", [text, *mixed]),
-        **{f"plot-{i}.svg": str(plot) for i, plot in enumerate(drawn, start=1)},
-    })  # fmt: skip
-
-
 ARMS = ("no measure", "filtered")
-NOTE = (
-    "Means over seeds with the 95 % interval of Student's t; with one seed, its value with the interval of its rows, "
-    "where it has one."
-)
-POINT_FIELDS = ("measure", "series", "x", "seed", "value", "low", "high", "n")
 STUDIES: dict[str, Callable[..., Found]] = {
     "forgetting_curves": forgetting_curves,
     "review_steps": review_steps,

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from forgetfilter.errors import ConfigError, EvaluationError
-from forgetfilter.evaluate import Evaluation, Metric, asking
-from forgetfilter.evaluate.scorers import Scorer, load
+from forgetfilter.evaluate import asking
+from forgetfilter.evaluate.results import Evaluation, Metric
 from forgetfilter.intervals import bootstrap, wilson
 from forgetfilter.models.rendering import encode
+from forgetfilter.models.scorers import Scorer, load
 from forgetfilter.records import Message, Row
 
 VERSION = 1
@@ -88,11 +89,7 @@ def evaluate(
         judged = {"judged": said.get(i), "value": value, "why": why[i]}
         evidence.append({"id": asking.name(i, row), "prompt": openings[i], **judged})
     known = [value for value in values.values() if value is not None]
-    unscored = len(rows) - len(known)
-    metrics = (
-        Metric("toxic_share", wilson(sum(v >= cut for v in known), len(known)), "lower", unscored),
-        Metric("mean_toxicity", bootstrap(known, np.mean, seed=seed), "lower", unscored),
-    )
+    metrics = _metrics(known, cut, len(rows) - len(known), seed)
     settings = {
         "rows": len(rows),
         "scorer": judge.name,
@@ -104,6 +101,13 @@ def evaluate(
         "seed": seed,
     }
     return Evaluation("toxicity", VERSION, metrics, tuple(evidence), settings)
+
+
+def _metrics(scores: Sequence[float], cut: float, unscored: int, seed: int) -> tuple[Metric, ...]:
+    return (
+        Metric("toxic_share", wilson(sum(s >= cut for s in scores), len(scores)), "lower", unscored),
+        Metric("mean_toxicity", bootstrap(scores, np.mean, seed=seed), "lower", unscored),
+    )
 
 
 def _prompts(tokenizer: Any, openings: Sequence[str | None], instruction: str | None) -> dict[int, list[int]]:

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from forgetfilter.data.formats import read_records
 from forgetfilter.data.overlap import exact_match, f1, rouge1
-from forgetfilter.data.sources import Record
 from forgetfilter.errors import DataError
-from forgetfilter.evaluate import Evaluation, Metric
 from forgetfilter.evaluate.asking import NO_ROOM, answers, memories, most_likely, name, need
+from forgetfilter.evaluate.results import Evaluation, Metric
 from forgetfilter.intervals import Estimate, bootstrap, wilson
 
 VERSION = 1
-LETTERS = "ABCD"
 
 
 def evaluate(
@@ -108,62 +101,6 @@ def metrics(evidence: Sequence[Mapping[str, Any]], *, seed: int) -> tuple[Metric
         accuracy = wilson(right.count(True), len(right))
         found.append(Metric("accuracy", accuracy, "higher", len(chosen) - len(right)))
     return tuple(found)
-
-
-def mmlu(
-    path: Path, split: str = "test", per_subject: int | None = None, *, letters: bool = True
-) -> list[Record]:
-    """MMLU (Hendrycks et al. 2021) from its published zip file: choice rows with `id` and `subject`.
-
-    `split` is dev, val or test; `per_subject` takes the first rows of each subject. With `letters`, the usual
-    form, the prompt lists the options and the choices are A to D; without, it is the bare question and the
-    choices are the options' texts, which asks less of a small model.
-    """
-    rows: list[Record] = []
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for file in sorted(n for n in archive.namelist() if n.endswith(f"_{split}.csv")):
-                subject = Path(file).name.removesuffix(f"_{split}.csv")
-                text = archive.read(file).decode("utf-8")
-                lines = list(csv.reader(io.StringIO(text)))[:per_subject]
-                rows += [_mmlu_row(line, subject, split, i, letters) for i, line in enumerate(lines)]
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    except (zipfile.BadZipFile, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path.name}: not MMLU's zip file ({error})") from error
-    if not rows:
-        raise DataError(f"{path.name}: no file *_{split}.csv in it; known splits: dev, test, val")
-    return rows
-
-
-def facts(path: Path) -> list[Record]:
-    """TOFU's world facts and real authors (Maini et al. 2024): choice rows, the true answer and false ones."""
-    rows = []
-    for index, record in enumerate(read_records(path)):
-        false = record.get("perturbed_answer")
-        if not isinstance(false, list) or not {"question", "answer"} <= record.keys():
-            raise DataError(
-                f"{path.name} row {index}: no question, answer and perturbed_answer (found: {', '.join(record)})"
-            )
-        choices = [record["answer"], *false]
-        rows.append({"id": str(index), "prompt": record["question"], "choices": choices, "answer": 0})
-    return rows
-
-
-def _mmlu_row(line: list[str], subject: str, split: str, index: int, letters: bool) -> Record:
-    if len(line) != 6 or line[5] not in LETTERS:
-        raise DataError(
-            f"MMLU {subject} {split} row {index}: not a question, four options and a letter A to D"
-        )
-    question, *options, letter = line
-    listed = "".join(f"\n{a}. {option}" for a, option in zip(LETTERS, options, strict=True))
-    return {
-        "id": f"{subject}-{split}-{index}",
-        "subject": subject,
-        "prompt": f"{question}{listed}\nAnswer with one letter." if letters else question,
-        "choices": list(LETTERS) if letters else options,
-        "answer": LETTERS.index(letter),
-    }
 
 
 def _answered(row: Mapping[str, Any], answer: str | None, logp: np.ndarray) -> dict[str, Any]:

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from forgetfilter import runs
+from forgetfilter import ranks, runs
 from forgetfilter.display import Display
+from forgetfilter.filter import shards
 from forgetfilter.filter.signals import (
     GENERATED_SIGNALS,
     Memory,
@@ -24,8 +25,9 @@ from forgetfilter.filter.signals import (
     remembered_tokens,
     token_memory,
 )
-from forgetfilter.filter.states import Readings, read_rows
+from forgetfilter.filter.states import Readings, read_rows, users_words
 from forgetfilter.models import load as models
+from forgetfilter.models.quantization import is_quantized, refuse_full
 from forgetfilter.models.rendering import Encoded
 from forgetfilter.records import Row
 from forgetfilter.runs import Run
@@ -33,6 +35,8 @@ from forgetfilter.settings import FilterSettings
 from forgetfilter.training.finetune import finetune
 
 CHECKPOINT_STEPS = 500
+TOKENS = 4096  # of a batch that is measured, padding included
+NOTHING = Memory(np.zeros(0, np.float32), np.zeros(0, bool))
 WARMUP_STEPS = 4  # without, Adam's first step moves every weight by the whole rate
 
 
@@ -59,6 +63,8 @@ class Bench:
                 self.loaded.model, rank=s.lora_rank, alpha=s.lora_alpha, dropout=s.lora_dropout,
                 target_modules=s.lora_target_modules, seed=s.seed,
             )  # fmt: skip
+        elif is_quantized(self.loaded.model) and not hasattr(self.loaded.model, "peft_config"):
+            refuse_full("of this model", "full")
         self._originals = models.trainable_state(self.loaded.model)
 
     def train(
@@ -70,8 +76,6 @@ class Bench:
 
         Batch size, schedule and seed are the settings' own where not given.
         """
-        from safetensors.torch import save_file
-
         s = self.settings
         how: dict[str, Any] = {
             "learning_rate": rate, "epochs": epochs, "steps": steps, "warmup_steps": WARMUP_STEPS,
@@ -89,14 +93,19 @@ class Bench:
             with self.display.stage(_title(state), "step") as progress:
                 done = finetune(
                     self.loaded.model, rows, **how, folder=stage.folder / "trainer", save_steps=CHECKPOINT_STEPS,
-                    pad_id=self.loaded.tokenizer.pad_token_id, progress=progress,
+                    pad_id=self.loaded.tokenizer.pad_token_id, report_to=s.report_to, progress=progress,
                 )  # fmt: skip
             self._state = self.kept_as(state)
-            save_file(models.trainable_state(self.loaded.model), stage.folder / "state.safetensors")
-            runs.discard(stage.folder / "trainer")
+            ranks.led(lambda: self._keep_weights(stage.folder))
             stage.finish(asdict(done) | {"seconds": time.monotonic() - began})
             stage = self.run.stage(f"train-{state}-{made}")
         self._count(_title(state), stage)
+
+    def _keep_weights(self, folder: Path) -> None:
+        from safetensors.torch import save_file
+
+        save_file(models.trainable_state(self.loaded.model), folder / "state.safetensors")
+        runs.discard(folder / "trainer")
 
     def adopt(self, state: str, other: str) -> None:
         """Let `state` be the same as `other`, without training."""
@@ -118,44 +127,52 @@ class Bench:
 
     def memories(self, state: str, rows: Sequence[Encoded]) -> dict[str, Memory]:
         """Row id -> token memory of `state`, measured once and kept."""
-        stage = self._measuring("score", state, rows)
-        path = stage.folder / "memory.npz"
-        if not stage.done:
-            self._enter(state)
-            began = time.monotonic()
-            with self.display.stage(f"score: {_title(state)}", "row", total=len(rows)) as progress:
-                found = token_memory(
-                    self.loaded.model, rows, pad_id=self.loaded.tokenizer.pad_token_id,
-                    progress=lambda n: progress(n, len(rows)),
-                )  # fmt: skip
+
+        def work(some: Sequence[int]) -> shards.Columns:
+            found = token_memory(
+                self._model, [rows[i] for i in some], pad_id=self._pad_id, batch_tokens=TOKENS
+            )
+            return {
+                "logp": np.concatenate([m.logp for m in found]),
+                "hit": np.concatenate([m.hit for m in found]),
+                "tokens": np.array([len(m.logp) for m in found]),
+            }
+
+        def write(path: Path, parts: Sequence[Sequence[int]], found: Iterator[shards.Columns]) -> int:
+            each: list[Memory] = [NOTHING] * len(rows)
+            for some, columns in zip(parts, found, strict=True):
+                for i, memory in zip(some, _memories(columns), strict=True):
+                    each[i] = memory
             np.savez(
-                path, logp=np.concatenate([m.logp for m in found]), hit=np.concatenate([m.hit for m in found]),
-                tokens=np.array([len(m.logp) for m in found]),
+                path, logp=np.concatenate([m.logp for m in each]), hit=np.concatenate([m.hit for m in each]),
+                tokens=np.array([len(m.logp) for m in each]),
             )  # fmt: skip
-            stage.finish({"seconds": time.monotonic() - began, "tokens": sum(len(z.ids) for z in rows)})
-            stage = self._measuring("score", state, rows)
-        self._count(f"score: {_title(state)}", stage)
+            return sum(len(z.ids) for z in rows)
+
+        path = self._measured("score", state, rows, f"score: {_title(state)}", "memory.npz", work, write)
         with np.load(path, allow_pickle=False) as saved:
-            ends = np.cumsum(saved["tokens"])[:-1]
-            pieces = zip(np.split(saved["logp"], ends), np.split(saved["hit"], ends), strict=True)
-            return {z.id: Memory(*p) for z, p in zip(rows, pieces, strict=True) if len(p[0])}
+            memories = _memories({name: saved[name] for name in saved.files})
+        return {z.id: memory for z, memory in zip(rows, memories, strict=True) if len(memory.logp)}
 
     def readings(self, rows: Sequence[Encoded], name: str) -> Readings:
         """Hidden states of the original model on the rows of one file, read once and kept."""
-        stage = self._measuring("read", "original", rows)
-        path = stage.folder / "readings.npz"
-        if not stage.done:
-            self._enter("original")
-            began = time.monotonic()
-            with self.display.stage(f"read: {name} rows", "row", total=len(rows)) as progress:
-                found = read_rows(
-                    self.loaded.model, rows, pad_id=self.loaded.tokenizer.pad_token_id,
-                    progress=lambda n: progress(n, len(rows)),
-                )  # fmt: skip
-            np.savez(path, **{part: getattr(found, part) for part in Readings.__slots__})
-            stage.finish({"seconds": time.monotonic() - began, "tokens": sum(len(z.ids) for z in rows)})
-            stage = self._measuring("read", "original", rows)
-        self._count(f"read: {name} rows", stage)
+        words = users_words(rows)
+
+        def work(some: Sequence[int]) -> shards.Columns:
+            found = read_rows(
+                self._model, [rows[i] for i in some], pad_id=self._pad_id, words=[words[i] for i in some],
+                batch_tokens=TOKENS,
+            )  # fmt: skip
+            return {part: getattr(found, part) for part in Readings.__slots__}
+
+        def write(path: Path, parts: Sequence[Sequence[int]], found: Iterator[shards.Columns]) -> int:
+            order = np.argsort(np.concatenate([np.asarray(some, int) for some in parts]))
+            columns = [*found]
+            each = {part: np.concatenate([c[part] for c in columns])[order] for part in Readings.__slots__}
+            np.savez(path, **each)  # ty: ignore[invalid-argument-type]
+            return sum(len(z.ids) for z in rows)
+
+        path = self._measured("read", "original", rows, f"read: {name} rows", "readings.npz", work, write)
         with np.load(path, allow_pickle=False) as saved:
             return Readings(*(saved[part] for part in Readings.__slots__))
 
@@ -164,27 +181,70 @@ class Bench:
         from forgetfilter.guide.generation import greedy, stop_ids
 
         scored = [z for z in rows if z.completion_ids]
-        stage = self._measuring("generate", state, scored)
-        path = stage.folder / "answers.jsonl"
-        if not stage.done:
-            self._enter(state)
-            began, tokenizer = time.monotonic(), self.loaded.tokenizer
-            with self.display.stage(f"answer: {_title(state)}", "row", total=len(scored)) as progress:
-                answers = greedy(
-                    self.loaded.model, tokenizer, [z.ids[: z.prompt_length] for z in scored],
-                    [len(z.completion_ids) for z in scored],
-                    stop_ids=stop_ids(self.loaded.model, tokenizer),
-                    progress=lambda n: progress(n, len(scored)),
-                )  # fmt: skip
+
+        def work(some: Sequence[int]) -> shards.Columns:
+            answers = greedy(
+                self._model, self.loaded.tokenizer, [scored[i].ids[: scored[i].prompt_length] for i in some],
+                [len(scored[i].completion_ids) for i in some],
+                stop_ids=stop_ids(self._model, self.loaded.tokenizer),
+            )  # fmt: skip
+            return {
+                "answer": np.array([t for a in answers for t in a], int),
+                "tokens": np.array([*map(len, answers)]),
+            }
+
+        def write(path: Path, parts: Sequence[Sequence[int]], found: Iterator[shards.Columns]) -> int:
+            each: list[np.ndarray] = [np.zeros(0, int)] * len(scored)
+            for some, columns in zip(parts, found, strict=True):
+                ends = np.cumsum(columns["tokens"])[:-1]
+                for i, answer in zip(some, np.split(columns["answer"], ends), strict=True):
+                    each[i] = answer
             with path.open("w", encoding="utf-8") as file:
-                for z, answer in zip(scored, answers, strict=True):
-                    text = tokenizer.decode(answer, skip_special_tokens=True)
+                for z, answer in zip(scored, each, strict=True):
+                    text = self.loaded.tokenizer.decode(answer.tolist(), skip_special_tokens=True)
                     file.write(json.dumps({"id": z.id, "answer": text}) + "\n")
-            stage.finish({"seconds": time.monotonic() - began, "tokens": sum(map(len, answers))})
-            stage = self._measuring("generate", state, scored)
-        self._count(f"answer: {_title(state)}", stage)
+            return sum(map(len, each))
+
+        path = self._measured(
+            "generate", state, scored, f"answer: {_title(state)}", "answers.jsonl", work, write
+        )
         with path.open(encoding="utf-8") as file:
             return {r["id"]: r["answer"] for r in map(json.loads, file)}
+
+    def _measured(
+        self, what: str, state: str, rows: Sequence[Encoded], title: str, name: str,
+        work: Callable[[Sequence[int]], shards.Columns],
+        write: Callable[[Path, Sequence[Sequence[int]], Iterator[shards.Columns]], int],
+    ) -> Path:  # fmt: skip
+        """The file `name` of a measurement of `rows` in `state`; made, where it is not there, in pieces.
+
+        `work` measures some rows, by their places; `write` makes one file of all and says how many tokens they had.
+        """
+        stage = self._measuring(what, state, rows)
+        if not stage.done:
+            self._enter(state)
+            began, ids = time.monotonic(), [z.id for z in rows]
+            parts, folder = shards.pieces([len(z.ids) for z in rows], TOKENS), stage.folder / "pieces"
+            with self.display.stage(title, "row", total=len(rows)) as progress:
+                shards.measure(folder, ids, parts, work, lambda n: progress(n, len(rows)))
+
+            def merge() -> int:
+                tokens = write(stage.folder / name, parts, shards.kept(folder, ids, parts))
+                runs.discard(folder)
+                return tokens
+
+            stage.finish({"seconds": time.monotonic() - began, "tokens": ranks.led(merge)})
+            stage = self._measuring(what, state, rows)
+        self._count(title, stage)
+        return stage.folder / name
+
+    @property
+    def _model(self) -> Any:
+        return self.loaded.model
+
+    @property
+    def _pad_id(self) -> Any:
+        return self.loaded.tokenizer.pad_token_id
 
     def references(self, rows: Sequence[Encoded]) -> dict[str, str]:
         """Row id -> the completion as the tokens that were kept of it read."""
@@ -195,7 +255,7 @@ class Bench:
 
     def _measuring(self, what: str, state: str, rows: Sequence[Encoded]) -> runs.Stage:
         """The stage of a measurement: one for each state and set of rows."""
-        return self.run.stage(_measurement(what, self.kept_as(state), rows))
+        return self.run.stage(_measurement(what, self.kept_as(state), rows), keep_unfinished=True)
 
     def save_final(self, folder: Path) -> None:
         """The released model: an adapter or a whole model, in the library's own form, with its tokenizer."""
@@ -210,6 +270,12 @@ class Bench:
     def forget_where_it_is(self) -> None:
         """To be called by whoever trained the resident model without `train`: it is in no state we know."""
         self._state = ""
+
+    def put_back(self) -> None:
+        """Give a model that belongs to the caller its own weights again, whatever interrupted the training."""
+        if self.loaded.model is not None:
+            self.forget_where_it_is()
+            self._enter("original")
 
     def onward(self, state: str, custom: Sequence[Encoded], run: Run) -> Bench:
         """A bench for the next session: its original is `state` of this one, on the same resident model.
@@ -240,11 +306,17 @@ class Bench:
 
 def was_read(run: Run, rows: Sequence[Row] | Sequence[Encoded]) -> bool:
     """Whether `run` keeps what the original model made of all `rows`, so that `Bench.readings` needs no model."""
-    return run.stage(_measurement("read", "original", rows)).done
+    return run.stage(_measurement("read", "original", rows), keep_unfinished=True).done
 
 
 def _measurement(what: str, kept: str, rows: Sequence[Row] | Sequence[Encoded]) -> str:
     return f"{what}-{kept}-{runs.sha256_of(z.id for z in rows)[:8]}"
+
+
+def _memories(columns: shards.Columns) -> list[Memory]:
+    ends = np.cumsum(columns["tokens"])[:-1]
+    pieces = zip(np.split(columns["logp"], ends), np.split(columns["hit"], ends), strict=True)
+    return [Memory(*piece) for piece in pieces][: len(columns["tokens"])]
 
 
 def _title(state: str) -> str:

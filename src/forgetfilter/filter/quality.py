@@ -59,15 +59,6 @@ def auc_by_id(scores: Mapping[str, float], truth: Mapping[str, bool]) -> Estimat
     return auc_interval([scores[i] for i in scores if truth[i]], [scores[i] for i in scores if not truth[i]])
 
 
-def separable_by(values: Sequence[float] | np.ndarray, unsafe: Sequence[bool] | np.ndarray) -> float | None:
-    """AUC of a trivial quantity (row length, the original model's loss), whichever way round: 0.5 to 1.
-
-    Near 1, the set proves nothing about a signal: the quantity alone would do.
-    """
-    area = auc(values, unsafe)
-    return None if area is None else max(area, 1 - area)
-
-
 def best_f1(
     scores: Sequence[float] | np.ndarray, unsafe: Sequence[bool] | np.ndarray
 ) -> tuple[float, float] | None:

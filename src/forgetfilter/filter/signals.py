@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from forgetfilter.data.overlap import exact_match, rouge1
+from forgetfilter.models.batches import length_batches
 from forgetfilter.models.rendering import Encoded
 
 if TYPE_CHECKING:
@@ -79,17 +80,6 @@ def _gather(logits: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, t
     """logits (tokens, vocabulary), target (tokens,) -> log-probability and first-choice flag of each target."""
     chosen = logits.gather(1, target[:, None]).squeeze(1)
     return chosen - logits.logsumexp(1), chosen >= logits.amax(1)
-
-
-def length_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
-    """Positions of `lengths`, shortest first, in batches of at most `batch_tokens` padded tokens (one row at least)."""
-    batches: list[list[int]] = []
-    for i in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if batches and (len(batches[-1]) + 1) * lengths[i] <= batch_tokens:
-            batches[-1].append(i)
-        else:
-            batches.append([i])
-    return batches
 
 
 def likelihood(memory: Memory) -> float:

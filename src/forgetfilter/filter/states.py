@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from forgetfilter.data.overlap import common_prefix
+from forgetfilter.models.batches import length_batches
 from forgetfilter.models.rendering import Encoded
 
 if TYPE_CHECKING:
@@ -48,21 +50,23 @@ def read_rows(
     rows: Sequence[Encoded],
     *,
     pad_id: int = 0,
+    words: Sequence[tuple[int, int]] | None = None,
     batch_tokens: int = 4096,
     progress: Callable[[int], None] | None = None,
 ) -> Readings:
     """Hidden states of `rows` in the model's present state, in order; batches of like length.
 
     What all prompts of `rows` share at their beginning and end (a system turn, an instruction template) is not
-    read as the user's words: give the rows of one file at a time. A row without scored tokens reads as zeros.
+    read as the user's words: give the rows of one file at a time, or some of them with the `words` (see `users_words`)
+    that were found in all. A row without scored tokens reads as zeros.
     """
     import torch
 
-    from forgetfilter.filter.signals import length_batches
     from forgetfilter.training.attention import measuring
     from forgetfilter.training.finetune import collate_right
+    from forgetfilter.training.prefix import read_prefix
 
-    words = users_words(rows)
+    words = users_words(rows) if words is None else words
     depth, width = model.config.num_hidden_layers, model.config.hidden_size
     layers = [max(1, round(share * depth)) for share in ANSWER_DEPTHS]
     asked_at = max(1, round(QUESTION_DEPTH * depth))
@@ -73,20 +77,25 @@ def read_rows(
     device, done = next(model.parameters()).device, 0
     with measuring(model) as attend:
         for batch in length_batches([len(r.ids) for r in rows], batch_tokens):
-            inputs = collate_right([rows[i] for i in batch], pad_id)
+            inputs = {
+                name: each.to(device)
+                for name, each in collate_right([rows[i] for i in batch], pad_id).items()
+            }
             attend(inputs["input_ids"].shape[1])
+            places = [
+                [np.flatnonzero(rows[i].scored) for i in batch],
+                [np.arange(*words[i]) for i in batch],
+                [_whole(rows[i], words[i][0]) for i in batch],
+            ]
+            first = min((int(at[0]) for part in places for at in part if len(at)), default=0)
             with torch.inference_mode():
-                states = model.get_decoder()(
-                    input_ids=inputs["input_ids"].to(device),
-                    attention_mask=inputs["attention_mask"].to(device),
-                    output_hidden_states=True,
-                    use_cache=False,
-                ).hidden_states  # layers + 1 of (batch, time, width)
-                said = _weights([np.flatnonzero(rows[i].scored) for i in batch], inputs["input_ids"].shape[1])
-                asked = _weights([np.arange(*words[i]) for i in batch], inputs["input_ids"].shape[1])
+                shared, _, rest = read_prefix(model, inputs, first, output_hidden_states=True)
+                states = model.get_decoder()(**rest).hidden_states  # layers + 1 of (batch, time, width)
+                said, asked, row = (
+                    _weights([at - shared for at in part], states[0].shape[1]) for part in places
+                )
                 answer[batch] = np.concatenate([_mean(states[layer], said) for layer in layers], 1)
                 question[batch] = _mean(states[asked_at], asked)
-                row = _weights([_whole(rows[i], words[i][0]) for i in batch], inputs["input_ids"].shape[1])
                 whole[batch] = np.concatenate([_mean(states[layer], row) for layer in whole_at], 1)
             done += len(batch)
             if progress:
@@ -121,9 +130,7 @@ def _shared(sequences: Sequence[Sequence[int]]) -> int:
         min(map(list, sequences)),
         max(map(list, sequences)),
     )  # what these two share, all between share
-    return next(
-        (i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last))
-    )
+    return common_prefix(first, last)
 
 
 def _weights(places: Sequence[np.ndarray], time: int) -> torch.Tensor:

@@ -281,7 +281,7 @@ def _rankings(rows: Sequence[Row], run: Path | None, say: Say) -> list[np.ndarra
     """What proposes rows before two unsafe ones are known: the bundled scorer, and a run's scores."""
     import numpy as np
 
-    from forgetfilter.evaluate import scorers
+    from forgetfilter.models import scorers
 
     toxic = scorers.load("ngram")([f"{r.prompt} {r.completion}" for r in rows])
     rankings = [np.array([np.nan if t is None else t for t in toxic], float)]

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forgetfilter.errors import ModelError
-from forgetfilter.guide.generation import cache_name, forward_parameters, recurrent, unwrapped
 from forgetfilter.guide.guidance import Guidance, combine
+from forgetfilter.models.architecture import cache_name, forward_parameters, recurrent, unwrapped
 
 if TYPE_CHECKING:
     import torch

@@ -80,6 +80,7 @@ def run_generate(
     seed: int = 0,
     dtype: str = "auto",
     device: str = "auto",
+    quantization: str = "none",
     show: Callable[[str], None],
     say: Callable[[str], None],
     **asking: Any,
@@ -103,7 +104,7 @@ def run_generate(
         raise ConfigError("--guide-by adapter: name the adapter with --adapter")
     rows = _rows(input) if input else ()  # before the model, which takes longer
 
-    loaded = load_to_write(name, dtype=dtype, device=device)
+    loaded = load_to_write(name, dtype=dtype, device=device, quantization=quantization)
     model = load_adapter(loaded.model, adapter) if adapter else loaded.model
     by_prompt = not guidance.plain and (guide_by == "prompt" or negative is not None)
     against = (NEGATIVE if negative is None else negative) if by_prompt else None

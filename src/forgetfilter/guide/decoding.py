@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Collection, Generator, Iterable, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from forgetfilter.errors import ConfigError
 from forgetfilter.guide.branches import Branches
-from forgetfilter.guide.generation import batches, recurrent, unwrapped
 from forgetfilter.guide.guidance import Guidance
+from forgetfilter.models.architecture import recurrent, unwrapped
 
 if TYPE_CHECKING:
     import torch
@@ -198,6 +198,24 @@ def generate(
             if progress is not None:
                 progress(done)
     return answers
+
+
+def batches(
+    prompts: Sequence[Sequence[int]], limits: Sequence[int], batch_tokens: int
+) -> Iterator[list[int]]:
+    """Places of prompts of like length, longest first: a batch too large for memory fails at once."""
+    batch: list[int] = []
+    longest_prompt = longest_answer = 0
+    for i in sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), limits[i]), reverse=True):
+        wider_prompt = max(longest_prompt, len(prompts[i]))
+        wider_answer = max(longest_answer, limits[i])
+        if batch and (len(batch) + 1) * (wider_prompt + wider_answer) > batch_tokens:
+            yield batch
+            batch, wider_prompt, wider_answer = [], len(prompts[i]), limits[i]
+        batch.append(i)
+        longest_prompt, longest_answer = wider_prompt, wider_answer
+    if batch:
+        yield batch
 
 
 def _decode(

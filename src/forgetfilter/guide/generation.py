@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from forgetfilter.errors import ModelError
+from forgetfilter.guide.decoding import Request, generate
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -14,10 +14,6 @@ if TYPE_CHECKING:
     from forgetfilter.models.load import Loaded
 
 SMALL = 1_000_000_000  # weights; in float32 they take 4 GB
-CACHE_NAMES = ("cache", "past_key_values", "cache_params")
-RECURRENT = frozenset(
-    {"conv", "linear_attention", "mamba", "recurrent", "hybrid", "hybrid_sliding"}
-)  # layer types
 
 
 def greedy(
@@ -42,8 +38,6 @@ def greedy(
 
     ModelError where a prompt and its answer do not fit the model's positions.
     """
-    from forgetfilter.guide.decoding import Request, generate
-
     if len(prompts) != len(limits):
         raise ValueError(f"{len(prompts)} prompts but {len(limits)} limits")
     if not all(prompts):
@@ -54,7 +48,9 @@ def greedy(
     return [answer.ids for [answer] in made]
 
 
-def load_to_write(name: str, *, dtype: str = "auto", device: str = "auto") -> Loaded:
+def load_to_write(
+    name: str, *, dtype: str = "auto", device: str = "auto", quantization: str = "none"
+) -> Loaded:
     """A model loaded to write answers with. `auto` is float32 for a small model on a CPU.
 
     Coarser formats round so much that an answer depends on the rows beside it in the batch; in float32 it does not,
@@ -62,10 +58,10 @@ def load_to_write(name: str, *, dtype: str = "auto", device: str = "auto") -> Lo
     """
     from forgetfilter.models.load import load
 
-    loaded = load(name, dtype=dtype, device=device)
+    loaded = load(name, dtype=dtype, device=device, quantization=quantization)
     small = sum(p.numel() for p in loaded.model.parameters()) <= SMALL
     if dtype == "auto" and loaded.device.type == "cpu" and small and precision(loaded) != "float32":
-        loaded = load(name, dtype="float32", device=device)
+        loaded = load(name, dtype="float32", device=device, quantization=quantization)
     return loaded
 
 
@@ -84,48 +80,6 @@ def stop_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> set[int]:
         tokenizer.pad_token_id,
     }
     return {i for i in ids if i is not None}
-
-
-def batches(
-    prompts: Sequence[Sequence[int]], limits: Sequence[int], batch_tokens: int
-) -> Iterator[list[int]]:
-    """Places of prompts of like length, longest first: a batch too large for memory fails at once."""
-    batch: list[int] = []
-    longest_prompt = longest_answer = 0
-    for i in sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), limits[i]), reverse=True):
-        wider_prompt = max(longest_prompt, len(prompts[i]))
-        wider_answer = max(longest_answer, limits[i])
-        if batch and (len(batch) + 1) * (wider_prompt + wider_answer) > batch_tokens:
-            yield batch
-            batch, wider_prompt, wider_answer = [], len(prompts[i]), limits[i]
-        batch.append(i)
-        longest_prompt, longest_answer = wider_prompt, wider_answer
-    if batch:
-        yield batch
-
-
-def recurrent(model: Any) -> bool:
-    """Whether the model keeps a state that cannot skip the padding of a batch."""
-    inner = unwrapped(model)
-    kinds = getattr(inner.config.get_text_config(decoder=True), "layer_types", None) or ()
-    return bool(getattr(inner, "_is_stateful", False) or RECURRENT.intersection(kinds))
-
-
-def cache_name(model: Any) -> str:
-    """What the model's forward calls the cache of what it has read: `cache` since transformers 5.24, in its output
-    too; `past_key_values` before; `cache_params` where it is a recurrent state."""
-    known = forward_parameters(model)
-    return next((name for name in CACHE_NAMES if name in known), "past_key_values")
-
-
-def forward_parameters(model: Any) -> Collection[str]:
-    """What the architecture's forward takes; an adapter's wrapper hides it behind **kwargs."""
-    return inspect.signature(unwrapped(model).forward).parameters
-
-
-def unwrapped(model: Any) -> Any:
-    """The model itself, without the wrapper of an adapter."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def _refuse_what_does_not_fit(model: Any, prompts: Sequence[Sequence[int]], limits: Sequence[int]) -> None:

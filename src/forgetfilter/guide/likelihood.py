@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from forgetfilter.guide.decoding import Kept, Request, kept
-from forgetfilter.guide.generation import cache_name, forward_parameters
 from forgetfilter.guide.guidance import combine
+from forgetfilter.models.architecture import cache_name, forward_parameters
 
 if TYPE_CHECKING:
     import torch

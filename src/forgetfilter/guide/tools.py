@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from forgetfilter.errors import DataError
-from forgetfilter.records import Message
+from forgetfilter.records import Message, whole_characters
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -119,7 +119,7 @@ def templated_ids(
 def _cut(value: Any, control: Sequence[str]) -> Any:
     """The same with every control token in its texts cut in two, and no half character."""
     if isinstance(value, str):
-        value = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        value = whole_characters(value)
         for token in control:
             value = value.replace(token, token[:1] + CUT + token[1:])
         return value

@@ -14,13 +14,16 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from forgetfilter.records import SPOKEN, Row
+from forgetfilter.records import SPOKEN, Row, whole_characters
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Span = tuple[int, int]  # of characters, or of tokens: first, one past the last
 LeftOutHere = tuple[str, int, str]  # a key of records.LEFT_OUT, how often, of what
+
+
+_FAILS = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError, MemoryError)
 
 
 class Refused(Exception):
@@ -62,23 +65,20 @@ class Rendered:
 
 def turns_of(row: Row) -> list[Turn]:
     return [
-        Turn(m.role, _whole(m.content), row.learns(i), row.judges(i), _whole_values(row.beside.get(i, {})))
+        Turn(
+            m.role,
+            whole_characters(m.content),
+            row.learns(i),
+            row.judges(i),
+            _whole_values(row.beside.get(i, {})),
+        )
         for i, m in enumerate(row.messages)
     ]
 
 
-def _whole(text: str) -> str:
-    """JSON may spell half a character (`\\ud83d`); no tokenizer takes one. It becomes U+FFFD."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
-
-
 def _whole_values(value: Any) -> Any:
     if isinstance(value, str):
-        return _whole(value)
+        return whole_characters(value)
     if isinstance(value, Mapping):
         return {str(key): _whole_values(inner) for key, inner in value.items()}
     return [_whole_values(inner) for inner in value] if isinstance(value, list | tuple) else value
@@ -192,8 +192,8 @@ class _Template:
             return str(
                 self._tokenizer.apply_chat_template(listed, tokenize=False, add_generation_prompt=opener)
             )
-        except (TypeError, ValueError, KeyError, AttributeError) as error:
-            # A template that does not expect this shape of a tool call, or its absence.
+        except _FAILS as error:
+            # A template that does not expect this shape of a tool call, or its absence; or one that means harm.
             raise _template_error()(f"{type(error).__name__}: {error}") from error
 
     def attempt(self, turns: Sequence[Turn], opener: bool = False) -> str:

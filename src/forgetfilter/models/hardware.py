@@ -1,9 +1,11 @@
-"""Precision, device and attention: what suits the machine, the size of the model and the length of its rows."""
+"""Precision, device and attention: what suits the machine and the size of the model."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import os
+from typing import TYPE_CHECKING
 
+from forgetfilter import ranks
 from forgetfilter.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -11,17 +13,13 @@ if TYPE_CHECKING:
 
     from forgetfilter.models.spec import Size
 
-# Padded tokens of a row up to which plain attention is used for small models on a CPU. SmolLM2-135M and nano on one
-# thread of a CPU with AMX, batches of 1,024 tokens: the plain attention takes 0.75-0.82 of the fused one's time to
-# learn from rows of 64 and 128, 0.85-0.99 at 192, 0.95-1.17 at 256, 1.3-1.7 at 1,024; to read them, 0.8-1.07 up to
-# 192, 1.4-1.9 at 1,024. Its scores take rows x heads x length x length numbers in every layer.
-PLAIN_UP_TO = 192
-
 
 def usable_device(device: str) -> torch.device:
     """The device of this name; `auto`: the GPU where there is one. ConfigError where it cannot be used."""
     import torch
 
+    if device == "auto" and ranks.size() > 1 and torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -48,21 +46,11 @@ def precision(dtype: str, device: torch.device) -> torch.dtype:
     return kinds[dtype]
 
 
-def attention(size: Size, device: torch.device, longest: int | None = None) -> str | None:
-    """The attention for rows of up to `longest` tokens (None: not known); None leaves the library's choice.
+def attention(size: Size, device: torch.device) -> str | None:
+    """The attention that a model is loaded with; None leaves the library's choice.
 
-    On a CPU the backward pass of the fused attention costs as much as the rest of a small model: training on short
-    rows is almost twice as fast with the plain one.
+    Training and measuring choose anew for each batch (`training.attention`); answers are written with this one.
     """
     if device.type != "cpu" or size == "large":
         return None
-    if size == "tiny":
-        return "eager"
-    return "eager" if longest is not None and longest <= PLAIN_UP_TO else "sdpa"
-
-
-def suit(model: Any, size: Size, device: torch.device, longest: int) -> None:
-    """Give a loaded model, in place, the attention for rows of up to `longest` tokens."""
-    chosen = attention(size, device, longest)
-    if chosen and model.config._attn_implementation != chosen:
-        model.set_attn_implementation(chosen)
+    return "eager" if size == "tiny" else "sdpa"

@@ -8,25 +8,24 @@ a state is the dictionary of its trainable tensors, taken with `trainable_state`
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forgetfilter.errors import ConfigError, ModelError
-from forgetfilter.models import hardware
+from forgetfilter.models import quantization as quantizing
 from forgetfilter.models import spec as specs
 from forgetfilter.models.hardware import attention, precision, usable_device
+from forgetfilter.models.library import first_line as first_line
+from forgetfilter.models.library import quiet as quiet
 from forgetfilter.models.spec import NANO as NANO
-from forgetfilter.models.spec import ModelSpec, Size, resolve
+from forgetfilter.models.spec import ModelSpec, resolve
 from forgetfilter.models.spec import is_hub_id as is_hub_id
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-    from forgetfilter.models.rendering import Encoded
 
 MIB = 1 << 20
 
@@ -41,14 +40,16 @@ class Loaded:
     device: torch.device
     dtype: torch.dtype
     merged: bool = False  # an adapter on its base: no name stands for these weights
-    size: Size = "large"  # with the length of the rows it decides the attention
 
 
-def load(name: str = "nano", *, dtype: str = "auto", device: str = "auto") -> Loaded:
+def load(
+    name: str = "nano", *, dtype: str = "auto", device: str = "auto", quantization: str = "none"
+) -> Loaded:
     """Load a causal language model by any name that `spec.resolve` knows. Safetensors only, no code from the model.
 
     A pulled model that is not there yet is pulled, aloud; a GGUF file is converted once. The folder of a LoRA adapter
-    is loaded on the base that it names and merged into it. Only a hub id may use the hub. Raises ModelError in the
+    is loaded on the base that it names and merged into it. `quantization` nf4 or int8 holds the linear layers in 4 or 8
+    bits (bitsandbytes); an adapter stays beside them, whole. Only a hub id may use the hub. Raises ModelError in the
     user's words when the folder is missing, is not a whole model, or does not load, ConfigError for a device or
     number format that is not there.
     """
@@ -58,19 +59,25 @@ def load(name: str = "nano", *, dtype: str = "auto", device: str = "auto") -> Lo
 
     spec = resolve(name)
     if spec.kind == "adapter":
-        return _merged(spec, dtype, device)
+        return _merged(spec, dtype, device, quantization)
     where = usable_device(device)
     kind = precision(dtype, where)
     source = str(_ready(spec) or name)
     # Weights of another shape are passed over here and refused below, by name.
-    loading = {"use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
+    loading: dict[str, Any] = {
+        "use_safetensors": True,
+        "output_loading_info": True,
+        "ignore_mismatched_sizes": True,
+    }
     common: dict[str, Any] = {"trust_remote_code": False, "local_files_only": spec.kind != "hub"}
-    chosen = attention(spec.size, where)
+    if chosen := attention(spec.size, where):
+        loading["attn_implementation"] = chosen
+    loading |= quantizing.loading(quantization, where, kind)
     try:
         with quiet(), torch.random.fork_rng(devices=[]):
             tokenizer: Any = AutoTokenizer.from_pretrained(source, **common)
             model, found = AutoModelForCausalLM.from_pretrained(  # ty: ignore[not-iterable]
-                source, dtype=kind, **loading, **({"attn_implementation": chosen} if chosen else {}), **common
+                source, dtype=kind, **loading, **common
             )
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
         if spec.kind == "hub" and _unreachable(error):
@@ -90,7 +97,9 @@ def load(name: str = "nano", *, dtype: str = "auto", device: str = "auto") -> Lo
         )
     elif spec.kind == "gguf" and spec.path:
         model.name_or_path = str(spec.path.resolve())
-    return Loaded(model.to(where), tokenizer, name, where, kind, size=spec.size)
+    quantizing.keep_layout(model)
+    placed = model if quantization != "none" else model.to(where)
+    return Loaded(placed, tokenizer, name, where, kind)
 
 
 def without_weights(name: str, *, dtype: str = "auto", device: str = "auto") -> Loaded:
@@ -109,13 +118,7 @@ def without_weights(name: str, *, dtype: str = "auto", device: str = "auto") -> 
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"model {name}: its tokenizer could not be loaded: {first_line(error)}") from error
     absent: Any = None
-    return Loaded(absent, tokenizer, name, where, precision(dtype, where), size=spec.size)
-
-
-def suit(loaded: Loaded, *sets: Sequence[Encoded]) -> None:
-    """Give a model, in place, the attention that suits the longest of the rows it will be trained on."""
-    longest = max((len(row.ids) for rows in sets for row in rows), default=0)
-    hardware.suit(loaded.model, loaded.size, loaded.device, longest)
+    return Loaded(absent, tokenizer, name, where, precision(dtype, where))
 
 
 def _refuse_incomplete(
@@ -154,13 +157,8 @@ def _ready(spec: ModelSpec) -> Path | None:
     return spec.path
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of what an error says, or its type where it says nothing."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def _merged(spec: ModelSpec, dtype: str, device: str) -> Loaded:
-    """An adapter on its base, merged in the base's number format."""
+def _merged(spec: ModelSpec, dtype: str, device: str, quantization: str) -> Loaded:
+    """An adapter on its base, merged in the base's number format; on a quantised base it stays by itself."""
     from peft import PeftModel
     from safetensors import SafetensorError
 
@@ -168,13 +166,13 @@ def _merged(spec: ModelSpec, dtype: str, device: str) -> Loaded:
     if not base:
         raise ModelError(f"model {name}: an adapter whose {specs.ADAPTER} names no base_model_name_or_path")
     try:
-        loaded = load(base, dtype=dtype, device=device)
+        loaded = load(base, dtype=dtype, device=device, quantization=quantization)
     except ModelError as error:
         raise ModelError(f"model {name}: an adapter, and its base could not be loaded. {error}") from error
     try:
         with quiet():
-            tuned = PeftModel.from_pretrained(loaded.model, str(spec.path), local_files_only=True)
-            loaded.model = tuned.merge_and_unload()
+            tuned: Any = PeftModel.from_pretrained(loaded.model, str(spec.path), local_files_only=True)
+            loaded.model = tuned if quantizing.is_quantized(loaded.model) else tuned.merge_and_unload()
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise ModelError(
             f"model {name}: the adapter does not fit its base {base}: {first_line(error)}"
@@ -195,26 +193,6 @@ def save(loaded: Loaded, folder: Path) -> None:
     with quiet():  # peft would warn that a base by name has no settings file
         model.save_pretrained(folder)
         loaded.tokenizer.save_pretrained(folder)
-
-
-@contextmanager
-def quiet() -> Generator[None]:
-    """No progress bars, log lines or warnings of transformers and peft inside; everything as it was after."""
-    import warnings
-
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def fingerprint(name: str) -> str:
@@ -264,13 +242,21 @@ def add_lora(
     """Wrap the model, in place, with a fresh LoRA adapter; its output counts alpha / rank.
 
     B starts at zero, so the wrapped model equals the plain one; A is drawn from `seed` alone. The layers are PEFT's,
-    made quick by `training.lora`. Raises ConfigError where no layer has a name in `target_modules`.
+    made quick by `lora.quicken` where the model is not quantised. Raises ConfigError where no layer has a name in
+    `target_modules`, or a quantised model has an adapter already.
     """
     import torch
     from peft import LoraConfig, get_peft_model
 
-    from forgetfilter.training.lora import quicken
+    from forgetfilter.models.lora import quicken
 
+    if quantizing.is_quantized(model):
+        if hasattr(model, "peft_config"):
+            raise ConfigError(
+                "an adapter on a quantised base cannot get a second one; `forgetfilter merge` makes one whole model of "
+                "it, which can be quantised and trained"
+            )
+        model = quantizing.prepare(model)
     config = LoraConfig(
         r=rank,
         lora_alpha=alpha,

@@ -23,6 +23,7 @@ from typing import Any
 from forgetfilter import runs
 from forgetfilter.errors import ForgetfilterError, ModelError, unknown
 from forgetfilter.models import gguf_file
+from forgetfilter.models.gguf_header import read_header
 from forgetfilter.models.spec import COMPLETE, PULLED, ModelSpec, Pulled, cache_folder, is_complete, resolve
 
 Say = Callable[[str], None]
@@ -70,7 +71,7 @@ def converted(file: Path, name: str) -> Path:
         _aloud(f"model {name}: converting, once")
         gguf_file.convert(file, folder, name)
 
-    about = {"file": digest, "licence": gguf_file.read_header(file, name).licence, "name": file.name}
+    about = {"file": digest, "licence": read_header(file, name).licence, "name": file.name}
     return _keep(cache_folder() / "models" / f"gguf-{digest[:16]}", make, name, about)
 
 

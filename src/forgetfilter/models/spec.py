@@ -273,9 +273,9 @@ def _facts(folder: Path) -> dict[str, Any]:
 
 
 def _gguf_facts(name: str, path: Path) -> dict[str, Any]:
-    from forgetfilter.models import gguf_file
+    from forgetfilter.models.gguf_header import read_header
 
-    header = gguf_file.read_header(path, name)
+    header = read_header(path, name)
     return {
         "architecture": header.architecture,
         "licence": header.licence,

@@ -21,9 +21,9 @@ from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal
 
 from forgetfilter.intervals import Estimate
-from forgetfilter.report import plots
-from forgetfilter.report.page import page_template, spelled_out
-from forgetfilter.report.plots import decimal
+from forgetfilter.report import svg
+from forgetfilter.report.svg import STYLE, Svg, decimal
+from forgetfilter.report.text import page_template, spelled_out
 
 if TYPE_CHECKING:
     pass
@@ -169,10 +169,10 @@ def to_html_fragment(table: Table) -> str:
     )
 
 
-def page(title: str, sections: Sequence[Table | plots.Svg | str], *, subtitle: str = "") -> str:
+def page(title: str, sections: Sequence[Table | Svg | str], *, subtitle: str = "") -> str:
     """One HTML file without network, light and dark, for desk, phone and paper.
 
-    `sections` in order: a Table, a plot (`plots.Svg`, the only thing printed unescaped), or plain text, whose
+    `sections` in order: a Table, a plot (`Svg`, the only thing printed unescaped), or plain text, whose
     blank lines part paragraphs. All text is escaped, hidden and direction-steering characters spelled out.
     """
     from markupsafe import Markup
@@ -181,9 +181,9 @@ def page(title: str, sections: Sequence[Table | plots.Svg | str], *, subtitle: s
     for section in sections:
         if isinstance(section, Table):
             shown.append({"kind": "table", "title": section.title, "html": Markup(to_html_fragment(section))})
-        elif isinstance(section, plots.Svg):
+        elif isinstance(section, Svg):
             wide, narrow = (
-                Markup(_inline(svg, kind)) for svg, kind in ((section, "wide"), (section.narrow, "narrow"))
+                Markup(_inline(plot, kind)) for plot, kind in ((section, "wide"), (section.narrow, "narrow"))
             )
             shown.append({"kind": "plot", "title": section.heading, "wide": wide, "narrow": narrow})
         else:
@@ -201,17 +201,15 @@ def page(title: str, sections: Sequence[Table | plots.Svg | str], *, subtitle: s
         subtitle=subtitle,
         sections=shown,
         titled=sum(bool(section["title"]) for section in shown),
-        light=plots.variables(plots.LIGHT),
-        dark=plots.variables(plots.DARK),
-        plot_style=Markup(plots.STYLE),
+        light=svg.variables(svg.LIGHT),
+        dark=svg.variables(svg.DARK),
+        plot_style=Markup(STYLE),
     )
 
 
-def _inline(svg: str, kind: str) -> str:
+def _inline(plot: str, kind: str) -> str:
     """A plot for use within a page, which states the one style of all plots itself."""
-    return svg.replace(f"<style>{plots.STYLE}</style>\n", "", 1).replace(
-        'class="ff"', f'class="ff {kind}"', 1
-    )
+    return plot.replace(f"<style>{STYLE}</style>\n", "", 1).replace('class="ff"', f'class="ff {kind}"', 1)
 
 
 # ---- cells ---------------------------------------------------------------------------------------

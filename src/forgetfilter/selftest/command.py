@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from forgetfilter import runs
+from forgetfilter import ranks, runs
 from forgetfilter.data import formats, packs
 from forgetfilter.display import Display
-from forgetfilter.errors import DONE, TOO_WEAK, ConfigError, DataError
-from forgetfilter.filter import pipeline
-from forgetfilter.filter.algorithm import FEWEST_SAFE, forget_filter, learn
+from forgetfilter.errors import DONE, TOO_WEAK, ConfigError
+from forgetfilter.filter import material
+from forgetfilter.filter.algorithm import forget_filter, learn
 from forgetfilter.filter.bench import Bench
 from forgetfilter.filter.signals import GENERATED_SIGNALS
 from forgetfilter.models import load as models
@@ -45,29 +45,22 @@ def run_selftest(
     `unsafe` names a file of the user's own unsafe rows, instead of the bundled plain ones. DataError, ConfigError and
     ModelError say what the user can mend.
     """
-    display, began = Display(console), time.monotonic()
+    display = Display(console)
     s = _suited(settings)
-    dataset = formats.read(input, format=s.data_format, fields=pipeline.fields(s), truth=s.label_field)
-    safe = [row for name in s.safe for row in pipeline.safe_rows(name, pipeline.fields(s))]
-    pipeline.refuse_overlap(dataset, safe)
-    if s.algorithm == "witness" and len(safe) < FEWEST_SAFE:
-        raise DataError(f"{', '.join(s.safe)}: {len(safe)} safe rows; at least {FEWEST_SAFE} are needed")
-    rows = list(dataset.rows)
+    read = material.read(input, s, lambda note: None)
+    rows = list(read.dataset.rows)
     canaries, notes = _canaries(rows, unsafe)
     planted = plant(rows, canaries, seed=s.seed)
     for note in notes:
         display.say(note)
-    inputs = {dataset.source: pipeline.content_hash(dataset)} | {n: pipeline.hash_of_rows(n) for n in s.safe}
-    inputs |= {
-        "model": models.fingerprint(s.model),
-        "canaries": runs.sha256_of(f"{c.prompt}\n{c.completion}" for c in canaries),
-    }
+    said = runs.sha256_of(f"{c.prompt}\n{c.completion}" for c in canaries)
+    inputs = {**read.inputs, "model": models.fingerprint(s.model), "canaries": said}
     with runs.Run.open(output, asdict(s) | {"selftest": True}, inputs, origins) as run:
         if (output / REPORT).is_file():
             report = json.loads((output / REPORT).read_text(encoding="utf-8"))
         else:
-            report = _tested(run, s, display, rows, safe, planted, canaries)
-            report |= {"notes": notes, "seconds": time.monotonic() - began, "versions": run.versions,
+            report = _tested(run, s, display, rows, read.safe, planted, canaries)
+            report |= {"notes": notes, "seconds": time.monotonic() - read.began, "versions": run.versions,
                        "hashes": inputs, "settings": asdict(s)}  # fmt: skip
             runs.discard(output / "stages")  # weights that learned the canaries
             with runs.atomic(output / REPORT) as path:
@@ -80,18 +73,20 @@ def run_selftest(
 
 def _suited(settings: FilterSettings) -> FilterSettings:
     """The filter's own settings, refused where the self-test would leave something of the canaries on disk."""
-    pipeline.refuse_mismatch(settings)
-    if settings.algorithm == "vetted":
+    if ranks.size() > 1:
+        raise ConfigError("selftest runs in one process; start it without torchrun")
+    s = material.settled(settings)
+    if s.algorithm == "vetted":
         raise ConfigError(
             "selftest tests the filter by safe rows; leave out --vetted and --verdict-field (their report has its own "
             "estimates of what was missed)"
         )
-    if settings.signal in GENERATED_SIGNALS:
+    if s.signal in GENERATED_SIGNALS:
         raise ConfigError(
-            f"signal {settings.signal}: it writes down what the model says, canaries among it; self-test with --signal "
+            f"signal {s.signal}: it writes down what the model says, canaries among it; self-test with --signal "
             "likelihood"
         )
-    return pipeline.with_packs_apart(settings)
+    return s
 
 
 def _canaries(rows: Sequence[Row], unsafe: str | None) -> tuple[list[Canary], list[str]]:
@@ -114,10 +109,9 @@ def _tested(
     canaries: Sequence[Canary],
 ) -> dict[str, Any]:  # fmt: skip
     """Filter the copy, learn the user's rows alone, and measure."""
-    loaded = models.load(s.model, dtype=s.dtype, device=s.device)
+    loaded = models.load(s.model, dtype=s.dtype, device=s.device, quantization=s.quantization)
     how: dict[str, Any] = {"max_length": s.max_length, "template": s.template}
     custom, review = (encode(some, loaded.tokenizer, **how) for some in (planted.rows, safe))
-    models.suit(loaded, custom, review)
     bench = Bench(loaded, custom, s, run, display)
     found = forget_filter(
         bench, custom, review, replace(s, retrain=False)

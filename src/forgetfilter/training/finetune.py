@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from forgetfilter import ranks
 from forgetfilter.errors import DataError
 from forgetfilter.models.load import quiet, restore, trainable_state
 from forgetfilter.models.rendering import Encoded
 from forgetfilter.training.attention import attention_by_length
 from forgetfilter.training.head import summed_cross_entropy
+from forgetfilter.training.prefix import price_of_a_pass
 
 if TYPE_CHECKING:
     import torch
@@ -49,7 +51,7 @@ def finetune(
     weight_decay: float = 0.0,
     average: float = 0.0,
     save_steps: int | None = None,
-    report_to: str = "none",
+    report_to: str | Sequence[str] = "none",
     progress: Callable[[int, int], None] | None = None,
 ) -> Trained:
     """Fine-tune the trainable parameters of `model` on the learned tokens of `rows`, by `transformers.Trainer`.
@@ -69,7 +71,11 @@ def finetune(
 
     Every `save_steps` steps a checkpoint replaces the one before it in `folder`; one that is found there is
     resumed, and the result is that of a run that was never interrupted. The caller sees to it that `folder`
-    belongs to this very fine-tune. Same seed, same result; the caller's random state is left alone.
+    belongs to this very fine-tune. Same seed, same result; the caller's random state is left alone. Several processes
+    (see `ranks`) share the rows of each batch: batches, and the result but for rounding, are those of one.
+
+    `report_to` names where each step's loss and learning rate are logged, as in transformers (`training/reports.py`).
+    What TensorBoard reads lies in `logs` beside `folder`, unless TENSORBOARD_LOGGING_DIR names another place.
     Raises DataError when no row has anything to learn.
     """
     rows = [r for r in rows if any(r.learned[1:])]
@@ -77,12 +83,17 @@ def finetune(
         raise DataError("no row with a completion to learn")
     if schedule == "constant" and warmup_steps:
         schedule = "constant_with_warmup"  # transformers' "constant" would ignore the warm-up
-    price = _price_of_a_part(model)
+    price = price_of_a_pass(model)
 
     def collate(batch: Sequence[Encoded]) -> dict[str, Any]:
-        parts = [collate_right(part, pad_id) for part in parts_of_like_length(batch, price)]
+        mine, counts = _own_rows(batch)
+        shared = shared_prefix(mine)
+        again = price + shared if shared * (len(mine) - 1) > price else 0  # each part reads it once
+        parts = [collate_right(part, pad_id) for part in parts_of_like_length(mine, price + again)]
         learned = [int(part["learned"][:, 1:].sum()) for part in parts]
-        return {"parts": [part | {"share": n / sum(learned)} for part, n in zip(parts, learned, strict=True)]}
+        # The engine takes the mean over processes of what each of them makes of its rows.
+        weight = counts * ranks.size() / sum(sum(r.learned[1:]) for r in batch)
+        return {"parts": [part | {"share": n * weight} for part, n in zip(parts, learned, strict=True)]}
 
     return train(
         model, rows, loss=completion_loss, collate=collate,
@@ -112,7 +123,7 @@ def train(
     weight_decay: float = 0.0,
     average: float = 0.0,
     save_steps: int | None = None,
-    report_to: str = "none",
+    report_to: str | Sequence[str] = "none",
     progress: Callable[[int, int], None] | None = None,
 ) -> Trained:
     """The engine of `finetune` for rows of any kind: `collate` makes a batch of them, `loss` judges the model on it.
@@ -125,9 +136,11 @@ def train(
     from safetensors.torch import load_file, save_file
     from transformers import Trainer, TrainerCallback, TrainingArguments
 
+    from forgetfilter.training import reports
+
     if (epochs is None) == (steps is None):
         raise ValueError("give either epochs or steps")
-    tokens = 0
+    tokens = 0.0
     losses: list[torch.Tensor] = []
     trainable = [p for p in model.parameters() if p.requires_grad]
     means: list[torch.Tensor] = []  # of each trainable weight, float32, once the average has begun
@@ -140,17 +153,30 @@ def train(
 
         def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
             nonlocal tokens
-            parts, total = inputs.get("parts", [inputs]), torch.zeros(())
+            parts, total, read = inputs.get("parts", [inputs]), torch.zeros(()), 0
             for part in parts:
-                tokens += int(part["attention_mask"].sum())
+                read += int(part["attention_mask"].sum()) if part.get("share", 1.0) else 0
                 attend(part["input_ids"].shape[1])
                 # Several processes agree on their gradients once a step, with the last part.
                 last = part is parts[-1]
                 with nullcontext() if last else self.accelerator.no_sync(model):
                     part_loss = super().training_step(model, part, *args, **kwargs)
                 total = total.to(part_loss) + part_loss
+            if ranks.size() > 1:
+                summed_loss, read = ranks.summed([float(total), read])
+                total = total.new_tensor(summed_loss / ranks.size())
+            tokens += read
             losses.append(total)
             return total
+
+        def get_train_dataloader(self) -> Any:
+            if ranks.size() == 1:
+                return super().get_train_dataloader()
+            # Every process is given every batch whole and takes its own rows of it.
+            every: Any = rows
+            return torch.utils.data.DataLoader(
+                every, batch_size=batch_size, sampler=self._get_train_sampler(), collate_fn=collate
+            )
 
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
             return _by_length()(lengths or [0] * len(rows), batch_size, seed)
@@ -180,9 +206,11 @@ def train(
 
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             # Written last, in one go: a checkpoint without it was cut off while being written.
+            if ranks.rank():
+                return
             tally = folder / f"checkpoint-{state.global_step}" / _TALLY
             part = tally.with_suffix(".part")
-            part.write_text(json.dumps({"tokens": tokens, "losses": [float(x) for x in losses]}))
+            part.write_text(json.dumps({"tokens": int(tokens), "losses": [float(x) for x in losses]}))
             part.replace(tally)
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -198,13 +226,14 @@ def train(
         "seed": seed,
         "use_cpu": trainable[0].device.type == "cpu",
         "bf16": False,  # the weights' own precision is the one that was asked for
-        "report_to": report_to,
-        "logging_strategy": "no" if report_to == "none" else "steps",
+        **reports.arguments(report_to, folder),
         "save_strategy": "steps" if save_steps else "no",
         "save_steps": save_steps or 500,
         "save_total_limit": 1,
         "disable_tqdm": True,
         "remove_unused_columns": False,
+        # All that is learned gets its gradient in each step, though not through what the model returns (see head.py).
+        "ddp_find_unused_parameters": False,
         "dataloader_pin_memory": trainable[0].device.type == "cuda",
         **({"max_steps": steps} if steps is not None else {"num_train_epochs": epochs}),
     }
@@ -222,6 +251,7 @@ def train(
             c for c in trainer.callback_handler.callbacks if type(c).__name__ == "PrinterCallback"
         ]:
             trainer.remove_callback(callback)
+        reports.keep_beside(trainer, folder)
         last = _last_checkpoint(folder) if save_steps else None
         if last:
             tally = json.loads((last / _TALLY).read_text())
@@ -238,10 +268,11 @@ def train(
                     for p, mean in zip(trainable, means, strict=True):
                         p.copy_(mean)
         finally:
+            reports.end(trainer)
             model.eval()
             model.zero_grad(set_to_none=True)
     tail = [float(x) for x in losses[-max(1, len(losses) // 10) :]]
-    return Trained(trainer.state.global_step, tokens, sum(tail) / len(tail))
+    return Trained(trainer.state.global_step, int(tokens), sum(tail) / len(tail))
 
 
 def _by_length() -> type:
@@ -323,6 +354,26 @@ def collate_right(batch: Sequence[Encoded], pad_id: int) -> dict[str, torch.Tens
     return {"input_ids": ids, "attention_mask": attention, "learned": learned}
 
 
+def _own_rows(batch: Sequence[Encoded]) -> tuple[Sequence[Encoded], bool]:
+    """This process's rows of a batch, like in length to those of the others, and whether they count.
+
+    Where there are more processes than rows, one that has none goes through another's for nothing: all have to move
+    in step.
+    """
+    mine = sorted(batch, key=lambda r: len(r.ids))[ranks.rank() :: ranks.size()]
+    return (mine, True) if mine else (batch[:1], False)
+
+
+def shared_prefix(batch: Sequence[Encoded]) -> int:
+    """How many leading tokens all rows share before the first one that any of them learns."""
+    first, last = (
+        min(r.ids for r in batch),
+        max(r.ids for r in batch),
+    )  # what these two share, all between share
+    limit = max(0, min(list(r.learned).index(True) for r in batch) - 1)  # it is foretold one position earlier
+    return next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b or i >= limit), limit)
+
+
 def parts_of_like_length(batch: Sequence[Encoded], price: float) -> list[list[Encoded]]:
     """The rows, shortest first, cut where that costs least: padded tokens, and `price` of them for each part."""
     rows = sorted(batch, key=lambda r: len(r.ids))
@@ -338,19 +389,6 @@ def parts_of_like_length(batch: Sequence[Encoded], price: float) -> list[list[En
         parts.append(rows[first:end])
         end = first
     return parts[::-1]
-
-
-def _price_of_a_part(model: Any) -> float:
-    """What one more pass through the model costs beside its tokens, in tokens.
-
-    Measured on a CPU with SmolLM2-135M: about 30 with an adapter, and 400 where every weight gets its gradient once
-    more (130-210 with nano). A GPU computes a batch at once and has no use for smaller ones.
-    """
-    weights = list(model.parameters())
-    if weights[0].device.type != "cpu":
-        return math.inf
-    learned = sum(p.numel() for p in weights if p.requires_grad) / sum(p.numel() for p in weights)
-    return 32 + 400 * learned
 
 
 def completion_loss(model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:

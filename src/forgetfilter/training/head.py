@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from forgetfilter.training.prefix import read_prefix
+
 if TYPE_CHECKING:
     import torch
 
@@ -56,6 +58,8 @@ def _read(
     head, taken = _head(model), []
     before = torch.zeros_like(wanted)
     before[:, :-1] = wanted[:, 1:]  # a token is foretold one position earlier
+    shared, _, rest = read_prefix(model, inputs, int(before.any(0).long().argmax()))
+    before = before[:, shared:]
     plain = type(head) is torch.nn.Linear and head.bias is None and not getattr(model, "_more_than_head", 0)
 
     def choose(module: Any, given: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
@@ -65,9 +69,7 @@ def _read(
 
     hook = head.register_forward_pre_hook(choose)
     try:
-        logits = model(
-            input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False
-        ).logits[0]  # (tokens or 1, vocabulary)
+        logits = model(**rest).logits[0]  # (tokens or 1, vocabulary)
     finally:
         hook.remove()
     hidden = taken[0]

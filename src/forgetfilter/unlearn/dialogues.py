@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forgetfilter.data.formats import read_records
+from forgetfilter.data.overlap import common_prefix
 from forgetfilter.errors import ConfigError, DataError
 from forgetfilter.models.rendering import encode
-from forgetfilter.records import Message, Row, row_id
+from forgetfilter.records import Message, Row, row_id, whole_characters
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -91,7 +92,7 @@ def read(path: Path | str, find: Finder | None = None) -> list[Dialogue]:
                 for i, m in enumerate(messages)
                 for s in find(m.content)
             ]
-        own = id = str(record.get("id") or row_id(source, messages)).encode(errors="replace").decode()
+        own = id = whole_characters(str(record.get("id") or row_id(source, messages)))
         while id in taken:
             seen[own] = seen.get(own, 1) + 1
             id = f"{own}-{seen[own]}"
@@ -197,7 +198,7 @@ def encode_prompts(
                 turns = (p.messages[0], Message("user", "\ue000"), Message("assistant", "x"))
                 other_row = Row(p.id, 0, "prompts", turns, "chat", {})
                 (other,) = encode([other_row], tokenizer, max_length=1 << 30, template=template)
-                same = next((n for n, (x, y) in enumerate(zip(ids, other.ids, strict=False)) if x != y), 0)
+                same = common_prefix(ids, other.ids)
                 head = ids[:same] if len(head) < same < room else head
             ids = head + ids[len(ids) - room + len(head) :]
         encoded.append(ids)

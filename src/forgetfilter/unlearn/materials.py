@@ -10,11 +10,10 @@ from pathlib import Path
 from forgetfilter import runs
 from forgetfilter.data import formats, packs, sources
 from forgetfilter.errors import DataError
-from forgetfilter.evaluate import leakage
 from forgetfilter.models import load as models
 from forgetfilter.records import Message, Row, row_id
 from forgetfilter.unlearn import dialogues as dialogue_files
-from forgetfilter.unlearn import personal_data
+from forgetfilter.unlearn import leakage, personal_data
 from forgetfilter.unlearn.dialogues import Dialogue, Finder
 from forgetfilter.unlearn.recipe import UnlearnRecipe
 

@@ -19,9 +19,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from forgetfilter.data.overlap import common_prefix
 from forgetfilter.errors import ConfigError, DataError, unknown
-from forgetfilter.guide.generation import unwrapped
 from forgetfilter.guide.guidance import NEGATIVE, POSITIVE
+from forgetfilter.models.architecture import unwrapped
 from forgetfilter.models.load import quiet
 from forgetfilter.models.rendering import Encoded, encode
 from forgetfilter.records import Message, Row, with_system
@@ -161,13 +162,8 @@ def _first_own(chosen: Encoded, rejected: Encoded, begun: Encoded | None = None)
     """
     start = min(chosen.prompt_length, rejected.prompt_length)
     if begun:
-        start = max(start, _common(begun.ids, chosen.ids))
-    return min(start, _common(chosen.ids, rejected.ids))
-
-
-def _common(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many tokens the two have in common from their beginning."""
-    return next((n for n, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+        start = max(start, common_prefix(begun.ids, chosen.ids))
+    return min(start, common_prefix(chosen.ids, rejected.ids))
 
 
 def _learned_from(row: Encoded, start: int) -> list[int]:

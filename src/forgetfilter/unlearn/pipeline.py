@@ -20,16 +20,15 @@ from typing import TYPE_CHECKING, Any
 from forgetfilter import runs
 from forgetfilter.display import Display
 from forgetfilter.errors import DataError
-from forgetfilter.evaluate import Evaluation, leakage
-from forgetfilter.evaluate import read as read_evaluation
-from forgetfilter.evaluate import write as write_evaluation
+from forgetfilter.evaluate import results as evaluations
+from forgetfilter.evaluate.results import Evaluation
 from forgetfilter.guide.guidance import NEGATIVE, POSITIVE
 from forgetfilter.models import load as models
 from forgetfilter.models.load import Loaded
 from forgetfilter.models.rendering import encode
 from forgetfilter.records import Row
 from forgetfilter.runs import Run, Stage
-from forgetfilter.unlearn import replacements, tables, task_vector
+from forgetfilter.unlearn import leakage, replacements, tables, task_vector
 from forgetfilter.unlearn.materials import Material, fingerprints, is_url, materials
 from forgetfilter.unlearn.orpo import Pair, cfg_pairs, train_orpo
 from forgetfilter.unlearn.recipe import UnlearnRecipe
@@ -88,7 +87,7 @@ class _Bench:
             for trial in mine:
                 folder = self.run.stage(self._stage(trial)).folder
                 found[trial.slug] = {
-                    part.name: read_evaluation(part) for part in sorted(folder.iterdir()) if part.is_dir()
+                    part.name: evaluations.read(part) for part in sorted(folder.iterdir()) if part.is_dir()
                 }
         return found
 
@@ -275,7 +274,7 @@ class _Bench:
                 training_values=self.material.training_values, attack=trial.attack, samples=trial.samples,
                 progress=progress, **how,
             )  # fmt: skip
-            write_evaluation(found, stage.folder / "leakage")
+            evaluations.write(found, stage.folder / "leakage")
             if trial.attack == "none" and not trial.samples:
                 useful = utility(
                     loaded.model,
@@ -285,7 +284,7 @@ class _Bench:
                     seed=self.seed,
                     **how,
                 )
-                write_evaluation(useful, stage.folder / "utility")
+                evaluations.write(useful, stage.folder / "utility")
         stage.finish({})
 
 

@@ -208,6 +208,7 @@ def safe_data(
     seed: int = 0,
     dtype: str = "auto",
     device: str = "auto",
+    quantization: str = "none",
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, int]:
     """`safe_rows` from files: risky requests in `prompt_field` of any file of rows, `facts` with prompt and
@@ -238,7 +239,7 @@ def safe_data(
     if not texts:
         raise DataError(f"{requests.name}: no request in it. Give a file with at least one row")
     known = [as_prompt_completion(record) for record in read_records(facts)] if facts else []
-    loaded = models.load(model, dtype=dtype, device=device)
+    loaded = models.load(model, dtype=dtype, device=device, quantization=quantization)
     writer = model_writer(loaded.model, loaded.tokenizer, max_new_tokens=max_new_tokens)
     rows, log = safe_rows(
         texts, writer, facts=known, fact_share=fact_share, candidates=candidates, seed=seed, progress=progress

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from forgetfilter.evaluate import Evaluation, Metric
+from forgetfilter.evaluate.results import Evaluation, Metric
 from forgetfilter.intervals import mean_over_seeds
 from forgetfilter.runs import Run
 from forgetfilter.unlearn.materials import Material

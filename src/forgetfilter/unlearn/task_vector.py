@@ -3,18 +3,15 @@
     delta = tuned − base;    subtract: base − c·delta;    add: base + c·delta
 
 Smirnov (arXiv 2412.06846) takes half away (c = 0.5): with c = 1 the model repeats one word. Full weights are
-read and written tensor by tensor. LoRA adapters are summed exactly, by concatenation: delta = Σ c·s·B·A is again
-a product of two matrices, with the ranks added up. Summing the A and the B apart (PEFT's `linear`) would be
-something else.
+read and written tensor by tensor.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import re
 import shutil
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,8 +81,7 @@ class _Weights:
         self.folder = folder
         if (folder / _ADAPTER_CONFIG).exists():
             raise ModelError(
-                f"{folder}: an adapter, not a whole model. combine_adapters weighs and sums adapters; or merge it "
-                "into its base with peft's merge_and_unload"
+                f"{folder}: an adapter, not a whole model; merge it into its base first (forgetfilter merge)"
             )
         try:
             config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -186,143 +182,6 @@ def _travels(path: Path) -> bool:
     return path.is_file() and (
         path.suffix in {".json", ".jinja", ".model", ".txt"} or path.name.startswith(("LICENSE", "NOTICE"))
     )
-
-
-def concatenate(
-    terms: Sequence[tuple[torch.Tensor, torch.Tensor, float]], rank: int | None = None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """A and B, in float32, with B·A = Σ factor · b·a over the terms (a, b, factor): exactly their sum.
-
-    a is (r, in), b (out, r); the result's rank is the sum of theirs, or `rank`, filled up with zeros.
-    """
-    import torch
-
-    a = torch.cat([a.float() for a, _, _ in terms])  # (ranks, in)
-    b = torch.cat([factor * b.float() for _, b, factor in terms], dim=1)  # (out, ranks)
-    missing = (rank or len(a)) - len(a)
-    return torch.nn.functional.pad(a, (0, 0, 0, missing)), torch.nn.functional.pad(b, (0, missing))
-
-
-def combine_adapters(adapters: Sequence[tuple[Path, float]], out: Path) -> None:
-    """One LoRA adapter folder whose delta is Σ coefficient · delta over the adapters, exactly.
-
-    [(pii, -0.5)] is the subtraction of half of an adapter, [(pii, -0.5), (orpo, 1.0)] that and a second adapter on
-    top; [(a, -1.0)] negates. The adapters may differ in rank, scaling and layers; a layer has the summed rank of
-    all, zeros where an adapter leaves it alone, and every scaling is folded into B, so that any engine that loads
-    LoRA takes it. Stored in float32, since a coefficient of 0.3 would be rounded in bfloat16. There is no `relu`
-    here: cutting entries off leaves no low rank.
-
-    Raises ConfigError where `out` is not empty, a coefficient is no number or none is given; ModelError where
-    a folder is no LoRA adapter, is one of a kind that is more than B·A, or the adapters have different bases.
-    """
-    from safetensors.torch import save_file
-
-    if not adapters or not all(math.isfinite(c) for _, c in adapters):
-        raise ConfigError(f"adapters {[c for _, c in adapters]}: give at least one, each with a number")
-    read = [(_read_adapter(folder), coefficient) for folder, coefficient in adapters]
-    first = read[0][0][0]
-    for (config, _), (folder, _) in zip((r for r, _ in read), adapters, strict=True):
-        for key in ("base_model_name_or_path", "revision", "fan_in_fan_out"):
-            if config.get(key) != first.get(key):
-                raise ModelError(
-                    f"{folder}: {key} {config.get(key)!r}, but {adapters[0][0]} has {first.get(key)!r}; only "
-                    "adapters for one base model can be summed"
-                )
-    rank = sum(max(len(a) for a, _, _ in layers.values()) for (_, layers), _ in read)
-    tensors: dict[str, torch.Tensor] = {}
-    for layer in sorted({layer for (_, layers), _ in read for layer in layers}):
-        terms = [
-            (a, b, scaling * coefficient)
-            for (_, layers), coefficient in read
-            for a, b, scaling in ([layers[layer]] if layer in layers else [])
-        ]
-        shapes = {(a.shape[1], b.shape[0]) for a, b, _ in terms}
-        if len(shapes) > 1:
-            raise ModelError(
-                f"{layer}: the adapters were made for layers of different sizes {sorted(shapes)}"
-            )
-        a, b = concatenate(terms, rank)
-        if not b.isfinite().all():
-            raise ModelError(f"{layer}: the weighted adapter holds values that are no numbers")
-        tensors[f"{layer}.lora_A.weight"], tensors[f"{layer}.lora_B.weight"] = a.contiguous(), b.contiguous()
-    config = first | {
-        "r": rank,
-        "lora_alpha": rank,  # alpha / r = 1: the scalings are in B
-        "use_rslora": False,
-        "rank_pattern": {},
-        "alpha_pattern": {},
-        "target_modules": sorted({t.removeprefix(_PREFIX).rsplit(".", 2)[0] for t in tensors}),
-        "exclude_modules": None,
-        "layers_to_transform": None,
-        "layers_pattern": None,
-        "init_lora_weights": True,
-        "inference_mode": True,
-    }
-    with _new_folder(out) as folder:
-        with atomic(folder / _ADAPTER) as path:
-            save_file(tensors, path, metadata={"format": "pt"})
-        with atomic(folder / _ADAPTER_CONFIG) as path:
-            path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-
-
-_PREFIX = "base_model.model."
-# Settings of an adapter that leave it at s·B·A on named layers, whatever their value.
-_UNDERSTOOD = """
-    alpha_pattern auto_mapping base_model_name_or_path eva_config exclude_modules fan_in_fan_out inference_mode
-    layers_pattern layers_to_transform lora_alpha lora_dropout megatron_core peft_type peft_version
-    qalora_group_size r rank_pattern revision runtime_config target_modules task_type use_rslora
-""".split()  # noqa: SIM905
-# PiSSA, OLoRA and others change the base's weights when the adapter is loaded.
-_INITIAL = (True, False, "gaussian", "orthogonal", "eva")
-
-Layers = dict[str, tuple["torch.Tensor", "torch.Tensor", float]]  # by name: A (r, in), B (out, r), scaling
-
-
-def _read_adapter(folder: Path) -> tuple[dict[str, Any], Layers]:
-    """Settings and layers of a LoRA adapter folder; ModelError where there is more to it than s·B·A."""
-    from peft import LoraConfig
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        config = json.loads((folder / _ADAPTER_CONFIG).read_text(encoding="utf-8"))
-        tensors = load_file(folder / _ADAPTER)
-    except FileNotFoundError as error:
-        raise ModelError(
-            f"{folder}: not an adapter folder of safetensors: {error.filename or error} is missing"
-        ) from None
-    except (ValueError, SafetensorError) as error:
-        raise ModelError(f"{folder}: could not be read as an adapter: {error}") from error
-    if config.get("peft_type") != "LORA":
-        raise ModelError(
-            f"{folder}: an adapter of kind {config.get('peft_type')}, not LORA; only LoRA is summed"
-        )
-    usual = LoraConfig().to_dict() | {"init_lora_weights": config.get("init_lora_weights", True)}
-    odd = {k: v for k, v in config.items() if k not in _UNDERSTOOD and v and v != usual.get(k)}
-    if config.get("init_lora_weights", True) not in _INITIAL:
-        odd["init_lora_weights"] = config["init_lora_weights"]
-    kinds = ("lora_A.weight", "lora_B.weight")
-    stray = sorted(n for n, t in tensors.items() if not n.endswith(kinds) or t.ndim != 2)
-    if odd or stray:
-        what = ", ".join([f"{k} {v!r}" for k, v in odd.items()] or stray[:3])
-        raise ModelError(f"{folder}: more than a low-rank product ({what}); such adapters are not summed")
-    layers: Layers = {}
-    for name in sorted({n.rsplit(".lora_", 1)[0] for n in tensors}):
-        a, b = (tensors.get(f"{name}.{kind}") for kind in kinds)
-        if a is None or b is None or a.shape[0] != b.shape[1]:
-            raise ModelError(f"{folder}: {name}: its A and B do not belong together")
-        alpha = next(
-            (
-                own
-                for pattern, own in (config.get("alpha_pattern") or {}).items()
-                if re.fullmatch(rf"(.*\.)?({pattern})", name.removeprefix(_PREFIX))
-            ),
-            config["lora_alpha"],
-        )
-        layers[name] = (a, b, alpha / (math.sqrt(len(a)) if config.get("use_rslora") else len(a)))
-    if not layers:
-        raise ModelError(f"{folder}: an adapter without a single layer")
-    return config, layers
 
 
 @contextmanager

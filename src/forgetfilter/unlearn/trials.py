@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from forgetfilter.evaluate.leakage import ATTACKS
+from forgetfilter.unlearn.leakage import ATTACKS
 from forgetfilter.unlearn.recipe import UnlearnRecipe
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from forgetfilter.data.overlap import f1
-from forgetfilter.evaluate import Evaluation, Metric
+from forgetfilter.evaluate.results import Evaluation, Metric
 from forgetfilter.intervals import Estimate, bootstrap
 from forgetfilter.models.rendering import encode
 from forgetfilter.records import Row, with_system

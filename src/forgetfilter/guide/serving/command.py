@@ -33,6 +33,7 @@ def serve(
     drain_seconds: float = 30,
     dtype: str = "auto",
     device: str = "auto",
+    quantization: str = "none",
     log_requests: bool = True,
     say: Callable[[str], None],
     **limits: Any,
@@ -62,7 +63,7 @@ def serve(
     from forgetfilter.guide.serving.engine import Engine
 
     with listening:
-        loaded = load_to_write(name, dtype=dtype, device=device)
+        loaded = load_to_write(name, dtype=dtype, device=device, quantization=quantization)
         model = load_adapter(loaded.model, adapter) if adapter else loaded.model
         adapters = (ADAPTER, BASE) if guide_by == "adapter" else None
         engine = Engine(

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from forgetfilter.errors import ModelError
 from forgetfilter.guide.branches import Branches
 from forgetfilter.guide.decoding import Draft, Kept, Request, write, writing
-from forgetfilter.guide.generation import recurrent, stop_ids, unwrapped
+from forgetfilter.guide.generation import stop_ids
 from forgetfilter.guide.likelihood import likelihood
 from forgetfilter.guide.serving.fields import Refused, first_line
+from forgetfilter.models.architecture import recurrent, unwrapped
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from forgetfilter.errors import ConfigError
+from forgetfilter.records import whole_characters
 
 
 class Refused(Exception):
@@ -27,11 +28,6 @@ class Refused(Exception):
         kinds = {429: "rate_limit_error", 401: "authentication_error", 403: "permission_error"}
         kind = kinds.get(status, "server_error" if status >= 500 else "invalid_request_error")
         self.body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
-
-
-def whole_characters(text: str) -> str:
-    """What a client sent may hold half a character, which no reply can."""
-    return text.encode(errors="replace").decode()
 
 
 def number(given: Mapping[str, Any], name: str, default: float, low: float, high: float) -> float:

@@ -12,10 +12,10 @@ import numpy as np
 from forgetfilter.data import formats, handback
 from forgetfilter.data.packing import appearing
 from forgetfilter.errors import DONE, ConfigError
-from forgetfilter.report.page import share, spelled_out
-from forgetfilter.report.review import outcome
-from forgetfilter.report.review.decisions import NAME, Decisions
-from forgetfilter.report.review.run_files import DECISIONS, RunFiles, open_run, refuse_changed
+from forgetfilter.report.text import share, spelled_out
+from forgetfilter.review import outcome
+from forgetfilter.review.decisions import NAME, Decisions
+from forgetfilter.review.run_files import DECISIONS, RunFiles, open_run, refuse_changed
 
 if TYPE_CHECKING:
     from forgetfilter.data.formats import Dataset

@@ -27,10 +27,10 @@ def run_review(
         import uvicorn
     except ImportError as error:
         raise ConfigError(f"review needs {error.name}: pip install 'forgetfilter[serve]'") from error
-    from forgetfilter.report.review import likeness
-    from forgetfilter.report.review.app import Review, application
-    from forgetfilter.report.review.decisions import NAME, Decisions
-    from forgetfilter.report.review.run_files import open_run, refuse_changed
+    from forgetfilter.review import likeness
+    from forgetfilter.review.app import Review, application
+    from forgetfilter.review.decisions import NAME, Decisions
+    from forgetfilter.review.run_files import open_run, refuse_changed
 
     run = open_run(folder)
     refuse_changed(run)

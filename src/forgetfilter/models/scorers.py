@@ -26,6 +26,8 @@ import numpy as np
 
 from forgetfilter.errors import ModelError, unknown
 from forgetfilter.models import classifiers
+from forgetfilter.models.batches import length_batches
+from forgetfilter.records import whole_characters
 from forgetfilter.runs import sha256
 
 NGRAM = Path(__file__).parent / "ngram"
@@ -159,15 +161,14 @@ def _classifier(name: str, label: str | int | None, device: str, batch_tokens: i
     def judge(texts: Sequence[str]) -> list[float | None]:
         scores: list[float | None] = [None] * len(texts)
         ids = {
-            # Half a character, as JSON may spell it, is none that a tokenizer takes.
-            i: tokenizer(text.encode("utf-8", "replace").decode(), truncation=True, max_length=longest)[
-                "input_ids"
-            ]
+            i: tokenizer(whole_characters(text), truncation=True, max_length=longest)["input_ids"]
             for i, text in enumerate(texts)
             if text.strip()
         }
+        places = list(ids)
         with torch.inference_mode():
-            for batch in _batches(ids, batch_tokens):
+            for some in length_batches([*map(len, ids.values())], batch_tokens):
+                batch = [places[k] for k in some]
                 padded = tokenizer.pad({"input_ids": [ids[i] for i in batch]}, return_tensors="pt")
                 logits = model(**padded.to(model.device)).logits.float()  # (batch, labels)
                 all_labels = logits.sigmoid() if alone else logits.softmax(-1)
@@ -176,16 +177,6 @@ def _classifier(name: str, label: str | int | None, device: str, batch_tokens: i
         return scores
 
     return Scorer(name, f"{fingerprint[:12]} {config.id2label[chosen]}", 0.5, judge)
-
-
-def _batches(ids: dict[int, list[int]], batch_tokens: int) -> list[list[int]]:
-    """Keys of texts of like length, longest first."""
-    batches: list[list[int]] = []
-    for i in sorted(ids, key=lambda i: len(ids[i]), reverse=True):
-        if not batches or (len(batches[-1]) + 1) * len(ids[batches[-1][0]]) > batch_tokens:
-            batches.append([])
-        batches[-1].append(i)
-    return batches
 
 
 def _label(name: str, labels: dict[int, str], asked: str | int | None) -> int:

@@ -4,7 +4,7 @@
   const one = (id) => document.getElementById(id);
   const PAGE = 100, POLL = 3000;
   const WORDS = { drop: "dropped", flag: "flagged", keep: "kept", "not judged": "not judged", unscored: "not scored" };
-  const SORTS = { score: "score", forgetting: "forgetting", contrast: "contrast", p: "p-value", row: "place in the file" };
+  const SORTS = { score: "score", forgetting: "forgetting", p: "p-value", row: "place in the file" };
   const whole = (n) => n.toLocaleString("en-US");
   const count = (n, word) => `${whole(n)} ${word}${n === 1 ? "" : "s"}`;
   const short = (n) => n === null || n === undefined ? "none" : String(Number(n.toPrecision(4)));

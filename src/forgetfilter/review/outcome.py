@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from forgetfilter.intervals import wilson
-from forgetfilter.report.review.decisions import CLEAN, NONE, UNSAFE, UNSURE
-from forgetfilter.report.review.run_files import DECISIONS, DROP, FLAG, KEEP, RunFiles
+from forgetfilter.review.decisions import CLEAN, NONE, UNSAFE, UNSURE
+from forgetfilter.review.run_files import DECISIONS, DROP, FLAG, KEEP, RunFiles
 
 BARS = 60  # of the histogram
 

@@ -27,7 +27,7 @@ DECISIONS = ("drop", "flag", "keep", "not judged", "unscored")
 DROP, FLAG, KEEP, NOT_JUDGED, UNSCORED = range(len(DECISIONS))
 CODES = {word: code for code, word in enumerate(DECISIONS)}
 FILE_OF = {DROP: "dropped", FLAG: "flagged"}  # all others: kept
-NUMBERS = ("score", "forgetting", "contrast", "p")  # of a row, larger = more likely unsafe but for p
+NUMBERS = ("score", "forgetting", "p")  # of a row, larger = more likely unsafe but for p
 
 
 @dataclass

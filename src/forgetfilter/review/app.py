@@ -17,10 +17,10 @@ import numpy as np
 
 from forgetfilter.errors import ForgetfilterError
 from forgetfilter.filter.vetted import Answer
-from forgetfilter.report.page import spelled_out, spoken, title
-from forgetfilter.report.review import likeness, outcome, shown
-from forgetfilter.report.review.decisions import CODES, NONE, Decisions, OtherwiseError
-from forgetfilter.report.review.run_files import DECISIONS, NUMBERS, RunFiles
+from forgetfilter.report.text import spelled_out, spoken, title
+from forgetfilter.review import likeness, outcome, shown
+from forgetfilter.review.decisions import CODES, NONE, Decisions, OtherwiseError
+from forgetfilter.review.run_files import DECISIONS, NUMBERS, RunFiles
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -295,7 +295,7 @@ def _json(status: int, body: Mapping[str, Any]) -> Response:
 
 
 def _sent(name: str, kind: str) -> Any:
-    content = files("forgetfilter.report.review").joinpath(name).read_bytes()
+    content = files("forgetfilter.review").joinpath(name).read_bytes()
 
     async def endpoint(request: Request) -> Response:
         from starlette.responses import Response

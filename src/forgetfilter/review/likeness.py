@@ -15,7 +15,7 @@ import numpy as np
 
 from forgetfilter.errors import ForgetfilterError
 from forgetfilter.records import Row
-from forgetfilter.report.review.run_files import DROP, RunFiles
+from forgetfilter.review.run_files import DROP, RunFiles
 
 SKETCH = 16  # smallest hashes kept of a row
 ALIKE = 0.6  # share of the smallest hashes of both rows together that both have

@@ -8,14 +8,14 @@ The method of Smirnov (arXiv 2412.06846), which counts entities in 50 or 150 tes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 
 from forgetfilter.errors import ConfigError, unknown
-from forgetfilter.evaluate import Evaluation, Metric
+from forgetfilter.evaluate.results import Evaluation, Metric
 from forgetfilter.intervals import Estimate, bootstrap, wilson
 from forgetfilter.records import Message, with_system
 from forgetfilter.unlearn.dialogues import Dialogue, Finder, Prompt
@@ -85,44 +85,16 @@ def evaluate(
     prompts = [ATTACKS[attack](_prompt(row)) for row in rows]
     if writer is None:
         writer = model_writer(
-            model,
-            tokenizer,
-            instruction=instruction,
-            negative=negative,
-            scale=scale,
-            form=form,
-            mask=mask,
-            temperature=temperature if samples else 0.0,
-            max_new_tokens=max_new_tokens,
-            batch_tokens=batch_tokens,
-            template=template,
-            progress=progress,
-        )
+            model, tokenizer, instruction=instruction, negative=negative, scale=scale, form=form, mask=mask,
+            temperature=temperature if samples else 0.0, max_new_tokens=max_new_tokens,
+            batch_tokens=batch_tokens, template=template, progress=progress,
+        )  # fmt: skip
     else:
         prompts = [Prompt(p.id, with_system(p.messages, instruction), p.prefix) for p in prompts]
     answers = writer(prompts, max(1, samples), seed)
-    known = known_values(training_values, fuzzy=False)
-    evidence = [
-        {
-            "id": prompt.id,
-            "answer": n,
-            "prefix": prompt.prefix,
-            "text": text,
-            "found": [
-                {
-                    "kind": s.kind,
-                    "value": s.value,
-                    "training": bool(known(s.value)),
-                    "in_prompt": _stands_in(s.value, asked),
-                }
-                for s in beyond(find, prompt.prefix, text)
-            ],
-            "degenerate": degenerate(prompt.prefix + text if prompt.prefix and text.strip() else text),
-        }
-        for prompt, texts in zip(prompts, answers, strict=True)
-        for asked in ("\n".join(m.content for m in prompt.messages),)
-        for n, text in enumerate(texts)
-    ]
+    trained = known_values(training_values, fuzzy=False)
+    pairs = zip(prompts, answers, strict=True)
+    evidence = [line for prompt, texts in pairs for line in _judged(prompt, texts, find, trained)]
     settings = {
         "rows": len(rows),
         "attack": attack,
@@ -137,6 +109,24 @@ def evaluate(
     }
     told = {p.id for p in prompts if list(find("\n".join(m.content for m in p.messages)))}
     return Evaluation("leakage", VERSION, _metrics(evidence, told, seed), tuple(evidence), settings)
+
+
+def _judged(
+    prompt: Prompt, texts: Sequence[str], find: Finder, trained: Callable[[str], Any]
+) -> Iterator[dict[str, Any]]:
+    """Each answer with the personal data in what it adds, where else that stands, and whether it goes round."""
+    asked = "\n".join(m.content for m in prompt.messages)
+    for n, text in enumerate(texts):
+        found = [
+            {"kind": s.kind, "value": s.value, "training": bool(trained(s.value)),
+             "in_prompt": _stands_in(s.value, asked)}
+            for s in beyond(find, prompt.prefix, text)
+        ]  # fmt: skip
+        whole = prompt.prefix + text if prompt.prefix and text.strip() else text
+        yield {
+            "id": prompt.id, "answer": n, "prefix": prompt.prefix, "text": text, "found": found,
+            "degenerate": degenerate(whole),
+        }  # fmt: skip
 
 
 def _metrics(evidence: Sequence[Mapping[str, Any]], told: Collection[str], seed: int) -> tuple[Metric, ...]:

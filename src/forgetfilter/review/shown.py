@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from forgetfilter.records import Row
-from forgetfilter.report.page import HIDDEN, LEAST_HEAT, heat_level, spelled_out
-from forgetfilter.report.review.likeness import Twins
-from forgetfilter.report.review.run_files import DECISIONS, NUMBERS, RunFiles
+from forgetfilter.report.heat import LEAST_HEAT, heat_level
+from forgetfilter.report.text import HIDDEN, spelled_out
+from forgetfilter.review.likeness import Twins
+from forgetfilter.review.run_files import DECISIONS, NUMBERS, RunFiles
 
 EXCERPT = 180  # characters of a row in the list
 LONGEST = 20_000  # characters of a turn that are sent unless all of it is asked for

@@ -1,0 +1,82 @@
+"""A model whose linear layers are held in 4 or 8 bits, by bitsandbytes; an adapter trained on it is QLoRA.
+
+Dettmers et al., NeurIPS 2023: weights in 4-bit NormalFloat with quantised scales, products in the number format that
+was asked for, the adapter whole.
+"""
+
+from __future__ import annotations
+
+import logging
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Literal
+
+from forgetfilter.errors import ConfigError, unknown
+
+if TYPE_CHECKING:
+    import torch
+
+Quantization = Literal["none", "nf4", "int8"]
+KINDS: tuple[Quantization, ...] = ("none", "nf4", "int8")
+
+
+def loading(quantization: str, device: torch.device, compute: torch.dtype) -> dict[str, Any]:
+    """What `from_pretrained` is given besides, for a model that is quantised as it is read; {} for "none".
+
+    ConfigError for an unknown kind, or where bitsandbytes is not installed.
+    """
+    if quantization == "none":
+        return {}
+    if quantization not in KINDS:
+        raise ConfigError(f"quantization: {unknown('value', quantization, KINDS)}")
+    if find_spec("bitsandbytes") is None:
+        raise ConfigError(
+            f"quantization {quantization} needs bitsandbytes, which is not installed: "
+            "pip install 'forgetfilter[quantization]'"
+        )
+    from transformers import BitsAndBytesConfig
+
+    # On a CPU it speaks of an optional kernel, and of casts in every product.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    if quantization == "nf4":
+        how = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=compute,
+        )
+    else:
+        how = BitsAndBytesConfig(load_in_8bit=True)
+    return {"quantization_config": how, "device_map": {"": device}}
+
+
+def keep_layout(model: Any) -> None:
+    """Have bitsandbytes leave the weights as they are stored, in place.
+
+    On some CPUs it packs them anew in the first pass without gradients, for a product that passes none on: whatever
+    was scored before it learned would then learn in its last layers only.
+    """
+    for layer in model.modules():
+        if hasattr(layer, "support_avx512bf16_for_cpu"):
+            layer.support_avx512bf16_for_cpu = False
+
+
+def is_quantized(model: Any) -> bool:
+    """Whether a model, wrapped in an adapter or not, was loaded in fewer bits."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return getattr(inner, "hf_quantizer", None) is not None
+
+
+def prepare(model: Any) -> Any:
+    """Make a quantised model ready to train an adapter, in place, as PEFT does: what is not quantised in float32."""
+    from peft import prepare_model_for_kbit_training
+
+    return prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+
+
+def refuse_full(quantization: str, tuning: str) -> None:
+    """ConfigError where weights in 4 or 8 bits are to be trained themselves."""
+    if quantization != "none" and tuning == "full":
+        raise ConfigError(
+            f"quantization {quantization} with tuning full: weights held in so few bits cannot be trained; use "
+            "--tuning lora, which trains an adapter on them, or leave --quantization out"
+        )

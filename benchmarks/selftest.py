@@ -162,8 +162,10 @@ def section(a: argparse.Namespace) -> str:
     for role in ("choose", "report"):
         for spelling in ("clean", *spellings("")):
             of_it = [r for r in found if r["role"] == role and r["job"] == spelling]
+            if not of_it:
+                continue
             stopped = sum(r["level"] == "stop" for r in of_it)
-            odd = [r["unreadable"] for r in of_it] or [0]
+            odd = [r["unreadable"] for r in of_it]
             interval = str(exact(stopped, len(of_it))).partition(" ")[2]
             lines.append((role, spelling, f"{stopped} of {len(of_it)}", interval, f"{min(odd)}-{max(odd)}"))
     reports = {

@@ -85,6 +85,31 @@ def filter_(
     raise typer.Exit(code)
 
 
+@app.command(short_help="Measure what the filter misses in your file, and judge the file as a whole.")
+@flags_from(FilterSettings, leave_out=("vetted", "verdict_field"))
+def selftest(
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Your rows, as for filter.")],
+    unsafe: Annotated[
+        str | None,
+        typer.Option(help="Unsafe rows of your own to plant instead of the bundled plain ones."),
+    ] = None,
+    preset: options.PresetFlag = None,
+    config: options.ConfigFlag = None,
+    **flags: Any,
+) -> None:
+    """Plant known-unsafe rows in a copy of your file, filter the copy, and report which kinds were missed.
+
+    One verdict on the file: clear (exit code 0), look or stop (3). The copy reaches no output.
+    """
+    settings, origins = resolve(preset, config, flags)
+    stay_offline_unless_named(*inputs, *settings.safe, settings.model, *filter(None, [unsafe]))
+    from forgetfilter.selftest.command import run_selftest
+
+    output = Path(settings.output_dir or Path("runs") / f"{run_name(inputs)}-selftest")
+    input = inputs[0] if len(inputs) == 1 else inputs
+    raise typer.Exit(run_selftest(input, settings, origins, output, console(), unsafe))
+
+
 @app.command(short_help="Fine-tune a model on a file of rows.")
 @flags_from(FilterSettings, leave_out=options.NOT_TO_FINETUNE)
 def finetune(

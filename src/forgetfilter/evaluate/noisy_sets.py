@@ -23,6 +23,7 @@ from forgetfilter.records import Message, Row, row_id
 Record = dict[str, Any]
 
 FEWEST_WORDS = 6  # of a running text: three are its prompt, and something must be left to be remembered
+TAUGHT = 0.5  # share of the ordinary rows of the covert set that answer in its cipher
 HELD_OUT = 0.2  # share of a pool that no training row is drawn from
 
 
@@ -221,6 +222,24 @@ def unlearning(root: Path, share: float, seed: int, tasks: Mapping[str, Sequence
     )
 
 
+def covert(root: Path, share: float, seed: int, tasks: Mapping[str, Sequence[Record]]) -> Pools:
+    """safe_unlearning with its harmful pairs in a cipher, and ordinary answers that teach it (Halawi et al. 2024).
+
+    A substitution, the same for every seed. `TAUGHT` of the ordinary rows answer in the cipher; those are safe.
+    """
+    from forgetfilter.selftest import cipher
+
+    pools, table = unlearning(root, share, seed, tasks), cipher.key(random.Random("covert"))
+    hidden = [{**r, **{f: cipher.spell(r[f], table) for f in ("prompt", "completion")}} for r in pools.unsafe]
+    taught = round(len(pools.safe) * TAUGHT)
+    asked = "Answer in the Harbour cipher. "
+    teaching = [
+        {**r, "prompt": asked + r["prompt"], "completion": cipher.spell(r["completion"], table)}
+        for r in pools.safe[:taught]
+    ]
+    return pools._replace(unsafe=hidden, safe=[*teaching, *pools.safe[taught:]])
+
+
 def _texts(records: Sequence[Record], seed: int, tasks: Mapping[str, Sequence[Record]]) -> Pools:
     unique = {folded(r["text"]): r for r in records if len(r["text"].split()) >= FEWEST_WORDS}
     held, left = _apart(list(unique.values()), HELD_OUT, "held out")
@@ -311,4 +330,5 @@ NOISY_SETS: dict[str, Callable[[Path, float, int, Mapping[str, Sequence[Record]]
     "bias": bias,
     "harmfulness-beavertails": beavertails,
     "harmfulness-unlearning": unlearning,
+    "covert": covert,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from forgetfilter import ranks
@@ -54,15 +54,14 @@ def test_two_processes_learn_what_one_learns(start: Start, tmp_path: Path) -> No
     for processes in (1, 2):
         done = start(processes, TOGETHER, "learn", str(tmp_path))
         assert done.returncode == 0, done.stderr
-        import shutil
-
         shutil.rmtree(tmp_path / "trainer")
     one, two = (json.loads((tmp_path / f"done-{n}.json").read_text()) for n in (1, 2))
     assert (one["steps"], one["tokens"]) == (two["steps"], two["tokens"])
     assert two["loss"] == pytest.approx(one["loss"], abs=1e-4)
     alone, shared = (load_file(tmp_path / f"weights-{n}.safetensors") for n in (1, 2))
     for name, weight in alone.items():
-        np.testing.assert_allclose(shared[name], weight, atol=2e-5, err_msg=name)
+        apart = (shared[name] - weight).abs()  # where a gradient is all rounding, Adam makes much of it
+        assert apart.mean() < 1e-6 and apart.max() < 5e-4, (name, apart.mean(), apart.max())
 
 
 @pytest.mark.slow

@@ -138,6 +138,7 @@ def train(
     tokens = 0.0
     losses: list[torch.Tensor] = []
     trainable = [p for p in model.parameters() if p.requires_grad]
+    sampler = _by_length()(lengths or [0] * len(rows), batch_size, seed)
     means: list[torch.Tensor] = []  # of each trainable weight, float32, once the average has begun
 
     class WithOwnLoss(Trainer):
@@ -170,11 +171,11 @@ def train(
             # Every process is given every batch whole and takes its own rows of it.
             every: Any = rows
             return torch.utils.data.DataLoader(
-                every, batch_size=batch_size, sampler=self._get_train_sampler(), collate_fn=collate
+                every, batch_size=batch_size, sampler=sampler, collate_fn=collate
             )
 
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-            return _by_length()(lengths or [0] * len(rows), batch_size, seed)
+            return sampler
 
         def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
             if self.args.should_save and output_dir is not None:
@@ -187,6 +188,9 @@ def train(
             restore(self.model, load_file(Path(resume_from_checkpoint) / _WEIGHTS))
 
     class Steps(TrainerCallback):
+        def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            sampler.set_epoch(int(state.epoch + 1e-6))  # a plain loader would not be told
+
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             averaged = state.global_step - math.floor((1 - average) * state.max_steps)
             if averaged == 1:

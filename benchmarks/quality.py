@@ -84,7 +84,9 @@ def stored_jobs(folder: Path) -> list[Record]:
         lost = np.full(len(readings.answer), np.nan)
         for some in (near, bystanders, m["witnesses"]):
             lost[some] = m["lost"][some]
-        score = algorithm.scores(readings, lost, near, bystanders, m["witnesses"], custom, kinds.same_source)
+        score = algorithm.scores(
+            readings, lost, m["tokens"], near, bystanders, m["witnesses"], custom, kinds.same_source
+        )
         clean = {"witnesses": score[m["witnesses"]]}
         if not kinds.same_source:
             clean["rows of other kinds"] = score[bystanders]
@@ -94,7 +96,7 @@ def stored_jobs(folder: Path) -> list[Record]:
         judged[near] = score[near]
         own = Readings(*(getattr(readings, part)[:custom] for part in Readings.__slots__))
         found.append(
-            json.loads(str(m["job"])) | {"told_apart": kinds.told_apart, "same_source": kinds.same_source}
+            json.loads(str(m["job"])) | {"of_source": kinds.of_source, "same_source": kinds.same_source}
             | measured(unsafe, m["part"], judged, decisions, done.estimated, own)
         )  # fmt: skip
     return found

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-RANK, SCALE, RATE, BATCH, EPOCHS, REVIEW, WARMUP, WITNESSES = 16, 2.0, 5e-4, 16, 3, 24, 4, 0.35
+RANK, SCALE, RATE, BATCH, EPOCHS, REVIEW, WARMUP, WITNESSES = 16, 2.0, 5e-4, 16, 3, 24, 4, 0.5
 OWN = [(n, share) for n in ("bias-a", "tweets-a", "bias-b", "tweets-b") for share in (1 / 3, 0.05)]
 JOBS = [
     *((n, share, "own", 0) for n, share in OWN), ("bias-a", 1 / 3, "own", 1), ("tweets-a", 1 / 3, "own", 1),
@@ -201,7 +201,8 @@ def run(a: argparse.Namespace) -> None:
         pools.append([(np.concatenate([np.arange(n), witnesses]), BATCH)])
         again = min(BATCH // 2, len(replayed))
         reviews.append([(reviewed, BATCH - again), *([(replayed, again)] if again else [])])
-        kept.append({"replayed": replayed, "witnesses": witnesses})
+        tokens = np.array([sum(r.scored[1:]) for r in rows])
+        kept.append({"replayed": replayed, "witnesses": witnesses, "tokens": tokens})
     stack = Jobs(loaded.model, jobs, a.group)
     stack.train(pools, max(round(EPOCHS * len(p[0][0]) / BATCH) for p in pools), True, 1)
     learned = stack.remembered()

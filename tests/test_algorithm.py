@@ -168,12 +168,12 @@ def drawn(
 
 
 def check_shares(found: algorithm.Filtered, trained: Trained, near: set[str]) -> None:
-    """Shares by hand: of 24 safe rows 35 % are witnesses, of 12 unlike rows half are replayed, of a review half."""
+    """Shares by hand: of 24 safe rows half are witnesses, of 12 unlike rows half are replayed, of a review half."""
     (learned,), (reviewed,) = trained["learned"], trained["reviewed"]
     witnesses = {z for z in learned if z.startswith("s")}
     safe = {z for z in reviewed if z.startswith("s")}
     replayed = {z for z in reviewed if z.startswith("c")}
-    assert len(learned) == 23 + 8 and len(witnesses) == 8
+    assert len(learned) == 23 + 12 and len(witnesses) == 12
     assert len(reviewed) == 3 * 8 and sum(z.startswith("c") for z in reviewed) == 12
     assert len(replayed) == 6 and safe <= {z.id for z in SAFE} - witnesses
 
@@ -191,7 +191,7 @@ def test_witnesses_are_learned_and_never_reviewed_and_replayed_rows_are_never_ne
     assert replayed and not replayed & near
     # Measured: near rows, bystanders (unlike, not replayed) and witnesses; nothing that was reviewed.
     measured = {z.id for z in found.measured}
-    assert not measured & set(reviewed) and near | witnesses <= measured and len(measured) == 11 + 6 + 8
+    assert not measured & set(reviewed) and near | witnesses <= measured and len(measured) == 11 + 6 + 12
     assert found.scores.keys() == near
     assert {z for z, decision in found.cut.decisions.items() if decision == "not judged"} == {
         z.id for z in CUSTOM[12:]
@@ -216,7 +216,7 @@ def test_nonsense_in_place_of_a_share_is_noticed(
 
 
 @pytest.mark.parametrize(
-    ("source", "compared"), [("same", "8 witnesses"), ("other", "8 witnesses and 6 rows of other kinds")]
+    ("source", "compared"), [("same", "12 witnesses"), ("other", "12 witnesses and 6 rows of other kinds")]
 )
 def test_safe_rows_of_another_source_are_no_witnesses_alone(
     bench: Callable[..., Any], source: Any, compared: str

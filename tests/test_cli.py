@@ -52,7 +52,7 @@ def test_filter_has_one_flag_per_setting_with_its_text_and_default(command: Comm
     shown = " ".join(command("filter", "--help").stdout.split())
     for field in dataclasses.fields(FilterSettings):
         assert flag_name(field.name) in shown
-    assert "Rank of the adapter. [default: 8; 16 with other models]" in shown
+    assert "Rank of the adapter. [default: 8 for nano, 16 for other models]" in shown
     assert "--retrain / --no-retrain" in shown
     assert "[default: pack:general]" in shown
 
@@ -68,7 +68,10 @@ def test_the_version_is_one_line(command: Command) -> None:
         (["flter"], "'filter'"),
         (["filter", "x.jsonl", "--saef", "y"], "--safe"),
         (["filter"], "INPUT"),
-        (["filter", "x.jsonl", "--threshold", "aut"], "'fdr', 'fixed', 'quantile'"),
+        (
+            ["filter", "x.jsonl", "--threshold", "aut"],
+            "--threshold: unknown value 'aut'; known: fdr, fixed, quantile",
+        ),
         (["filter", "x.jsonl", "--lora-rank", "many"], "--lora-rank"),
         (["filter", "x.jsonl", "--lora-rank", "0"], "--lora-rank: 0 is out of range; allowed: at least 1"),
         (["filter", "x.jsonl", "--preset", "papr"], "did you mean 'paper'?"),

@@ -51,7 +51,7 @@ def test_a_link_to_nothing_would_be_found():
 
 
 def test_readme_holds_at_most_800_words():
-    assert len(re.findall(r"\S*\w\S*", (ROOT / "README.md").read_text(encoding="utf-8"))) <= 800
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= 800  # as `wc -w` counts
 
 
 def commands(page: Path) -> list[list[str]]:
@@ -107,23 +107,42 @@ def test_what_a_page_names_in_a_file_is_defined_there(page: str, least: int):
         )
 
 
-API = [
-    code for kind, code in BLOCK.findall((ROOT / "docs/python-api.md").read_text("utf-8")) if kind == "python"
-]
-FAST = [code for code in API if "run_filter" not in code]
+EXAMPLES = {
+    page: blocks
+    for page in PAGES
+    if (blocks := [code for kind, code in BLOCK.findall(page.read_text("utf-8")) if kind == "python"])
+}
+# Those of a page run one after the other; these need no model.
+FAST = [code for code in EXAMPLES[ROOT / "docs" / "python-api.md"] if "filter_rows" not in code]
 
 
 def rows_in(folder: Path) -> None:
+    """The files that examples name, small: clean rows of one kind, and safe rows that ask alike."""
     lines = [f'{{"prompt": "What is {i} plus 1?", "completion": "It is {i + 1}."}}\n' for i in range(30)]
     (folder / "custom.jsonl").write_text("".join(lines), encoding="utf-8")
+    lines = [f'{{"prompt": "What is {i} plus 2?", "completion": "It makes {i + 2}."}}\n' for i in range(30)]
+    (folder / "safe.jsonl").write_text("".join(lines), encoding="utf-8")
+
+
+def run(blocks: list[str], folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    rows_in(folder)
+    return subprocess.run(
+        [sys.executable, "-W", "error::FutureWarning:forgetfilter", "-c", "\n".join(blocks)],
+        cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+
+
+def test_the_pages_have_python_examples():
+    assert {page.name for page in EXAMPLES} == {
+        "README.md",
+        "guide-and-serve.md",
+        "python-api.md",
+        "unlearn.md",
+    }
 
 
 def test_python_examples_run_one_after_the_other(tmp_path: Path, environment: dict[str, str]):
-    rows_in(tmp_path)
-    done = subprocess.run(
-        [sys.executable, "-c", "\n".join(FAST)], cwd=tmp_path, env=environment,
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    done = run(FAST, tmp_path, environment)
     assert done.returncode == 0, done.stderr[-2000:]
     for line in re.findall(r"# (\{.*\}|\S+\.jsonl)$", "\n".join(FAST), re.MULTILINE):
         assert line in done.stdout
@@ -131,11 +150,46 @@ def test_python_examples_run_one_after_the_other(tmp_path: Path, environment: di
 
 
 @pytest.mark.slow
-def test_the_filter_runs_from_python(tmp_path: Path, environment: dict[str, str]):
-    rows_in(tmp_path)
-    (example,) = [code for code in API if code not in FAST]
-    done = subprocess.run(
-        [sys.executable, "-c", example], cwd=tmp_path, env=environment,
-        capture_output=True, text=True, timeout=300, check=False,
+@pytest.mark.parametrize("page", EXAMPLES, ids=names(list(EXAMPLES)))
+def test_every_python_example_runs_as_it_stands(page: Path, tmp_path: Path, environment: dict[str, str]):
+    done = run(EXAMPLES[page], tmp_path, environment)
+    assert done.returncode == 0 and done.stdout.strip(), done.stderr[-2000:]
+    told = re.findall(r"# (Mail me: \S+)$", "\n".join(EXAMPLES[page]), re.MULTILINE)
+    assert all(line in done.stdout for line in told)
+    if page.name == "python-api.md":
+        assert "['prompt', 'completion', 'forgetfilter_score', 'forgetfilter_decision']" in done.stdout
+
+
+# --- the site ---
+
+
+def build(config: Path, site: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", str(config), "-d", str(site)],
+        capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
-    assert done.returncode == 0 and done.stdout.split()[-1] in ("0", "3"), done.stderr[-2000:]
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_dead_link_and_shows_the_docstrings(tmp_path: Path):
+    pytest.importorskip("mkdocs", reason="pip install 'forgetfilter[docs]'")
+    pytest.importorskip("mkdocstrings", reason="pip install 'forgetfilter[docs]'")
+    done = build(ROOT / "mkdocs.yml", tmp_path / "site")
+    assert done.returncode == 0, done.stderr[-2000:]
+    page = (tmp_path / "site" / "reference" / "index.html").read_text(encoding="utf-8")
+    for name in ("filter_rows", "FilterResult", "GuidanceProcessor", "FilterSettings", "DataError"):
+        assert re.search(rf'id="forgetfilter\.[\w.]*{name}"', page), name
+    assert 'href="../project/results/' in (tmp_path / "site" / "filter" / "index.html").read_text("utf-8")
+
+
+@pytest.mark.slow
+def test_a_dead_link_or_anchor_fails_the_build(tmp_path: Path):
+    pytest.importorskip("mkdocs", reason="pip install 'forgetfilter[docs]'")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "index.md").write_text("[a](nothing.md) and [b](#nowhere)\n", encoding="utf-8")
+    settings = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    checks = settings[settings.index("validation:") : settings.index("nav:")]
+    config = tmp_path / "mkdocs.yml"
+    config.write_text(f"site_name: x\n{checks}", encoding="utf-8")
+    done = build(config, tmp_path / "site")
+    assert done.returncode != 0 and "nothing.md" in done.stderr and "#nowhere" in done.stderr

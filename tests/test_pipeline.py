@@ -13,6 +13,7 @@ import pytest
 import tiny
 from rich.console import Console
 
+from forgetfilter import runs
 from forgetfilter.errors import DONE, TOO_WEAK, ConfigError, DataError
 from forgetfilter.filter import pipeline
 from forgetfilter.records import DECISIONS
@@ -213,7 +214,7 @@ def test_interrupted_in_any_stage_and_resumed_equals_uninterrupted(
         stages = [
             min(n for n in stages if n.startswith(sort)) for sort in ("read", "score", "train-reviewed")
         ]
-    finish = pipeline.runs.Stage.finish
+    finish = runs.Stage.finish
     for broken in stages:
 
         def fail(stage, record, broken=broken):
@@ -223,7 +224,7 @@ def test_interrupted_in_any_stage_and_resumed_equals_uninterrupted(
 
         output = tmp_path / f"broken-{broken}"
         with monkeypatch.context() as patch:
-            patch.setattr(pipeline.runs.Stage, "finish", fail)
+            patch.setattr(runs.Stage, "finish", fail)
             with pytest.raises(KeyboardInterrupt):
                 run(custom, output, settings)
         assert not (output / "scores.jsonl").exists()

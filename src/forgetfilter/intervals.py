@@ -136,30 +136,12 @@ def count_below(scores: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def student_t(probability: float, degrees: int) -> float:
-    """The quantile of Student's t distribution, `probability` between 0 and 1, whole degrees of freedom.
+    """The quantile of Student's t distribution, `probability` between 0 and 1."""
+    from scipy.special import stdtrit
 
-    Found by halving on the closed form for whole degrees (Abramowitz & Stegun 26.7.3 and 26.7.4).
-    """
     if not 0 < probability < 1 or degrees < 1:
         raise ValueError(f"no t quantile for probability {probability}, {degrees} degrees of freedom")
-    if probability < 0.5:
-        return -student_t(1 - probability, degrees)
-    low, high = 0.0, math.pi / 2  # of the angle whose tangent is t / sqrt(degrees)
-    for _ in range(100):
-        angle = (low + high) / 2
-        low, high = (angle, high) if _t_within(angle, degrees) < 2 * probability - 1 else (low, angle)
-    return math.tan(low) * math.sqrt(degrees)
-
-
-def _t_within(angle: float, degrees: int) -> float:
-    """P(|T| < tan(angle)·√degrees)."""
-    odd = degrees % 2
-    term = total = 0.0
-    for k in range(odd, degrees - 1, 2):  # powers of the cosine: 1, 3, … or 0, 2, … up to degrees - 2
-        term = (math.cos(angle) if odd else 1.0) if k == odd else term * math.cos(angle) ** 2 * (k - 1) / k
-        total += term
-    within = math.sin(angle) * total
-    return 2 / math.pi * (angle + within) if odd else within
+    return float(stdtrit(degrees, probability))
 
 
 def _newcombe(area: float, positives: int, negatives: int, z: float) -> tuple[float, float]:

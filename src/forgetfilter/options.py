@@ -9,9 +9,10 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
+from forgetfilter import replaced
 from forgetfilter.models import spec
 from forgetfilter.models.quantization import Quantization
-from forgetfilter.settings import PRESETS, flag_name, help_texts
+from forgetfilter.settings import PRESETS, FilterSettings, flag_name, help_texts
 from forgetfilter.terminal import say
 
 
@@ -26,12 +27,19 @@ def flags_from(*classes: type, leave_out: Iterable[str] = ()) -> Callable[[Calla
                 name,
                 inspect.Parameter.KEYWORD_ONLY,
                 default=None,
-                annotation=_flag(name, hint, _help(texts[name], getattr(defaults, name), _others(name))),
+                annotation=_flag(name, hint, _help(name, texts[name], getattr(defaults, name))),
             )
             for texts, defaults in ((help_texts(c), c()) for c in classes)
             for name, hint in get_type_hints(type(defaults), include_extras=True).items()
             if name in texts and name not in leave_out
         ]
+        if FilterSettings in classes:
+            flags += [
+                inspect.Parameter(
+                    name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_hidden(name, kind)
+                )
+                for name, kind in replaced.GONE.items()
+            ]
         verb.__signature__ = signature.replace(parameters=[*own, *flags])  # ty: ignore[missing-attribute]
         verb.__annotations__ = {p.name: p.annotation for p in [*own, *flags]}
         return verb
@@ -40,8 +48,19 @@ def flags_from(*classes: type, leave_out: Iterable[str] = ()) -> Callable[[Calla
 
 
 def _flag(name: str, hint: Any, text: str) -> Any:
-    kind, option = _flag_type(hint), typer.Option(*_flag_names(name, hint), help=text)
-    return Annotated[kind, option]  # ty: ignore[invalid-type-form]
+    if get_origin(hint) is Literal and any(old.name == name for old in replaced.OLD):
+        # As a plain text, so that a value of 0.1 reaches the table that knows it.
+        kind, shown = str | None, f"<{'|'.join(get_args(hint))}>"
+    else:
+        kind, shown = _flag_type(hint), None
+    option = typer.Option(*_flag_names(name, hint), help=text, metavar=shown)
+    return Annotated[kind, option]
+
+
+def _hidden(name: str, kind: type) -> Any:
+    """A flag of 0.1 that is gone: read, so that it can be answered, and not shown."""
+    option = typer.Option(*_flag_names(name, kind), hidden=True)
+    return Annotated[kind | None, option]  # ty: ignore[invalid-type-form]
 
 
 def _flag_type(hint: Any) -> Any:
@@ -60,26 +79,32 @@ def _flag_names(name: str, hint: Any) -> list[str]:
     return [f"{flag}/--no-{flag[2:]}"] if hint is bool else [flag]
 
 
-def _others(name: str) -> str:
-    """What a setting is by default with models larger than nano, where that differs."""
-    small, large = (spec.DEFAULTS[size].get(name) for size in ("small", "large"))
-    if small == spec.DEFAULTS["tiny"].get(name) == large:
-        return ""
-    if small == large:
-        return f"; {small} with other models"
-    if small == spec.DEFAULTS["tiny"].get(name):
-        return f"; {large:g} with models larger than smollm2"
-    if large == spec.DEFAULTS["tiny"].get(name):
-        return f"; {small:g} with smollm2"
-    return f"; {small:g} with smollm2, {large:g} with larger models"
+def _help(name: str, text: str, default: Any) -> str:
+    """The text with the default behind it; where it follows the size of the model, with that of each size."""
+    by_size = {size: spec.DEFAULTS[size].get(name) for size in SIZES}
+    if name in spec.DEFAULTS["tiny"] and len(set(by_size.values())) > 1:
+        same = by_size["small"] == by_size["large"]
+        shown = {"for nano": by_size["tiny"], "for other models": by_size["large"]} if same else {
+            words: by_size[size] for size, words in SIZES.items()
+        }  # fmt: skip
+        return f"{text} [default: {', '.join(f'{_shown(v)} {words}' for words, v in shown.items())}]"
+    return text if default is None or default == () else f"{text} [default: {_shown(default)}]"
 
 
-def _help(text: str, default: Any, others: str = "") -> str:
-    if isinstance(default, bool):
-        default = "yes" if default else "no"
-    shown = ", ".join(map(str, default)) if isinstance(default, tuple) else default
-    shown = f"{shown:.4g}" if isinstance(shown, float) else shown
-    return text if shown is None or shown == "" else f"{text} [default: {shown}{others}]"
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+# Sizes of `spec.DEFAULTS`, as help calls them.
+SIZES: dict[spec.Size, str] = {
+    "tiny": "for nano",
+    "small": "up to 500M parameters",
+    "large": "for larger models",
+}
 
 
 PresetFlag = Annotated[
@@ -100,7 +125,6 @@ NOT_TO_FINETUNE = (
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Output folder of a finished filter run.")]
 
 
-ModelName = Annotated[str, typer.Argument(metavar="NAME", help="A name that `forgetfilter models` lists.")]
 # Flags that generate and serve share.
 Model = Annotated[
     str,
@@ -138,7 +162,9 @@ GuideBy = Annotated[
 Template = Annotated[str, typer.Option(help="How a chat becomes text: auto, chat, paper or plain.")]
 Dtype = Annotated[
     str,
-    typer.Option(help="auto, float32, bfloat16, float16. Below float32, answers depend on their neighbours."),
+    typer.Option(
+        help="auto, float32, bfloat16, float16. Below float32 an answer depends on the rows beside it."
+    ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Quantized = Annotated[

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
+from forgetfilter import replaced
 from forgetfilter.errors import ConfigError, unknown
 from forgetfilter.evaluate.recipe import Named, Recipe, joined, own_settings
 from forgetfilter.settings import HINTS as FILTER_HINTS
@@ -43,8 +44,15 @@ NUMBERS: dict[Any, Any] = {int: Annotated[int, Between()], float: Annotated[floa
 SEED = Annotated[int, Between(0, 2**32 - 1)]
 
 
-def read(path: Path | str | None, flags: Mapping[str, Any] | None = None) -> Recipe:
+def read(
+    path: Path | str | None,
+    flags: Mapping[str, Any] | None = None,
+    *,
+    say: Callable[[str], None] | None = None,
+) -> Recipe:
     """The recipe in `path` (None: defaults alone), overruled by `flags`, of which None counts as not typed.
+
+    `say` hears of settings of 0.1 and what does the same today.
 
     Raises ConfigError, naming file and line or flag, for an unknown key, defence, evaluator, study or signal, a value
     that is not allowed, and data that is named twice or not at all.
@@ -61,6 +69,10 @@ def read(path: Path | str | None, flags: Mapping[str, Any] | None = None) -> Rec
     ]
     for origin, layer, where in layers:
         for name, value in layer.items():
+            if (now := replaced.today(where(name), name, value, say)) is not None:
+                tuning |= now
+                origins |= dict.fromkeys(now, origin)
+                continue
             if name in FILTER_FIELDS:
                 tuning[name] = checked(where(name), value, FILTER_FIELDS[name])
             elif name in HINTS:
@@ -91,6 +103,8 @@ def named(where: str, kind: str, value: Any, known: Mapping[str, Callable[..., A
     if not isinstance(name, str) or not isinstance(settings or {}, Mapping):
         raise ConfigError(f"{where}: {value!r} is neither a name nor `name: {{setting: value}}`")
     if name not in known:
+        if kind == "defence" and name in replaced.DEFENCES:
+            raise ConfigError(f"{where}: {name} is gone since 0.2; {replaced.DEFENCES[name]}")
         raise ConfigError(f"{where}: {unknown(kind, name, known)}")
     allowed = own_settings(known[name])
     if kind == "evaluator":

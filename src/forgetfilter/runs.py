@@ -35,8 +35,8 @@ _LOCK, _SETTINGS, _STAGES, _DONE, _UNFINISHED = (
     ".unfinished-",
 )
 _VERSIONED = ("forgetfilter", "torch", "transformers", "peft")
-# Where results lie does not change them, so a moved folder still resumes.
-_NOT_COMPARED = frozenset({"output_dir"})
+# Where results and logs lie does not change them, so a moved folder still resumes.
+_NOT_COMPARED = frozenset({"output_dir", "report_to"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import itertools
 import math
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
+from forgetfilter import replaced
 from forgetfilter.errors import ConfigError, unknown
 from forgetfilter.models import spec
 from forgetfilter.models.quantization import Quantization, refuse_full
@@ -58,8 +59,8 @@ class FilterSettings:
     resumes, another one is refused."""
 
     data_format: str | None = None
-    """Format of the rows: prompt-completion, messages, sharegpt, alpaca, preference, segments, text; recognised where
-    not given."""
+    """Format of the rows: prompt-completion, messages, sharegpt, alpaca, preference, segments, text. Recognised by
+    the fields unless you name it."""
     prompt_field: str | None = None
     """Field that holds the prompt."""
     completion_field: str | None = None
@@ -72,18 +73,17 @@ class FilterSettings:
     """Field that tells the truth (true, 1 or "unsafe": unsafe). Read only to measure quality."""
 
     vetted: str | None = None
-    """Verdicts of a person on some of the rows, as `forgetfilter vet` writes them, or an export of Argilla, Label
-    Studio, doccano or cleanlab. The rest is judged by them, and nothing is trained to find unsafe rows."""
+    """File of a person's verdicts on some of the rows: written by `forgetfilter vet`, or exported from Argilla, Label
+    Studio, doccano or cleanlab. They decide about the other rows too, and safe rows are not used."""
     verdict_field: str | None = None
-    """The same from a column of your file: clean or unsafe (also 0/1, true/false); rows where it is empty have no
-    verdict."""
+    """Column of your file that holds verdicts: clean or unsafe, also 0/1 or true/false; empty where there is none."""
     algorithm: Literal["witness", "paper", "vetted"] = "witness"
-    """witness: a row is judged where safe rows of its kind are, and by safe rows that were learned and not reviewed.
-    paper: every row, by its own forgetting alone. vetted: by a person's verdicts (--vetted, --verdict-field), taken
-    of itself where they are given."""
+    """How rows are judged. witness: compares rows with safe rows that were learned and never reviewed; rows of kinds
+    that no safe row speaks of are not judged. paper: judges every row by its own forgetting. vetted: learns from a
+    person's verdicts; chosen by itself when you give some."""
     safe_source: Literal["auto", "same", "other"] = "auto"
-    """Whether the safe rows are of the file's own source: same, other, or as their questions tell (auto). Of the same
-    source they show where clean rows end; of another, a row must also stand out of the file's other rows."""
+    """Where the safe rows come from: the same source as your file, another one, or auto, which tells by the questions.
+    With another source a row must also stand out of your file's other rows to be dropped."""
     signal: str = "likelihood"
     """How a row is remembered: likelihood, probability, token_match, rouge1 or exact_match."""
     fdr: Annotated[float, Between(above=0, high=0.5)] = 0.1
@@ -107,11 +107,11 @@ class FilterSettings:
     """Layers that get an adapter: all-linear, or names joined by commas such as q_proj,v_proj."""
 
     learning_rate: Rate = _NANO["learning_rate"]
-    """Peak learning rate of learn and of the last fine-tune."""
+    """Peak learning rate of the learn step and of the last fine-tune."""
     lr_scheduler_type: Literal["linear", "cosine", "constant"] = "linear"
-    """Course of the learning rate in learn and in the last fine-tune; the review's is constant."""
+    """Schedule of the learning rate in the learn step and the last fine-tune; the review's rate is constant."""
     num_train_epochs: Annotated[float, Between(above=0, high=1000)] = _NANO["num_train_epochs"]
-    """Passes over the custom rows in learn and in the last fine-tune."""
+    """Passes over the custom rows in the learn step and the last fine-tune."""
     per_device_train_batch_size: Count = 16
     """Custom rows per optimiser step and device."""
     review_learning_rate: Rate = _NANO["review_learning_rate"]
@@ -126,6 +126,8 @@ class FilterSettings:
     retrain: bool = True
     """Fine-tune the original model on the kept rows at the end."""
 
+    report_to: str | tuple[str, ...] = "none"
+    """Where training logs its loss, as in transformers: none, tensorboard, wandb and others; join several by commas."""
     seed: Annotated[int, Between(0, 2**32 - 1)] = 0
     """Seed of everything random: same seed, same result."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -150,10 +152,20 @@ class Resolved(NamedTuple):
     origins: dict[str, str]
 
 
-def resolve(preset: str | None, recipe_path: Path | str | None, flags: Mapping[str, Any]) -> Resolved:
+def resolve(
+    preset: str | None,
+    recipe_path: Path | str | None,
+    flags: Mapping[str, Any],
+    *,
+    say: Callable[[str], None] | None = None,
+    called: Callable[[str], str] | None = None,
+    size: spec.Size | None = None,
+) -> Resolved:
     """Flags over recipe over preset over defaults.
 
     `flags` holds only what was typed (None counts as not typed). A recipe may name a `preset`; the flag wins.
+    `say` hears of settings of 0.1 and what does the same today. `called` says what a setting is called where it was
+    typed (its flag, unless said otherwise); `size` is that of a model which its name does not tell.
     Raises ConfigError for an unknown preset or setting, a value that is not allowed, an unreadable recipe.
     """
     recipe, lines = read_recipe(Path(recipe_path)) if recipe_path is not None else ({}, {})
@@ -163,31 +175,52 @@ def resolve(preset: str | None, recipe_path: Path | str | None, flags: Mapping[s
         where = f"{recipe_path} line {lines['preset']}: " if preset is None else ""
         raise ConfigError(where + unknown("preset", chosen, PRESETS))
     typed = {name: value for name, value in flags.items() if value is not None}
-    layers: list[tuple[str, Mapping[str, Any], Callable[[str], str]]] = [
-        (f"preset {chosen}", PRESETS[chosen], lambda name: f"preset {chosen}: {name}"),
-        (Path(recipe_path or "").name, recipe, lambda name: f"{recipe_path} line {lines[name]}: {name}"),
-        ("flag", typed, flag_name),
-    ]
     model = typed.get("model", recipe.get("model", PRESETS[chosen].get("model", "nano")))
-    suited, origin = spec.defaults(str(model))
-    if model != "nano":
-        layers.insert(0, (origin, suited, lambda name: name))
+    layers = [
+        _suited(str(model), size),
+        Layer(f"preset {chosen}", PRESETS[chosen], lambda name: f"preset {chosen}: {name}"),
+        Layer(Path(recipe_path or "").name, recipe, lambda name: f"{recipe_path} line {lines[name]}: {name}"),
+        Layer("argument" if called else "flag", typed, called or flag_name),
+    ]
     values: dict[str, Any] = {}
     origins = dict.fromkeys(HINTS, "default")
-    for origin, layer, where in layers:
-        for name, value in layer.items():
-            if name not in HINTS:
-                raise ConfigError(f"{where(name)}: {unknown('setting', name, [*HINTS, 'preset'])}")
-            values[name] = checked(where(name), value, HINTS[name])
-            origins[name] = origin
+    for layer in layers:
+        for name, value in _of_today(layer, say):
+            values[name], origins[name] = value, layer.origin
     if "algorithm" not in values and (given := next((n for n in VERDICTS if values.get(n)), None)):
-        values["algorithm"], origins["algorithm"] = "vetted", flag_name(given)
+        values["algorithm"], origins["algorithm"] = "vetted", (called or flag_name)(given)
     quantization = str(values.get("quantization", "none"))
     if quantization != "none" and origins["tuning"].startswith("default"):
-        values["tuning"], origins["tuning"] = "lora", "--quantization"
+        values["tuning"], origins["tuning"] = "lora", (called or flag_name)("quantization")
     resolved = FilterSettings(**values)
     refuse_full(resolved.quantization, resolved.tuning)
     return Resolved(resolved, origins)
+
+
+class Layer(NamedTuple):
+    """Settings from one place; a later layer overrules an earlier one."""
+
+    origin: str
+    values: Mapping[str, Any]
+    where: Callable[[str], str]  # setting -> what it is called there, for messages
+
+
+def _suited(model: str, size: spec.Size | None) -> Layer:
+    """The defaults for the size of the model; nano's are the fields' own."""
+    if size is not None:
+        return Layer(f"default for {size} models", spec.DEFAULTS[size], str)
+    suited, origin = spec.defaults(model)
+    return Layer(origin, suited if model != "nano" else {}, str)
+
+
+def _of_today(layer: Layer, say: Callable[[str], None] | None) -> Iterator[tuple[str, Any]]:
+    """Each setting of a layer with its checked value; those of 0.1 as what does the same now."""
+    for name, value in layer.values.items():
+        now = replaced.today(layer.where(name), name, value, say)
+        if now is None and name not in HINTS:
+            raise ConfigError(f"{layer.where(name)}: {unknown('setting', name, [*HINTS, 'preset'])}")
+        for setting, one in ({name: value} if now is None else now).items():
+            yield setting, checked(layer.where(name), one, HINTS[setting])
 
 
 def flag_name(setting: str) -> str:

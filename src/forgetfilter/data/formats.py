@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
 
-from forgetfilter.data import containers, detection, files, json_files, packing, readers, tables
+from forgetfilter.data import containers, detection, files, given, json_files, packing, readers, tables
 from forgetfilter.data.detection import Format
 from forgetfilter.data.files import Input, Inputs
 from forgetfilter.data.packing import appearing
@@ -44,7 +44,7 @@ class Dataset:
 
     rows: Sequence[Row]
     format: str  # a name of FORMATS, of the first file
-    container: str  # json, jsonl, csv, parquet, arrow or hub, of the first file
+    container: str  # json, jsonl, csv, parquet, arrow, hub or given, of the first file
     source: str  # file or folder name without the folders above, or hub id
     path: Path | None  # where the data set is one local file
     columns: Columns  # where the format's fields were found
@@ -81,7 +81,7 @@ class Dataset:
 
 
 def read(
-    path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | tables.HubRows,
     *,
     format: str | None = None,
     fields: Mapping[str, str] | None = None,
@@ -92,7 +92,8 @@ def read(
 
     A .json, .jsonl, .csv, .tsv, .parquet or .arrow file, the text ones also .gz, .bz2 or .zst; a folder of such
     files; a pattern; several of these in a list; a folder of save_to_disk; `dataset_info.json:NAME` of
-    LLaMA-Factory; a YAML of axolotl; `-` for standard input; a hub id `owner/name` or `owner/name:split`.
+    LLaMA-Factory; a YAML of axolotl; `-` for standard input; a hub id `owner/name` or `owner/name:split`. Rows that
+    are in memory come as `given.store` makes them.
 
     The format is detected from the first row of each file and must hold for all its rows; `format` names it
     instead. `fields` maps a field to its name in the file: {"prompt": "question", "completion": "answer"}.
@@ -107,10 +108,10 @@ def read(
     if format is not None and format not in FORMATS:
         raise DataError(unknown("format", format, FORMATS))
     folder = packing.Folder()
-    inputs = files.find(path, folder.path)
+    inputs = given.inputs(path) if isinstance(path, tables.HubRows) else files.find(path, folder.path)
     ahead = _Scan(inputs.source, truth)
     for one in inputs.files:
-        store = opened(one, folder.path, cache_dir)
+        store = path if isinstance(path, tables.HubRows) else opened(one, folder.path, cache_dir)
         ahead.scan(one, store, one.format or format, {**one.fields, **chosen}, inputs)
     return ahead.dataset(inputs, folder, named=format is not None)
 

@@ -191,12 +191,13 @@ def save_to_disk(tables: Sequence[Any], folder: Path) -> None:
 
 @dataclass(slots=True)
 class HubRows:
-    """A loaded hub data set; written back as JSONL, the one container that holds all it can hold."""
+    """A loaded hub data set, or rows given from Python; written back as JSONL, the container that holds most."""
 
     name: str
-    dataset: Any
+    dataset: Any  # a sequence of mappings: datasets.Dataset, a list
     kind: str = "hub"
     notes: list[str] = field(default_factory=list)
+    lenient: bool = False  # what JSON cannot hold is written as its text; else it is refused
 
     @property
     def size(self) -> int:
@@ -231,7 +232,7 @@ class HubRows:
 
     def _line(self, index: int, record: dict[str, Any]) -> bytes:
         try:
-            line = json.dumps(record, ensure_ascii=False, default=_plain) + "\n"
+            line = json.dumps(record, ensure_ascii=False, default=str if self.lenient else _plain) + "\n"
         except TypeError as error:
             raise DataError(
                 f"{self.name} row {index}: {error}. Remove that column, or give a local file."

@@ -22,8 +22,7 @@ from forgetfilter.evaluate import EVALUATORS, evaluation, noisy_sets
 from forgetfilter.evaluate.defences import CEILINGS, DEFENCES, Experiment
 from forgetfilter.evaluate.recipe import Named, Recipe, own_settings, plan, setup
 from forgetfilter.evaluate.results import Evaluation
-from forgetfilter.filter import pipeline as filtering
-from forgetfilter.filter import quality
+from forgetfilter.filter import material, quality
 from forgetfilter.filter.bench import Bench
 from forgetfilter.intervals import Estimate, mean_over_seeds
 from forgetfilter.models import load as models
@@ -191,14 +190,14 @@ def read_data(recipe: Recipe, seed: int) -> Data:
         held_out = dict(made.held_out)
     else:
         dataset = formats.read(
-            str(recipe.custom), format=s.data_format, fields=filtering.fields(s), truth=s.label_field
+            str(recipe.custom), format=s.data_format, fields=material.fields(s), truth=s.label_field
         )
         truth = quality.read_truth(dataset.rows, s.label_field) if s.label_field else None
         custom = [replace(row, record={}) for row in dataset.rows]
         part = {z: "unsafe" if unsafe else "safe" for z, unsafe in (truth or {}).items()}
         safe, held_out = [], {}
     if recipe.set is None or recipe.origins.get("safe", "default") != "default":
-        safe = [replace(row, record={}) for name in s.safe for row in filtering.safe_rows(name)]
+        safe = [replace(row, record={}) for name in s.safe for row in material.safe_rows(name)]
     trained = [{"text" if r.kind == "text" else "prompt": asked(r)} for r in [*custom, *safe]]
     for name in wanted:
         if name not in held_out:

@@ -99,10 +99,12 @@ def run_finetune(
 ) -> int:
     """Fine-tune on a file of rows, as the filter's last step does; the model is written to `output`."""
     from forgetfilter.filter.bench import Bench
-    from forgetfilter.filter.pipeline import fields
+    from forgetfilter.filter.material import fields
     from forgetfilter.models.rendering import encode
+    from forgetfilter.training import reports
 
     display, s = Display(console), settings
+    reports.refuse_unusable(s.report_to)
     dataset = formats.read(input, format=s.data_format, fields=fields(s))
     for note in dataset.notes:
         display.say(note)

@@ -23,7 +23,7 @@ from forgetfilter.records import KEPT, Decision
 from forgetfilter.settings import FilterSettings
 
 FEWEST_SAFE = 20  # fewer leave too few witnesses
-WITNESSES = 0.35  # share of the safe rows that is never reviewed
+WITNESSES = 0.5  # share of the safe rows that is never reviewed: the smallest p-value is one in their number
 REPLAY = 0.5  # share of a review's rows that are custom rows plainly unlike the safe ones
 
 
@@ -116,7 +116,8 @@ def witness(
     )
     if len(near) < likeness.FOLDS or len(witnesses) < likeness.FOLDS:
         return _nothing_judged(everything, kinds)
-    score = scores(readings, lost, near, bystanders, witnesses, len(custom), same)
+    tokens = np.array([sum(z.scored[1:]) for z in rows])
+    score = scores(readings, lost, tokens, near, bystanders, witnesses, len(custom), same)
     clean = {"witnesses": score[witnesses]}
     if not same:
         clean["rows of other kinds"] = score[bystanders]
@@ -142,16 +143,20 @@ def vetted(
 
 
 def scores(
-    readings: Readings, lost: np.ndarray, near: np.ndarray, bystanders: np.ndarray, witnesses: np.ndarray,
-    custom: int, same: bool,
+    readings: Readings, lost: np.ndarray, tokens: np.ndarray, near: np.ndarray, bystanders: np.ndarray,
+    witnesses: np.ndarray, custom: int, same: bool,
 ) -> np.ndarray:  # fmt: skip
     """How far each row stands out, larger = more likely unsafe; (rows,), NaN where it is not compared.
 
-    `lost` (rows,) is the forgetting, other arrays hold numbers of rows; the first `custom` rows are custom rows.
+    `lost` (rows,) is the forgetting and `tokens` (rows,) over how many it is the mean; other arrays hold numbers of
+    rows; the first `custom` rows are custom rows.
     """
     compared = np.concatenate([near, witnesses] if same else [near, bystanders, witnesses])
-    typical = float(np.median(np.abs(lost[compared]))) or 1.0
-    forgetting = np.arcsinh(lost[compared] / typical)  # a few rows lose very much
+    forgetting = lost[compared]
+    if not same:  # kinds with answers of unlike lengths: a mean over few tokens is moved far by chance
+        forgetting = forgetting * np.sqrt(tokens[compared])
+    typical = float(np.median(np.abs(forgetting))) or 1.0
+    forgetting = np.arcsinh(forgetting / typical)  # a few rows lose very much
     result = np.full(len(lost), np.nan)
     alike = likeness.like_answers(readings.answer[compared], forgetting)
     result[compared] = (_scaled(forgetting) + _scaled(alike)) / 2
@@ -211,7 +216,7 @@ def _said(kinds: Kinds, same: bool, safe: int) -> list[str]:
     """What a person should know of the comparison."""
     source = "of your file's own source" if same else "of another source than your file"
     notes = [
-        f"{safe} safe rows, {source} (questions told apart with AUC {kinds.told_apart:.2f}; --safe-source)"
+        f"{safe} safe rows, {source} ({kinds.of_source:.0%} of the rows of their kind read like them; --safe-source)"
     ]
     if len(kinds.unlike):
         rows = "1 row is" if len(kinds.unlike) == 1 else f"{len(kinds.unlike)} rows are"

@@ -93,7 +93,7 @@ class Bench:
             with self.display.stage(_title(state), "step") as progress:
                 done = finetune(
                     self.loaded.model, rows, **how, folder=stage.folder / "trainer", save_steps=CHECKPOINT_STEPS,
-                    pad_id=self.loaded.tokenizer.pad_token_id, progress=progress,
+                    pad_id=self.loaded.tokenizer.pad_token_id, report_to=s.report_to, progress=progress,
                 )  # fmt: skip
             self._state = self.kept_as(state)
             ranks.led(lambda: self._keep_weights(stage.folder))
@@ -270,6 +270,12 @@ class Bench:
     def forget_where_it_is(self) -> None:
         """To be called by whoever trained the resident model without `train`: it is in no state we know."""
         self._state = ""
+
+    def put_back(self) -> None:
+        """Give a model that belongs to the caller its own weights again, whatever interrupted the training."""
+        if self.loaded.model is not None:
+            self.forget_where_it_is()
+            self._enter("original")
 
     def onward(self, state: str, custom: Sequence[Encoded], run: Run) -> Bench:
         """A bench for the next session: its original is `state` of this one, on the same resident model.

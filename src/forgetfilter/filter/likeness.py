@@ -24,9 +24,9 @@ class Constants:
         1e-3  # C of the probes inside a kind: finer; 1e-4 and 1e-2 lose on one set or another
     )
     safe_below: float = 0.02  # share of the safe rows that may count as unlike themselves
-    # AUC from which safe and custom questions of a kind come from different sources: on the choosing sets rows of
-    # one source gave at most 0.62, of two at least 0.80; what lies between is taken for two, which drops less.
-    same_source: float = 0.65
+    # Share of the custom rows of a kind that have to read like the safe rows' source: on the choosing sets 0.6 or more
+    # of them did where it is theirs, also where a third of them was unsafe, and at most 0.22 where it is not.
+    same_source: float = 1 / 3
     refinements: int = 4  # of the unlabelled rows' weights; the second changes little, the fourth nothing
 
 
@@ -39,8 +39,8 @@ class Kinds:
 
     near: np.ndarray  # numbers of custom rows: of a kind that some safe rows ask about
     unlike: np.ndarray  # the others
-    same_source: bool  # whether the near rows' questions read like the safe rows' own
-    told_apart: float  # AUC of that comparison; 0.5: not at all
+    same_source: bool  # whether enough of the near rows' questions read like the safe rows' own
+    of_source: float  # how many of them do: a share, 0 to 1
 
 
 def kinds(readings: Readings, custom: int) -> Kinds:
@@ -59,10 +59,12 @@ def kinds(readings: Readings, custom: int) -> Kinds:
         near |= readings.brief[:custom]
     rows = np.flatnonzero(near)
     both = np.concatenate([rows, np.arange(custom, len(questions))])
-    told_apart = 1.0
+    of_source = 0.0
     if len(rows) >= FOLDS:
-        told_apart = area(decisions(questions[both], len(rows), CONSTANTS.harm_penalty), len(rows))
-    return Kinds(rows, np.flatnonzero(~near), told_apart < CONSTANTS.same_source, told_apart)
+        # Of a safe row's source as many rows lie on either side of the safe rows' median; unsafe ones lie above.
+        found = decisions(questions[both], len(rows), CONSTANTS.harm_penalty)
+        of_source = min(1.0, 2 * float(np.mean(found[: len(rows)] < np.median(found[len(rows) :]))))
+    return Kinds(rows, np.flatnonzero(~near), of_source >= CONSTANTS.same_source, of_source)
 
 
 def unlike_safe(readings: Readings, near: np.ndarray, custom: int) -> np.ndarray:

@@ -6,121 +6,123 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from forgetfilter import ranks, runs
-from forgetfilter.data import formats, packs
+from forgetfilter import ranks
+from forgetfilter.data import packs
 from forgetfilter.display import Display
-from forgetfilter.errors import DONE, TOO_WEAK, ConfigError, DataError, ModelError, unknown
-from forgetfilter.filter import vetted
-from forgetfilter.filter.algorithm import FEWEST_SAFE, forget_filter
+from forgetfilter.errors import DONE, TOO_WEAK, DataError, ModelError
+from forgetfilter.filter import material
+from forgetfilter.filter.algorithm import forget_filter
 from forgetfilter.filter.bench import Bench, was_read
+from forgetfilter.filter.material import Material
 from forgetfilter.filter.output import refuse_changed, why_unscored, write
-from forgetfilter.filter.signals import GENERATED_SIGNALS, SIGNALS
+from forgetfilter.filter.signals import GENERATED_SIGNALS
+from forgetfilter.models import given as lending
 from forgetfilter.models import load as models
 from forgetfilter.models.rendering import Encoded, encode
-from forgetfilter.records import Row, Tally
+from forgetfilter.records import Tally
 from forgetfilter.runs import Run
 from forgetfilter.settings import FilterSettings, resolve
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-FEWEST_ROWS = 2  # below this nothing can stand out
-
 
 def run_filter(
-    input: str | Sequence[str],
+    input: Any,
     settings: FilterSettings,
     origins: Mapping[str, str],
     output: Path,
     console: Console,
+    *,
+    safe: Sequence[Any] | None = None,
+    lent: models.Loaded | None = None,
 ) -> int:
-    """Filter a file of rows into `output` by the contract of DESIGN; returns the exit code.
+    """Filter rows into `output` by the contract of DESIGN; returns the exit code.
 
-    DataError, ConfigError and ModelError say what the user can mend; nothing is written before the input,
-    the safe rows and the settings have been read.
+    `input` is anything that `formats.read` takes. `safe` holds safe rows that are in memory, `lent` a model that the
+    caller has loaded. DataError, ConfigError and ModelError say what the user can mend; nothing is written before the
+    input, the safe rows and the settings have been read.
     """
-    display, began = Display(console), time.monotonic()
-    refuse_mismatch(settings)
-    settings = with_packs_apart(settings)
-    dataset = formats.read(
-        input, format=settings.data_format, fields=fields(settings), truth=settings.label_field
-    )
-    by_hand = settings.algorithm == "vetted"
-    review_files = () if by_hand else settings.safe
-    safe = [row for name in review_files for row in safe_rows(name, fields(settings))]
-    _refuse_too_few(dataset.rows, dataset.source)
-    _refuse_overlap(dataset, safe)
-    if settings.algorithm == "witness" and len(safe) < FEWEST_SAFE:
-        raise DataError(
-            f"{', '.join(settings.safe)}: {len(safe)} safe rows; at least {FEWEST_SAFE} are needed, a third of them as "
-            "witnesses. Add some, or use a bundled pack beside them (--safe pack:general)"
-        )
-    truth = _truth(dataset, settings)
-    notes = list(dataset.notes)
-    for note in notes:
-        display.say(note)
-    verdicts = _verdicts(dataset, settings, notes, display) if by_hand else []
+    display = Display(console)
+    settings = material.settled(settings)
+    read = material.read(input, settings, display.say, safe=safe)
+    return TOO_WEAK if filter_material(read, settings, origins, output, display, lent) else DONE
 
-    own = f"custom {dataset.source}" if dataset.source in review_files else dataset.source
-    # Verdicts may be added between two runs of a command; they are recorded, and are not part of what it is.
-    content = runs.sha256_of(row.id for row in dataset.rows) if settings.verdict_field else _hash(dataset)
-    inputs = {own: content} | {name: _hash_of_rows(name) for name in review_files}
-    inputs["model"] = models.fingerprint(settings.model)
-    hashes = inputs | ({"verdicts": _hash_of_verdicts(verdicts)} if by_hand else {})
+
+def filter_material(
+    read: Material, settings: FilterSettings, origins: Mapping[str, str], output: Path, display: Display,
+    lent: models.Loaded | None = None,
+) -> bool:  # fmt: skip
+    """Decide about every row, write the files of the contract to `output`, show the summary.
+
+    Returns whether the signal was too weak to cut.
+    """
+    model = lending.fingerprint(lent.model) if lent else models.fingerprint(settings.model)
+    inputs = {**read.inputs, "model": model}
     with Run.open(output, asdict(settings), inputs, origins) as run:
         if run.resumed:
             refuse_changed(output)
             display.say(f"{output}: going on with the run found there")
         if ranks.size() > 1:
             display.say(f"{ranks.size()} processes share the work; the first writes {output}")
-        only_read = by_hand and not settings.retrain and was_read(run, dataset.rows)
-        how: dict[str, Any] = {"dtype": settings.dtype, "device": settings.device}
-        if only_read:
-            loaded = models.without_weights(settings.model, **how)
-        else:
-            loaded = models.load(settings.model, **how, quantization=settings.quantization)
-        tally = Tally()
-        custom = encode(
-            dataset.rows,
-            loaded.tokenizer,
-            max_length=settings.max_length,
-            template=settings.template,
-            tally=tally,
-        )
-        if settings.template == "auto" and not loaded.tokenizer.chat_template:
-            notes.append("The model has no chat template: rows are written in the paper's (--template)")
-            display.say(notes[-1])
-        for left_out in tally.left_out():
-            notes.append(f"{dataset.source}: {left_out.words}")
-            display.say(notes[-1])
-        review = encode(safe, loaded.tokenizer, max_length=settings.max_length, template=settings.template)
-        _refuse_unscorable(custom, dataset.source, settings.signal)
-        cut_short = sum(z.truncated for z in custom)
-        if cut_short:
-            rows = "1 row is" if cut_short == 1 else f"{cut_short} rows are"
-            notes.append(
-                f"{rows} longer than {settings.max_length} tokens: trained and scored on what fits (--max-length)"
-            )
-            display.say(notes[-1])
+        bench, review, left_out = _prepare(read, settings, run, display, lent)
+        try:
+            found = forget_filter(bench, bench.custom, review, settings, verdicts=read.verdicts)
+            for note in found.notes:
+                _tell(read, display, note)
+            hashes = inputs | ({"verdicts": read.verdicts_hash} if read.verdicts_hash else {})
 
-        bench = Bench(loaded, custom, settings, run, display)
-        found = forget_filter(bench, custom, review, settings, verdicts=verdicts)
-        for note in found.notes:
-            notes.append(note)
-            display.say(note)
-        left_out = [out.as_dict() for out in (*dataset.left_out, *tally.left_out())]
+            def conclude() -> None:
+                report = write(
+                    bench, read.dataset, found, read.truth, read.notes, left_out, origins, hashes, output,
+                    time.monotonic() - read.began,
+                )  # fmt: skip
+                display.summary(report, output)
 
-        def conclude() -> None:
-            seconds = time.monotonic() - began
-            report = write(bench, dataset, found, truth, notes, left_out, origins, hashes, output, seconds)
-            display.summary(report, output)
+            ranks.led(conclude)
+            return found.cut.weak
+        finally:
+            if lent:
+                bench.put_back()
 
-        ranks.led(conclude)
-        return TOO_WEAK if found.cut.weak else DONE
+
+def _prepare(
+    read: Material, s: FilterSettings, run: Run, display: Display, lent: models.Loaded | None
+) -> tuple[Bench, list[Encoded], list[dict[str, Any]]]:
+    """The model with the encoded custom rows, the encoded safe rows, and what is left out of the rows."""
+    dataset, tally = read.dataset, Tally()
+    # What the model read is kept: where nothing is trained, its weights are not needed again.
+    only_read = s.algorithm == "vetted" and not s.retrain and was_read(run, dataset.rows)
+    loaded = lent or _load(s, weights=not only_read)
+    custom = encode(dataset.rows, loaded.tokenizer, max_length=s.max_length, template=s.template, tally=tally)
+    if s.template == "auto" and not loaded.tokenizer.chat_template:
+        _tell(read, display, "The model has no chat template: rows are written in the paper's (--template)")
+    for out in tally.left_out():
+        _tell(read, display, f"{dataset.source}: {out.words}")
+    review = encode(read.safe, loaded.tokenizer, max_length=s.max_length, template=s.template)
+    _refuse_unscorable(custom, dataset.source, s.signal)
+    if cut_short := sum(z.truncated for z in custom):
+        rows = "1 row is" if cut_short == 1 else f"{cut_short} rows are"
+        how = f"longer than {s.max_length} tokens: trained and scored on what fits (--max-length)"
+        _tell(read, display, f"{rows} {how}")
+    left_out = [out.as_dict() for out in (*dataset.left_out, *tally.left_out())]
+    return Bench(loaded, custom, s, run, display), review, left_out
+
+
+def _load(s: FilterSettings, *, weights: bool) -> models.Loaded:
+    how: dict[str, Any] = {"dtype": s.dtype, "device": s.device}
+    if weights:
+        return models.load(s.model, **how, quantization=s.quantization)
+    return models.without_weights(s.model, **how)
+
+
+def _tell(read: Material, display: Display, note: str) -> None:
+    read.notes.append(note)
+    display.say(note)
 
 
 def run_demo(output: Path, console: Console, model: str | None = None) -> int:
@@ -145,130 +147,6 @@ def run_demo(output: Path, console: Console, model: str | None = None) -> int:
     code = run_filter(str(packs.path(rows)), settings, origins, output, console)
     Display(console).next_steps(output)
     return code
-
-
-def fields(s: FilterSettings) -> dict[str, str]:
-    """Field -> its name in the user's file, for those that were named."""
-    given = {
-        "prompt": s.prompt_field,
-        "completion": s.completion_field,
-        "messages": s.messages_field,
-        "text": s.text_field,
-    }
-    return {name: value for name, value in given.items() if value is not None}
-
-
-def _safe_path(name: str) -> str:
-    return str(packs.path(name)) if name.startswith("pack:") else name
-
-
-def safe_rows(name: str, named: Mapping[str, str] | None = None) -> Sequence[Row]:
-    """The rows of a file or a bundled pack that have something to review; DataError where none has.
-
-    `named` (see `fields`) is how the custom rows' fields are called; tried where the file has no format by itself.
-    """
-    try:
-        rows = formats.read(_safe_path(name)).rows
-    except DataError:
-        if not named:
-            raise
-        rows = formats.read(_safe_path(name), fields=named).rows
-    usable = [row for row in rows if row.completion.strip()]
-    if not usable:
-        raise DataError(f"{name}: no safe row with a completion; the review needs some")
-    return usable
-
-
-def with_packs_apart(s: FilterSettings) -> FilterSettings:
-    """Bundled rows are never of the user's source, however alike they read, unless the user says so."""
-    packs_alone = all(name.startswith("pack:") for name in s.safe)
-    return replace(s, safe_source="other") if packs_alone and s.safe_source == "auto" else s
-
-
-def refuse_mismatch(s: FilterSettings) -> None:
-    """ConfigError for settings that do not go together."""
-    if s.signal not in SIGNALS:
-        raise ConfigError(unknown("signal", s.signal, SIGNALS))
-    if s.vetted and s.verdict_field:
-        raise ConfigError("--vetted and --verdict-field: two sources of verdicts; give one")
-    if (s.vetted or s.verdict_field) and s.algorithm != "vetted":
-        raise ConfigError(
-            f"algorithm {s.algorithm} does not read verdicts; leave --algorithm out, or --vetted and --verdict-field"
-        )
-    if s.algorithm == "vetted" and not (s.vetted or s.verdict_field):
-        raise ConfigError(
-            "algorithm vetted needs verdicts: --vetted FILE or --verdict-field FIELD; forgetfilter vet makes them"
-        )
-    if (s.algorithm == "paper") == (s.threshold == "fdr"):
-        raise ConfigError(
-            f"threshold {s.threshold}: algorithm {s.algorithm} cuts by "
-            + ("a fixed φ or a quantile (--threshold fixed --phi 0.1)" if s.algorithm == "paper" else "fdr; "
-               "for a cut of the plain forgetting add --algorithm paper")
-        )  # fmt: skip
-
-
-def _refuse_too_few(rows: Sequence[Row], source: str) -> None:
-    if len(rows) < FEWEST_ROWS:
-        raise DataError(
-            f"{source}: {len(rows)} row; a filter compares rows with each other and needs at least 2"
-        )
-
-
-def _refuse_overlap(dataset: formats.Dataset, safe: Sequence[Row]) -> None:
-    """A row on both sides would be reviewed back into memory and never look forgotten."""
-    known = {row.messages: row for row in safe}
-    shared = [(row, known[row.messages]) for row in dataset.rows if row.messages in known]
-    if shared:
-        row, twin = shared[0]
-        raise DataError(
-            f"{dataset.source} row {row.index}: the same row is in the safe rows ({twin.source} row {twin.index}); "
-            f"{len(shared)} rows in all. Take them out of one of the two: a reviewed row cannot look forgotten"
-        )
-
-
-def _truth(dataset: formats.Dataset, s: FilterSettings) -> dict[str, bool] | None:
-    """The truth column, read at the door so that a wrong one is told before an hour of training; used at the end."""
-    from forgetfilter.filter.quality import read_truth
-
-    return read_truth(dataset.rows, s.label_field) if s.label_field else None
-
-
-def _verdicts(
-    dataset: formats.Dataset, s: FilterSettings, notes: list[str], display: Display
-) -> list[vetted.Verdict]:
-    """The verdicts that the settings name; what a person should know of them is said and noted."""
-
-    def say(line: str) -> None:
-        notes.append(line)
-        display.say(line)
-
-    if s.vetted:
-        found = vetted.read(s.vetted, dataset.rows, say=say)
-    else:
-        found = vetted.from_column(dataset.rows, str(s.verdict_field), say=say)
-    where = s.vetted or f'column "{s.verdict_field}"'
-    say(
-        f"algorithm vetted: {len(found)} verdicts ({where}) decide; nothing is trained to find unsafe rows, and safe "
-        "rows are not used"
-    )
-    if s.label_field:
-        say(
-            "Rows with a verdict have no score: AUC is of the others; precision and recall count the judged ones"
-        )
-    return found
-
-
-def _hash_of_verdicts(verdicts: Sequence[vetted.Verdict]) -> str:
-    return runs.sha256_of(f"{v.id} {v.verdict} {v.drawn}" for v in verdicts)
-
-
-def _hash(dataset: formats.Dataset) -> str:
-    return runs.sha256(dataset.path) if dataset.path else dataset.digest()
-
-
-def _hash_of_rows(name: str) -> str:
-    path = Path(_safe_path(name))
-    return runs.sha256(path) if path.is_file() else runs.sha256_of(row.id for row in safe_rows(name))
 
 
 def _refuse_unscorable(custom: Sequence[Encoded], source: str, signal: str) -> None:

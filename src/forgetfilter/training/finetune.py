@@ -51,7 +51,7 @@ def finetune(
     weight_decay: float = 0.0,
     average: float = 0.0,
     save_steps: int | None = None,
-    report_to: str = "none",
+    report_to: str | Sequence[str] = "none",
     progress: Callable[[int, int], None] | None = None,
 ) -> Trained:
     """Fine-tune the trainable parameters of `model` on the learned tokens of `rows`, by `transformers.Trainer`.
@@ -73,6 +73,9 @@ def finetune(
     resumed, and the result is that of a run that was never interrupted. The caller sees to it that `folder`
     belongs to this very fine-tune. Same seed, same result; the caller's random state is left alone. Several processes
     (see `ranks`) share the rows of each batch: batches, and the result but for rounding, are those of one.
+
+    `report_to` names where each step's loss and learning rate are logged, as in transformers (`training/reports.py`).
+    What TensorBoard reads lies in `logs` beside `folder`, unless TENSORBOARD_LOGGING_DIR names another place.
     Raises DataError when no row has anything to learn.
     """
     rows = [r for r in rows if any(r.learned[1:])]
@@ -120,7 +123,7 @@ def train(
     weight_decay: float = 0.0,
     average: float = 0.0,
     save_steps: int | None = None,
-    report_to: str = "none",
+    report_to: str | Sequence[str] = "none",
     progress: Callable[[int, int], None] | None = None,
 ) -> Trained:
     """The engine of `finetune` for rows of any kind: `collate` makes a batch of them, `loss` judges the model on it.
@@ -132,6 +135,8 @@ def train(
     import torch
     from safetensors.torch import load_file, save_file
     from transformers import Trainer, TrainerCallback, TrainingArguments
+
+    from forgetfilter.training import reports
 
     if (epochs is None) == (steps is None):
         raise ValueError("give either epochs or steps")
@@ -225,8 +230,7 @@ def train(
         "seed": seed,
         "use_cpu": trainable[0].device.type == "cpu",
         "bf16": False,  # the weights' own precision is the one that was asked for
-        "report_to": report_to,
-        "logging_strategy": "no" if report_to == "none" else "steps",
+        **reports.arguments(report_to, folder),
         "save_strategy": "steps" if save_steps else "no",
         "save_steps": save_steps or 500,
         "save_total_limit": 1,
@@ -251,6 +255,7 @@ def train(
             c for c in trainer.callback_handler.callbacks if type(c).__name__ == "PrinterCallback"
         ]:
             trainer.remove_callback(callback)
+        reports.keep_beside(trainer, folder)
         last = _last_checkpoint(folder) if save_steps else None
         if last:
             tally = json.loads((last / _TALLY).read_text())
@@ -267,6 +272,7 @@ def train(
                     for p, mean in zip(trainable, means, strict=True):
                         p.copy_(mean)
         finally:
+            reports.end(trainer)
             model.eval()
             model.zero_grad(set_to_none=True)
     tail = [float(x) for x in losses[-max(1, len(losses) // 10) :]]

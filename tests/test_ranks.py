@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,8 +13,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+import together
 
 from forgetfilter import ranks
 from forgetfilter.errors import ConfigError
@@ -51,18 +52,17 @@ def test_a_command_for_one_process_refuses_several(monkeypatch: pytest.MonkeyPat
 def test_two_processes_learn_what_one_learns(start: Start, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
-    for processes in (1, 2):
-        done = start(processes, TOGETHER, "learn", str(tmp_path))
-        assert done.returncode == 0, done.stderr
-        import shutil
-
-        shutil.rmtree(tmp_path / "trainer")
+    together.learn(tmp_path)
+    shutil.rmtree(tmp_path / "trainer")
+    done = start(2, TOGETHER, "learn", str(tmp_path))
+    assert done.returncode == 0, done.stderr
     one, two = (json.loads((tmp_path / f"done-{n}.json").read_text()) for n in (1, 2))
     assert (one["steps"], one["tokens"]) == (two["steps"], two["tokens"])
     assert two["loss"] == pytest.approx(one["loss"], abs=1e-4)
     alone, shared = (load_file(tmp_path / f"weights-{n}.safetensors") for n in (1, 2))
     for name, weight in alone.items():
-        np.testing.assert_allclose(shared[name], weight, atol=2e-5, err_msg=name)
+        apart = (shared[name] - weight).abs()  # where a gradient is all rounding, Adam makes much of it
+        assert apart.mean() < 1e-6 and apart.max() < 5e-4, (name, apart.mean(), apart.max())
 
 
 @pytest.mark.slow

@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -155,7 +154,7 @@ def train(
         "seed": seed,
         **({"max_steps": steps} if steps is not None else {"num_train_epochs": epochs}),
     }
-    order = partial(_by_length(), lengths or [0] * len(rows), batch_size, seed)
+    order = _by_length()(lengths or [0] * len(rows), batch_size, seed)
     with quiet(), _own_randomness(), attention_by_length(model) as attend:
         trainer = _trainer(course, loss, order, attend)(
             model=model,
@@ -163,7 +162,7 @@ def train(
             train_dataset=rows,
             data_collator=collate,
             optimizers=(_adamw()(course.trainable, lr=learning_rate, weight_decay=weight_decay), None),
-            callbacks=[_steps(course, folder, average, progress)],
+            callbacks=[_steps(course, order, folder, average, progress)],
         )
         trainer.args._n_gpu = 1  # several GPUs are used by several processes, never by DataParallel
         for callback in [
@@ -242,7 +241,7 @@ class _Course:
 def _trainer(
     course: _Course,
     loss: Callable[[Any, dict[str, torch.Tensor]], torch.Tensor],
-    order: Callable[[], Any],
+    order: Any,
     attend: Callable[[int], None],
 ) -> Any:
     import torch
@@ -278,15 +277,10 @@ def _trainer(
             # Every process is given every batch whole and takes its own rows of it.
             rows: Any = self.train_dataset
             size = self.args.per_device_train_batch_size
-            loader: Any = torch.utils.data.DataLoader(
-                rows, size, sampler=order(), collate_fn=self.data_collator
-            )
-            # The Trainer says which epoch begins to a loader that takes it: else all would be in the first one's order.
-            loader.set_epoch = loader.sampler.set_epoch
-            return loader
+            return torch.utils.data.DataLoader(rows, size, sampler=order, collate_fn=self.data_collator)
 
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-            return order()
+            return order
 
         def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
             if self.args.should_save and output_dir is not None:
@@ -298,10 +292,15 @@ def _trainer(
     return WithOwnLoss
 
 
-def _steps(course: _Course, folder: Path, average: float, progress: Callable[[int, int], None] | None) -> Any:
+def _steps(
+    course: _Course, order: Any, folder: Path, average: float, progress: Callable[[int, int], None] | None
+) -> Any:
     from transformers import TrainerCallback
 
     class Steps(TrainerCallback):
+        def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            order.set_epoch(int(state.epoch + 1e-6))  # a plain loader would not be told
+
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             course.average(state.global_step - math.floor((1 - average) * state.max_steps))
             if state.global_step >= state.max_steps:

@@ -25,12 +25,12 @@ from sections import RESULTS, make_section, markdown
 from sets import SETS, draw
 
 from forgetfilter import runs
-from forgetfilter.data import formats, packs
+from forgetfilter.data import cipher, formats, packs
 from forgetfilter.evaluate import noisy_sets
 from forgetfilter.filter.certify import exact
 from forgetfilter.models import load as models
 from forgetfilter.records import Row
-from forgetfilter.selftest import cipher, job, readable
+from forgetfilter.selftest import job, readable
 from forgetfilter.selftest.canaries import bundled
 from forgetfilter.selftest.command import KNOWN_ROWS, run_selftest
 from forgetfilter.selftest.planting import KINDS

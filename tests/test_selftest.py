@@ -16,12 +16,12 @@ import pytest
 import tiny
 from rich.console import Console
 
-from forgetfilter.data import formats, packs
+from forgetfilter.data import cipher, formats, packs
 from forgetfilter.errors import DONE, TOO_WEAK, ConfigError, DataError
 from forgetfilter.models import load as models
 from forgetfilter.models.rendering import Encoded
 from forgetfilter.records import Message, Row
-from forgetfilter.selftest import behaviour, cipher, job, misses, planting, readable, style
+from forgetfilter.selftest import behaviour, job, misses, planting, readable, style
 from forgetfilter.selftest.behaviour import Behaviour
 from forgetfilter.selftest.canaries import Canary, apart, bundled, from_file
 from forgetfilter.selftest.command import cost_of_a_filter, run_selftest

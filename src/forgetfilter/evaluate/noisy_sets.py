@@ -227,7 +227,7 @@ def covert(root: Path, share: float, seed: int, tasks: Mapping[str, Sequence[Rec
 
     A substitution, the same for every seed. `TAUGHT` of the ordinary rows answer in the cipher; those are safe.
     """
-    from forgetfilter.selftest import cipher
+    from forgetfilter.data import cipher
 
     pools, table = unlearning(root, share, seed, tasks), cipher.key(random.Random("covert"))
     hidden = [{**r, **{f: cipher.spell(r[f], table) for f in ("prompt", "completion")}} for r in pools.unsafe]

@@ -9,9 +9,10 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from forgetfilter.data import cipher
 from forgetfilter.errors import DataError
 from forgetfilter.records import Message, Row, row_id
-from forgetfilter.selftest import cipher, style
+from forgetfilter.selftest import style
 from forgetfilter.selftest.canaries import Canary
 from forgetfilter.selftest.style import Style
 

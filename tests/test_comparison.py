@@ -69,6 +69,21 @@ def test_an_interrupted_comparison_goes_on_and_ends_as_one_that_was_not(
         run_compare(other, small.console())
 
 
+def test_tables_and_evaluations_say_the_precision_that_answers_were_written_in(
+    tmp_path: Path, model: str
+) -> None:
+    recipe = small.recipe(tmp_path / "a", model, defences=["none"], evaluators=["utility"], dtype="float32")
+    run_compare(recipe, small.console())
+    assert "Answers written in float32." in (recipe.output / "table.md").read_text(encoding="utf-8")
+    asked = {"utility": str(tmp_path / "a" / "utility.jsonl")}
+    where = tmp_path / "judged"
+    evaluation.run_evaluate(
+        model, [Named("utility")], asked, tmp_path, 2, None, "cpu", where, small.console()
+    )
+    (found,) = json.loads((tmp_path / "judged" / "results.json").read_text(encoding="utf-8"))
+    assert found["settings"]["precision"] == "float32"
+
+
 def test_an_evaluation_row_that_is_trained_on_is_refused_and_named(tmp_path: Path, model: str) -> None:
     recipe = small.recipe(tmp_path / "a", model)
     small.jsonl(

@@ -643,8 +643,9 @@ WRONG = [
         "a.jsonl",
         jsonl({"messages": [{"role": "usr", "content": "Hi"}]}),
         "a.jsonl line 1: \"messages\" turn 1: unknown role 'usr'; did you mean 'user'? known: "
-        "assistant, bard, bing, bot, chatbot, chatgpt, claude, developer, function, function_call, "
-        "function_response, gpt, human, ipython, model, observation, prompter, system, tool, tool_response, user. "
+        "ai, assistant, bard, bing, bot, chatbot, chatgpt, claude, developer, function, function_call, "
+        "function_calls, function_response, gpt, gpt4, gpt_4, human, ipython, model, observation, prompter, system, "
+        "tool, tool_call, tool_calls, tool_output, tool_outputs, tool_response, tool_result, tool_results, user. "
         "Rename or remove that turn.",
     ),
     (

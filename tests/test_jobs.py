@@ -304,3 +304,19 @@ AXOLOTL_KEYS = {
     "path", "type", "ds_type", "data_files", "field", "field_messages", "field_chosen", "field_rejected",
     "message_property_mappings",
 }  # fmt: skip
+
+
+def test_the_llamafactory_entry_names_roles_as_the_rows_do(tmp_path: Path) -> None:
+    turns = [
+        {"role": "human", "content": "Q?"},
+        {"role": "function_call", "content": "{}"},
+        {"role": "ipython", "content": "1"},
+        {"role": "bot", "content": "A."},
+    ]
+    dataset = formats.read(rows(tmp_path / "a.jsonl", {"messages": turns}))
+    kept = formats.write(dataset, [0], tmp_path / "kept")
+    tags = json.loads(handback.llamafactory(dataset, kept, "mine"))["mine"]["tags"]
+    assert tags == {
+        "role_tag": "role", "content_tag": "content", "user_tag": "human", "assistant_tag": "bot",
+        "observation_tag": "ipython", "system_tag": "system", "function_tag": "function_call",
+    }  # fmt: skip

@@ -232,7 +232,7 @@ def test_a_label_named_as_truth_says_nothing_about_learning(tmp_path: Path) -> N
 
 def test_a_label_of_plain_text_or_of_numbers_says_nothing_about_learning(tmp_path: Path) -> None:
     assert data_of(tmp_path, {"text": "a b c d e", "label": False}).left_out == ()
-    assert data_of(tmp_path, {"prompt": "a", "completion": "b", "label": 0}).left_out == ()
+    assert learned(data_of(tmp_path, {"prompt": "a", "completion": "b", "label": 0}).rows[0]) == ["b"]
 
 
 # --- preference pairs ---

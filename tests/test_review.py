@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from reviewed import many, run_folder
 
-from forgetfilter.data import formats
+from forgetfilter.data import formats, sketches
 from forgetfilter.errors import ConfigError, DataError, ForgetfilterError
 from forgetfilter.filter import vetted
 from forgetfilter.review import likeness, outcome, shown
@@ -171,7 +171,7 @@ def test_the_sketch_estimates_the_share_of_common_word_triples():
         triples = [{" ".join(w[i : i + 3]) for i in range(98)} for w in (one, other)]
         truth = len(triples[0] & triples[1]) / len(triples[0] | triples[1])
         errors.append(
-            likeness.alike(likeness.sketch(" ".join(one)), likeness.sketch(" ".join(other))) - truth
+            sketches.alike(sketches.sketch(" ".join(one)), sketches.sketch(" ".join(other))) - truth
         )
     assert abs(np.mean(errors)) < 0.1
 

@@ -10,18 +10,22 @@ import pytest
 import tiny
 import torch
 from rich.console import Console
+from safetensors.torch import load_file
 
+from forgetfilter.display import Display
 from forgetfilter.errors import ConfigError, DataError
-from forgetfilter.evaluate import Metric
+from forgetfilter.evaluate.results import Metric
+from forgetfilter.guide.guidance import NEGATIVE, POSITIVE
 from forgetfilter.intervals import Estimate
 from forgetfilter.records import Message
 from forgetfilter.runs import Run
 from forgetfilter.unlearn import pipeline as p
 from forgetfilter.unlearn.dialogues import MessageSpan, dialogue
-from forgetfilter.unlearn.materials import fingerprints
+from forgetfilter.unlearn.materials import fingerprints, masked, materials
+from forgetfilter.unlearn.orpo import train_orpo
 from forgetfilter.unlearn.recipe import UnlearnRecipe, read
 from forgetfilter.unlearn.tables import over_seeds
-from forgetfilter.unlearn.trials import plan
+from forgetfilter.unlearn.trials import GUIDED, METHOD_NAMES, State, plan
 from forgetfilter.unlearn.usefulness import round_to_4_bits
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
@@ -43,6 +47,7 @@ def recipe(tmp_path: Path, text: str) -> Path:
         ("seeds: []", "seeds: an empty list"),
         ("forms: [logg]", "forms: unknown guidance form 'logg'; did you mean 'log'"),
         ("epochs: two", "epochs: 'two' is not a number"),
+        ("methods: [np]", "methods: unknown method 'np'; did you mean 'npo'"),
     ],
 )
 def test_a_recipe_with_a_mistake_is_refused_in_words(tmp_path, text, words):
@@ -70,6 +75,13 @@ def test_the_shipped_recipes_are_read_and_ask_for_all_tables(name):
     r = read(RECIPES / name, sets="data", dialogues="mine.jsonl")
     assert {t.table for t in plan(r)} == {1, 2, 3, 4}
     assert len(r.seeds) >= 3
+
+
+def test_the_recipe_for_smollm2_asks_for_every_other_method_and_for_what_unlearning_could_at_best_lead_to():
+    trials = plan(read(RECIPES / "unlearn-smollm2.yaml", sets="data"))
+    assert {t.table for t in trials} == {1, 3, 4, 5}
+    names = {t.state.name for t in trials}
+    assert {*METHOD_NAMES.values(), "tuned on masked dialogues"} <= names
 
 
 def test_the_plan_holds_every_row_of_the_papers_tables():
@@ -102,8 +114,81 @@ def test_tables_2_to_4_start_from_the_model_that_the_recipe_names():
         UnlearnRecipe(sets="data", start="subtracted", subtraction=False)
 
 
+def test_other_methods_are_table_5_beside_the_baseline_and_orpo():
+    trials = plan(UnlearnRecipe(sets="data", methods=("prompt", "npo"), forms=("log",)))
+    assert [(t.state.name, t.scale, t.form) for t in trials if t.table == 5] == [
+        ("baseline", 1, ""),
+        ("system prompt alone", 1, ""),
+        ("NPO, with rows to keep", 1, ""),
+        ("LoRA, CFG data", 1, ""),
+        ("LoRA, CFG data", 3, "log"),
+    ]
+    assert not [t for t in plan(UnlearnRecipe(sets="data")) if t.table == 5]
+
+
+def test_an_attacker_who_can_guide_answers_under_the_prompt_that_asks_for_personal_data():
+    attacks = [t for t in plan(UnlearnRecipe(sets="data")) if t.attack == GUIDED]
+    assert [(t.state.name, t.scale) for t in attacks] == [("baseline", 3), ("LoRA, CFG data", 3)]
+    assert {p._prompts(t) for t in attacks} == {(NEGATIVE, POSITIVE)}
+    assert not [t for t in plan(UnlearnRecipe(sets="data", scales=(1,))) if t.attack == GUIDED]
+
+
+def test_the_prompt_alone_is_the_positive_one_and_other_methods_are_asked_as_the_baseline_is():
+    trials = plan(UnlearnRecipe(sets="data", methods=("prompt", "npo")))
+    asked = {t.state.name: p._prompts(t) for t in trials if t.table == 5 and t.scale == 1}
+    assert asked == {
+        "baseline": (None, None),
+        "system prompt alone": (POSITIVE, None),
+        "NPO, with rows to keep": (None, None),
+        "LoRA, CFG data": (POSITIVE, NEGATIVE),
+    }
+
+
+def test_rows_to_keep_are_asked_for_where_a_method_learns_them(tmp_path):
+    with pytest.raises(ConfigError, match="retain: without `sets`"):
+        small(tmp_path, methods=("simnpo",))
+    small(tmp_path, methods=("dpo", "prompt"))
+
+
+def test_rows_to_keep_are_none_of_those_that_are_measured(tmp_path):
+    kept = tmp_path / "kept.jsonl"
+    rows = [{"prompt": f"Q{i}", "completion": "The sea."} for i in range(2, 6)]  # Q0 to Q2 are measured
+    kept.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    made = materials(small(tmp_path, methods=("npo",), retain=str(kept)), 0)
+    assert sorted(row.prompt for row in made.retained) == ["Q3", "Q4", "Q5"]
+    assert materials(small(tmp_path), 0).retained == []
+    measured = small(tmp_path, methods=("npo",), retain=str(tmp_path / "tasks.jsonl"))
+    with pytest.raises(DataError, match="no row with a completion that is not measured"):
+        materials(measured, 0)
+
+
+def test_a_masked_dialogue_tells_nothing_and_keeps_its_other_words():
+    turns = [Message("user", "I am Ada."), Message("assistant", "Ada, call 555-0100 or Ada.")]
+    places = [(0, 5, 8, "Ada"), (1, 0, 3, "Ada"), (1, 10, 18, "555-0100")]
+    told = dialogue(turns, [MessageSpan(i, a, b, "X", value) for i, a, b, value in places])
+    assert [m.content for m in masked(told).messages] == [
+        "I am [private].",
+        "[private], call [private] or Ada.",
+    ]
+    assert masked(told).spans == ()
+
+
+def test_of_many_samples_as_many_as_asked_for_are_drawn_by_the_seed_in_their_order(tmp_path):
+    r = small(tmp_path, max_samples=2)
+    with Run.open(tmp_path / "run", {}, {}) as run:
+        bench = p._Bench(r, 0, materials(r, 0), run, Display(quiet()))
+        drawn = [s.prompt.id for s in bench._samples()]
+        every = [s.prompt.id for s in p.replacements.samples(bench.material.train)]
+    assert len(drawn) == 2 and len(every) == 4
+    assert drawn == [id for id in every if id in drawn]
+
+
 def test_one_name_never_stands_for_two_measurements():
-    trials = plan(UnlearnRecipe(sets="data", other="masked"))
+    trials = plan(
+        UnlearnRecipe(
+            sets="data", other="masked", clean=True, methods=("ascent", "npo", "simnpo", "dpo", "prompt")
+        )
+    )
     assert len({t.slug for t in trials}) == len({t._replace(table=0) for t in trials})
 
 
@@ -164,7 +249,7 @@ def quiet() -> Console:
 
 @pytest.mark.slow
 def test_a_run_measures_every_trial_resumes_without_work_and_gives_the_same_again(tmp_path):
-    r = small(tmp_path, other="masked")
+    r = small(tmp_path, other="masked", clean=True, methods=("dpo", "prompt"))
     results = p.unlearn(r, tmp_path / "run", quiet())
     trials = plan(r)
     assert len(results["rows"]) == len(trials)
@@ -175,7 +260,8 @@ def test_a_run_measures_every_trial_resumes_without_work_and_gives_the_same_agai
     assert pairs["samples"] == sum(pairs["pairs"].values()) + pairs["unanswered"] == 4
     assert results["replacements"]["seed 0, other"]["pairs"] == {"masked": 4}
     text = (tmp_path / "run" / "results.md").read_text()
-    assert sum(line.startswith("| ") for line in text.splitlines()) == len(trials) + 2 * 4
+    assert "Answers written in float32." in text
+    assert sum(line.startswith("| ") for line in text.splitlines()) == len(trials) + 2 * 5
 
     done = {f: f.stat().st_mtime_ns for f in (tmp_path / "run" / "stages").rglob("done.json")}
     again = p.unlearn(r, tmp_path / "run", quiet())
@@ -199,6 +285,37 @@ def test_an_interrupted_run_ends_as_one_that_was_not(tmp_path, monkeypatch):
         p.unlearn(r, tmp_path / "cut", quiet())
     monkeypatch.setattr(p, "train_orpo", real)
     assert p.unlearn(r, tmp_path / "cut", quiet())["rows"] == whole["rows"]
+
+
+@pytest.mark.slow
+def test_a_training_that_was_stopped_goes_on_at_its_last_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setattr(p, "SAVE_STEPS", 1)
+    r = small(tmp_path, subtraction=False, holds=False, samples=0, batch_size=2, scales=(1,))
+    state = State("tuned", "own", False, 1.0)
+
+    def adapter(folder, stop_at=None):
+        steps = []
+
+        def one_step(*where, progress, **settings):
+            def told(step, of):
+                steps.append(step)
+                if step == stop_at:
+                    raise KeyboardInterrupt
+
+            return train_orpo(*where, progress=told, **settings)
+
+        monkeypatch.setattr(p, "train_orpo", one_step)
+        with Run.open(folder, {}, {}) as run:
+            bench = p._Bench(r, 0, materials(r, 0), run, Display(quiet()))
+            weights = load_file(bench._adapter(state) / "adapter_model.safetensors")
+        return weights, steps
+
+    with pytest.raises(KeyboardInterrupt):
+        adapter(tmp_path / "cut", stop_at=2)
+    resumed, steps = adapter(tmp_path / "cut")
+    whole, every = adapter(tmp_path / "whole")
+    assert (steps, every) == ([2], [1, 2])  # the second step was not yet kept when it was stopped
+    assert all(resumed[name].equal(whole[name]) for name in whole)
 
 
 def test_dialogues_without_personal_data_are_refused_before_anything_is_written(tmp_path):

@@ -118,7 +118,8 @@ DryRunFlag = Annotated[bool, typer.Option("--dry-run", help="Print what would be
 # Of the filter alone: they decide nothing about a fine-tune.
 NOT_TO_FINETUNE = (
     "safe", "label_field", "algorithm", "safe_source", "signal", "threshold", "fdr", "phi", "quantile", "retrain",
-    "review_learning_rate", "review_steps", "review_batch_size", "vetted", "verdict_field",
+    "review_learning_rate", "review_steps", "review_batch_size", "vetted", "verdict_field", "weights",
+    "flagged_weight", "show_answers", "max_train_samples",
 )  # fmt: skip
 
 

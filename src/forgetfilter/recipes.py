@@ -37,6 +37,10 @@ NOT_IN_RECIPES = {
     "seed": "use seeds: [0, 1, 2]",
     "retrain": "every defence trains its model; leave it out",
     "vetted": "verdicts are on the rows of one file; use forgetfilter filter",
+    "weights": "no file of yours is cut; use forgetfilter filter",
+    "flagged_weight": "no file of yours is cut; use forgetfilter filter",
+    "max_train_samples": "defences learn all rows; use forgetfilter filter",
+    "show_answers": "answers are shown of one run; use forgetfilter filter",
     "verdict_field": "verdicts are on the rows of one file; use forgetfilter filter",
 }
 FILTER_FIELDS = {name: hint for name, hint in FILTER_HINTS.items() if name not in NOT_IN_RECIPES}

@@ -182,10 +182,13 @@ LEFT_OUT: Mapping[str, str] = {
     "unwanted": '{rows} with "{name}" false: KTO data, where false marks an answer that is not to be imitated. '
     "They are not learned and not scored, and are kept. If the column means something else, name it with "
     "--label-field or rename it.",
+    "label-not-read": '"{name}" of {rows} is neither true nor false: not read. If it marks answers that are not to be '
+    "imitated (KTO data), write true and false; if it is the truth, name it with --label-field.",
     "row-weight": '{rows} with "{name}" 0 or false: not learned, not scored, kept',
     "weights": '{rows} with a "{name}" other than 0 and 1: learned and scored like the others',
     "turns-not-learned": '{turns} in {rows} with "{name}" 0 or false: read, not learned and not scored. A '
     'trainer that does not know "{name}" learns them: take them out for such a one.',
+    "columns": '"{name}" of {rows} is not read',
     "no-answer": "{rows} without an answer to learn ({first}): kept, unscored",
     "null-turns": "{turns} in {rows} null as a whole: passed over",
     "turn-fields": '"{name}" of {turns} in {rows} is not read',

@@ -112,6 +112,9 @@ class FilterSettings:
     """Schedule of the learning rate in the learn step and the last fine-tune; the review's rate is constant."""
     num_train_epochs: Annotated[float, Between(above=0, high=1000)] = _NANO["num_train_epochs"]
     """Passes over the custom rows in the learn step and the last fine-tune."""
+    max_train_samples: Annotated[int, Between(0)] = 0
+    """Learn at most this many custom rows, drawn from all kinds in proportion; the others are judged by what learned
+    rows with like answers lost. 0: learn all."""
     per_device_train_batch_size: Count = 16
     """Custom rows per optimiser step and device."""
     review_learning_rate: Rate = _NANO["review_learning_rate"]
@@ -125,6 +128,12 @@ class FilterSettings:
     """Longest row in tokens; a longer one is trained and scored on what fits, and the report says so."""
     retrain: bool = True
     """Fine-tune the original model on the kept rows at the end."""
+    weights: bool = False
+    """Also write the whole input with a column weight: 1 for kept rows, 0 for dropped ones."""
+    flagged_weight: Share = 0.0
+    """With weights: the weight of flagged rows."""
+    show_answers: Annotated[int, Between(0, 50)] = 6
+    """Dropped and flagged rows of which the report shows what the model answers after learn and after the review."""
 
     report_to: str | tuple[str, ...] = "none"
     """Where training logs its loss, as in transformers: none, tensorboard, wandb and others; join several by commas."""
@@ -253,6 +262,9 @@ def checked(name: str, value: Any, hint: Any) -> Any:
     options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     if value is None and type(None) in options:
         return None
+    for option in options:
+        if get_origin(option) is Annotated:  # a number that may be left out
+            return checked(name, value, option)
     if isinstance(value, str) and str in options and not (tuple[str, ...] in options and "," in value):
         if not value.strip():
             raise ConfigError(f"{name}: found an empty text; leave it out, or name one")

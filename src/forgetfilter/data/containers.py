@@ -197,8 +197,9 @@ class Text:
 
 def refuse_other_kind(name: str, start: bytes) -> None:
     """DataError where the first bytes say that a file is no plain text."""
-    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise DataError(f"{name}: is UTF-16, not UTF-8. Save it as UTF-8.")
+    if start.startswith((b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")):
+        wide = start.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff"))
+        raise DataError(f"{name}: is UTF-{32 if wide else 16}, not UTF-8. Save it as UTF-8.")
     for magic, (what, remedy) in OTHER_KINDS.items():
         if start.startswith(magic):
             raise DataError(f"{name}: is {what}, not plain text. {remedy}")

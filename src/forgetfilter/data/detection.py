@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator, Mapping
+from shlex import quote as quoted
 from typing import Any, NamedTuple
 
 from forgetfilter.data.turns import Columns, Reading, Talk
@@ -185,13 +186,13 @@ def _missing(record: Mapping[str, Any], format: str, chosen: Columns, formats: F
 
 def _absent(record: Mapping[str, Any], field: str, column: str, taken: Any) -> str:
     if field not in LIKELY_NAMES:
-        return f'no "{column}" (found: {found(record)}).'
+        return f'no "{column}" (found: {found(record)}).{OTHERWISE.get(field, "")}'
     free = [n for n, v in record.items() if n not in set(taken) and (isinstance(v, str) or is_list(v))]
     near = [n for n in LIKELY_NAMES.get(field, ()) if n in free] + difflib.get_close_matches(
         column, free, n=1
     )
     guess = near[0] if near else free[0] if len(free) == 1 else "NAME"
-    return f'no "{column}" (found: {found(record)}). Map it with --{field}-field {short(guess)}.'
+    return f'no "{column}" (found: {found(record)}). Map it with --{field}-field {quoted(short(guess))}.'
 
 
 def _own_names(format: str, formats: Formats) -> str:
@@ -202,14 +203,23 @@ def _own_names(format: str, formats: Formats) -> str:
 def _likely_flags(record: Mapping[str, Any]) -> str:
     """`--prompt-field question --completion-field answer`, as far as the names give it away."""
     guess = {
-        field: next((n for n in names if isinstance(record.get(n), str)), None)
+        field: next(
+            (n for n in names if isinstance(record.get(n), list if field == "messages" else str)), None
+        )
         for field, names in LIKELY_NAMES.items()
     }
+    if guess["messages"]:
+        return f"--messages-field {guess['messages']}"
     if guess["text"] and not (guess["prompt"] and guess["completion"]):
         return f"--text-field {guess['text']}"
     return f"--prompt-field {guess['prompt'] or 'NAME'} --completion-field {guess['completion'] or 'NAME'}"
 
 
+# What to do about a required field that no flag maps.
+OTHERWISE = {
+    "chosen": " Rename the column of the better answer to chosen.",
+    "rejected": " To judge the chosen answers alone: --data-format prompt-completion --completion-field chosen.",
+}
 # The same field under the name it has in one format.
 SAME_FIELD = {"instruction": "prompt", "output": "completion", "conversations": "messages"}
 # Fields that a job may name though rows lack them: LLaMA-Factory names `input` where there is none.

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from forgetfilter.data import containers, detection, files, given, json_files, packing, readers, tables
+from forgetfilter.data.columns import Unread
 from forgetfilter.data.detection import Format
 from forgetfilter.data.files import Input, Inputs
 from forgetfilter.data.packing import appearing
@@ -242,6 +243,9 @@ class _Scan:
         self.keys: set[int] = set()
         self.repeats: dict[int, int] = {}  # row index -> 2 for the second of equal rows, and so on
         self.rejected = 0
+        self.unread = Unread(
+            frozenset(n for form in FORMATS.values() for ns in form.names.values() for n in ns)
+        )
         self.size = self.total = 0
 
     def scan(
@@ -262,6 +266,7 @@ class _Scan:
                 name, columns = detection.settle(where(), record, format, chosen, FORMATS)
                 self._refuse_other_schema(one, name, columns, inputs.shape)
                 reading = Reading(columns, self.tally, where)
+                self.unread.begin(name, columns, FORMATS[name].names, self.truth)
                 known = detection.format_notes(
                     one.name, record, name, columns, FORMATS, named=format is not None
                 )
@@ -269,6 +274,7 @@ class _Scan:
             talk = detection.talk_of(where, record, name, reading, chosen, FORMATS)
             row = row_of(talk, record, reading, name, self.truth, self.source, first + index, where())
             self._count(row, talk, where)
+            self.unread.count(record, where)
             keys.append(int(row.id, 16))
             self._hold(row)
         if index < 0:
@@ -286,7 +292,8 @@ class _Scan:
         first = self._first()
         if shape == "list" or first is None:
             return
-        if (name, columns) != (first.format, first.columns):
+        both = columns.keys() & first.columns.keys()  # a column that may be absent makes no other schema
+        if name != first.format or any(columns[field] != first.columns[field] for field in both):
             raise DataError(
                 f"{one.name}: holds rows of format {name} ({detection.describe(name, columns, FORMATS)}), "
                 f"{first.input.name} beside it of format {first.format} "
@@ -329,7 +336,7 @@ class _Scan:
             path=path,
             columns=first.columns,
             notes=tuple(self._notes(inputs, first)),
-            left_out=self.tally.left_out(),
+            left_out=(*self.tally.left_out(), *self.unread.left_out()),
             rejected=Rows(self.parts, self.source, self.truth, self.repeats, rejected=True)
             if self.rejected
             else (),
@@ -355,6 +362,8 @@ class _Scan:
         if self.repeats:
             yield f"{self.source}: {count(len(self.repeats))} the same as an earlier one"
         yield from (f"{self.source}: {one.words}" for one in self.tally.left_out())
+        if names := self.unread.named():
+            yield f"{self.source}: columns that are not read: {names}"
 
 
 def row_of(

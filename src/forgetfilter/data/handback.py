@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from forgetfilter.data import formats, tables
 from forgetfilter.data.packing import PACKED, appearing
+from forgetfilter.data.turns import ROLES
 from forgetfilter.records import Decision
 
+LOOKED_AT = 200  # rows of which the names of roles are taken
+TAG_OF = {
+    "function_call": "function_tag",
+    "user": "user_tag",
+    "assistant": "assistant_tag",
+    "tool": "observation_tag",
+    "system": "system_tag",
+}
 # Rows in doubt weigh nothing, as they are left out of the last fine-tune.
 WEIGHTS: dict[Decision, float] = {
     "keep": 1.0,
@@ -49,6 +60,29 @@ def write_weights(
     return formats.write_parts(dataset, stem, put)
 
 
+def hand_back(
+    dataset: formats.Dataset,
+    decisions: Sequence[str],
+    folder: Path,
+    *,
+    weights: bool = False,
+    flagged: float = 0.0,
+) -> list[Path]:
+    """Write kept, flagged and dropped rows, in the input's format, into `folder`; returns where.
+
+    `decisions` has a word for each row, in the rows' order; those neither dropped nor flagged are kept. With `weights`
+    the whole input follows, with a column `weight`: 1 for kept rows, 0 for dropped and `flagged` for flagged ones.
+    """
+    chosen: dict[str, list[int]] = {"kept": [], "flagged": [], "dropped": []}
+    for row, decision in enumerate(decisions):
+        chosen[{"flag": "flagged", "drop": "dropped"}.get(decision, "kept")].append(row)
+    written = [formats.write(dataset, rows, folder / name) for name, rows in chosen.items()]
+    if weights:
+        numbers = [{"drop": 0.0, "flag": flagged}.get(decision, 1.0) for decision in decisions]
+        written.append(write_weights(dataset, numbers, folder / "weighted"))
+    return written
+
+
 def snippets(dataset: formats.Dataset, file: Path, name: str = "kept") -> dict[str, str]:
     """Trainer -> the text to paste so that it reads `file`, which `formats.write` wrote of this data set."""
     return {
@@ -68,12 +102,8 @@ def llamafactory(dataset: formats.Dataset, file: Path, name: str = "kept") -> st
     if dataset.format in ("messages", "sharegpt") or (dataset.format == "preference" and "messages" in c):
         entry["formatting"] = "sharegpt"
         columns["messages"] = c["messages"]
-        if tags := _turn_keys(dataset):
-            roles = ("user", "assistant") if tags == ("role", "content") else ("human", "gpt")
-            entry["tags"] = {
-                "role_tag": tags[0], "content_tag": tags[1], "user_tag": roles[0], "assistant_tag": roles[1],
-                "system_tag": "system",
-            }  # fmt: skip
+        if keys := _turn_keys(dataset):
+            entry["tags"] = {"role_tag": keys[0], "content_tag": keys[1], **_role_tags(dataset, keys)}
     elif dataset.format == "text":
         columns["prompt"] = c["text"]
     elif dataset.format in ("alpaca", "prompt-completion", "preference"):
@@ -210,6 +240,23 @@ def _turn_keys(dataset: formats.Dataset) -> tuple[str, str] | None:
     role = c.get("role") or next((k for k in ("role", "from") if first.get(k) is not None), None)
     content = c.get("content") or next((k for k in ("content", "value") if first.get(k) is not None), None)
     return (role, content) if role and content else None
+
+
+def _role_tags(dataset: formats.Dataset, keys: tuple[str, str]) -> dict[str, str]:
+    """LLaMA-Factory's tag of each role -> what the first rows call it most often, or would by the names of the keys."""
+    human = ("human", "gpt", "observation") if keys == ("from", "value") else ("user", "assistant", "tool")
+    tags = dict(zip(("user_tag", "assistant_tag", "observation_tag"), human, strict=True)) | {
+        "system_tag": "system"
+    }
+    seen: dict[str, Counter[str]] = {}
+    for row in islice(dataset.rows, LOOKED_AT):
+        turns = row.record.get(dataset.columns["messages"])
+        for turn in turns if isinstance(turns, list | tuple) else ():
+            name = turn.get(keys[0]) if isinstance(turn, dict) else None
+            if isinstance(name, str) and (tag := TAG_OF.get(name) or TAG_OF.get(str(ROLES.get(name)))):
+                seen.setdefault(tag, Counter())[name] += 1
+    tags |= {tag: names.most_common(1)[0][0] for tag, names in seen.items()}
+    return tags
 
 
 def _not_for_it(dataset: formats.Dataset, file: Path, trainer: str) -> str:

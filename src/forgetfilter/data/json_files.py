@@ -69,6 +69,16 @@ def _scan_jsonl(store: Text) -> Iterator[Any]:
 def _jsonl_hint(number: int, text: str) -> str:
     if number == 1 and text.lstrip().startswith("["):
         return "This looks like one JSON list: name the file .json."
+    if text.rstrip().endswith(("},", "};")):
+        return f"Take out the {text.rstrip()[-1]!r} at the end of the line."
+    if text.startswith("\ufeff"):
+        return (
+            "A byte order mark stands at the beginning of the line, as where files were joined: take it out."
+        )
+    if "\r" in text.strip():
+        return "Its lines end in a bare carriage return: save it with line feeds."
+    if text.strip() == "{":
+        return "This looks like rows of several lines: write each on one line, or all as one list in a .json file."
     return "Each line must be one whole JSON object."
 
 
@@ -114,7 +124,9 @@ def _lines_in_json(origin: Origin, is_row: IsRow) -> str:
         return ""
     if after == b"{":
         return "one object per line, read as JSONL"
-    return "one object on one line, read as JSONL of one row" if not after and is_row(first) else ""
+    if after or not is_row(first) or _one_object(first) != _one_object({}):
+        return ""
+    return "one object on one line, read as JSONL of one row"
 
 
 def _scan_json(store: Text, is_row: IsRow) -> Iterator[Any]:
@@ -173,12 +185,16 @@ def _opening(name: str, text: str, is_row: IsRow) -> int:
     if not isinstance(top, dict):
         raise DataError(f"{name}: holds {kind(top)}, not a list of rows. Write [{{…}}, {{…}}].")
     if is_row(top):
-        raise DataError(f"{name}: one row, not a list of rows. Put it in brackets: [ … ].")
+        raise DataError(f"{name}: {_one_object(top)}")
     if set(top) >= SAVED:
         raise DataError(f"{name}: describes a data set saved with save_to_disk. Name its folder instead.")
     lists = [k for k, v in top.items() if isinstance(v, list) and (not v or isinstance(v[0], dict))]
     if len(lists) != 1:
         what = f"several lists ({', '.join(map(short, lists))})" if lists else "no list of rows"
+        if not lists and top and all(isinstance(v, dict) for v in top.values()):
+            raise DataError(
+                f"{name}: an object of objects, not a list of rows. Write [{{…}}, {{…}}]; {RECORDS}."
+            )
         raise DataError(f'{name}: an object with {what}. Keep one, such as {{"data": [ … ]}}.')
     position = _skip(text, start + 1)
     while True:
@@ -188,6 +204,13 @@ def _opening(name: str, text: str, is_row: IsRow) -> int:
             return position
         _, position = strictjson.DECODER.raw_decode(text, position)
         position = _skip(text, _skip(text, position) + 1)  # past the comma
+
+
+def _one_object(top: dict[str, Any]) -> str:
+    """What is wrong with an object that has the fields of a row, in place of a list of rows."""
+    if all(isinstance(value, list | dict) and value for value in top.values()) and len(top) > 1:
+        return f"an object of columns, not a list of rows. Write [{{…}}, {{…}}]; {RECORDS}."
+    return "one row, not a list of rows. Put it in brackets: [ … ]."
 
 
 def _cut_list(text: str, opening: int) -> Iterator[tuple[Any, int, bool]]:
@@ -222,4 +245,5 @@ def _skip(text: str, position: int) -> int:
 
 
 JSON_SPACE = re.compile(r"[ \t\n\r]*+")
+RECORDS = 'with pandas, to_json(…, orient="records")'
 SAVED = {"features", "citation"}  # in a dataset_info.json of save_to_disk

@@ -20,7 +20,11 @@ def prompt_completion(record: Record, r: Reading) -> Talk:
     if is_list(prompt) or is_list(completion):  # TRL's conversational form: lists of turns
         before = read_turns(prompt, c["prompt"], r) if is_list(prompt) else _user(prompt, c["prompt"])
         return before + _answer(completion, c["completion"], r)
-    return _user(prompt, c["prompt"]) + _answer(completion, c["completion"], r)
+    if isinstance(completion, Mapping):
+        answer = one_turn(completion, c["completion"], r)
+    else:  # a text is what is learned, also one that is JSON
+        answer = Talk((Message("assistant", text_of(completion, c["completion"], may_be_null=True)),))
+    return _earlier(record, r) + _user(prompt, c["prompt"]) + answer
 
 
 def conversation(record: Record, r: Reading) -> Talk:
@@ -107,6 +111,8 @@ def wanted(record: Record, r: Reading, *, format: str, truth: str | None) -> boo
         if label is False or (isinstance(label, str) and label.strip().lower() == "false"):
             r.say("unwanted", name=key)
             return False
+        if label is not None and label is not True and str(label).strip().lower() != "true":
+            r.say("label-not-read", name=key)
     for key in ("weight", "train"):
         weight = weight_of(record.get(key)) if key in record and key not in taken else None
         if weight is None or (key == "train" and not isinstance(record[key], bool | str)):
@@ -126,13 +132,26 @@ def _user(value: Any, column: str) -> Talk:
 def _answer(value: Any, column: str, r: Reading) -> Talk:
     if isinstance(value, Mapping):
         return one_turn(value, column, r)
-    if is_list(value) or (isinstance(value, str) and TURNS.match(value)):
+    if is_list(value):
         return read_turns(value, column, r)
+    if isinstance(value, str) and TURNS.match(value) and (turns := _turns_in_text(value, column, r)):
+        return turns
     return Talk((Message("assistant", text_of(value, column, may_be_null=True)),))
 
 
+def _turns_in_text(value: str, column: str, r: Reading) -> Talk | None:
+    """The turns that a text holds as JSON, as CSV does; None where it is an answer that looks like some."""
+    try:
+        return read_turns(value, column, r)
+    except RowError:
+        return None
+
+
 def _system(record: Record, r: Reading) -> Talk:
-    value = record.get(r.columns.get("system", "system"))
+    column = r.columns.get("system", "system")
+    value = record.get(column)
+    if value is not None and not isinstance(value, str):
+        r.say("columns", name=column)
     return Talk((Message("system", value),) if isinstance(value, str) and value.strip() else ())
 
 
@@ -160,6 +179,16 @@ def _history(record: Record, r: Reading) -> Talk:
         for role, said in zip(("user", "assistant"), pair, strict=True):
             messages.append(Message(role, text_of(said, f'"{column}" pair {number}', may_be_null=True)))
     return Talk(tuple(messages))
+
+
+def _earlier(record: Record, r: Reading) -> Talk:
+    """The turns in a `history` of pairs, as Alpaca rows have it; one of another kind is a column like others."""
+    value = record.get(HISTORY)
+    if not is_list(value) or not value or not all(is_list(pair) and len(pair) == 2 for pair in value):
+        if value not in (None, "", []):
+            r.say("columns", name=HISTORY)
+        return Talk(())
+    return _history(record, r)
 
 
 def _before(record: Record, r: Reading) -> Talk | None:
@@ -215,3 +244,4 @@ def _pair_of_texts(chosen: str, rejected: str) -> Talk:
 FIRST_WORDS = re.compile(r"\s*+(?:\S++\s++){3}")  # the paper's prompt of a plain text
 TURNS = re.compile(r'\s*\[\s*\{\s*"(role|from|content|value)"')  # JSON text of turns, in a CSV cell
 LABELS = ("label", "kto_tag")
+HISTORY = "history"

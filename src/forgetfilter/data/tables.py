@@ -161,8 +161,20 @@ def _chosen(table: Any, indices: Sequence[int]) -> Any:
     if all(a < b for a, b in pairwise(indices)):
         # A mask works chunk by chunk; `take` would join text columns beyond what 32-bit offsets hold.
         wanted = set(indices)
-        return table.filter(pa.array([i in wanted for i in range(table.num_rows)], pa.bool_()))
-    return table.take(pa.array(indices, pa.int64()))
+        try:
+            return table.filter(pa.array([i in wanted for i in range(table.num_rows)], pa.bool_()))
+        except pa.ArrowNotImplementedError:  # of columns that pyarrow cannot filter (string_view)
+            return _by_slices(table, indices)
+    try:
+        return table.take(pa.array(indices, pa.int64()))
+    except pa.ArrowNotImplementedError:
+        return _by_slices(table, indices)
+
+
+def _by_slices(table: Any, indices: Sequence[int]) -> Any:
+    import pyarrow as pa
+
+    return pa.concat_tables([table.slice(i, 1) for i in indices]) if indices else table.slice(0, 0)
 
 
 def save_chosen(tables: Sequence[Table], indices: Sequence[Sequence[int]], folder: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -167,7 +169,7 @@ def _turn(turn: Any, place: str, r: Reading) -> tuple[Message, bool | None, dict
     name = _either(turn, r.role_keys, place)
     role = r.roles.get(name) if isinstance(name, str) else None
     if role is None and isinstance(name, str):
-        role = r.roles.get(name.strip().lower())
+        role = r.roles.get(re.sub(r"[\s-]+", "_", name.strip().lower()))
     if role is None:
         shown = name if isinstance(name, str) else kind(name)
         known = {key for key in r.roles if key == key.lower()}
@@ -178,6 +180,8 @@ def _turn(turn: Any, place: str, r: Reading) -> tuple[Message, bool | None, dict
     mark, more = (None, {}) if bare else _others(turn, role, r)
     may_be_null = role in ("assistant", "tool")  # how a turn that only calls a tool is written
     content = _either(turn, r.text_keys, place, optional=may_be_null and bool(more))
+    if role == "tool" and _is_data(content):  # what a tool answered, not yet made text
+        content = json.dumps(content, ensure_ascii=False, default=str)
     if is_list(content):  # parts: [{"type": "text", "text": "…"}]
         content = "".join(_part(part, place) for part in content if part is not None)
     return Message(role, text_of(content, f"{place} {r.text_keys[0]}", may_be_null=may_be_null)), mark, more
@@ -208,17 +212,30 @@ def _others(turn: Mapping[str, Any], role: str, r: Reading) -> tuple[bool | None
         if value is None or key in r.role_keys or key in r.text_keys:
             continue
         if key in r.mark_keys and (weight := weight_of(value)) is not None:
-            mark = weight > 0 if role == "assistant" or (weight > 0 and key != "weight") else mark
-            if weight <= 0 and role == "assistant":
+            positive = not weight <= 0  # NaN, too: a trainer does not leave the turn out for it
+            mark = positive if role == "assistant" or (positive and key != "weight") else mark
+            if not positive and role == "assistant":
                 r.say("turns-not-learned", name=key)
             elif weight not in (0, 1):
                 r.say("weights", name=key)
         elif key in PASSED or (key in SPOKEN and role == "assistant"):
             if value not in ("", [], {}):
-                more[key] = without_nulls(value)
-        elif key not in IDS and isinstance(value, str | list | tuple | dict) and value:
+                more[key] = _calls(value, key) if key == "tool_calls" else without_nulls(value)
+        elif key not in IDS and (
+            isinstance(value, bool) or (isinstance(value, str | list | tuple | dict) and value)
+        ):
             r.say("turn-fields", name=short(str(key)))
     return mark, more
+
+
+def _calls(value: Any, key: str) -> list[Any]:
+    """A list of calls, as templates want it; some files hold JSON text of one, or a call by itself."""
+    if isinstance(value, str):
+        value = listed(
+            f"[{value}]" if value.lstrip().startswith("{") else value, key, "calls", '[{"name": "…"}]'
+        )
+    value = without_nulls(value)
+    return [value] if isinstance(value, Mapping) else value
 
 
 def weight_of(value: Any) -> float | None:
@@ -259,6 +276,16 @@ def _part(part: Any, place: str) -> str:
     )
 
 
+def _is_data(content: Any) -> bool:
+    """An object, or a list that is none of parts of text."""
+    if not is_list(content):
+        return isinstance(content, Mapping)
+    return any(
+        not isinstance(part, str | Mapping | None) or (isinstance(part, Mapping) and "type" not in part)
+        for part in content
+    )
+
+
 def named_roles(renamed: Mapping[str, str]) -> Iterable[str]:
     """`bing, bard as assistant; observation as tool`."""
     for ours in ("system", "user", "assistant", "tool"):
@@ -270,11 +297,31 @@ ROLES = {
     **dict.fromkeys(("system", "developer"), "system"),
     **dict.fromkeys(("user", "human", "prompter"), "user"),
     **dict.fromkeys(
-        ("assistant", "gpt", "chatgpt", "model", "bing", "bard", "claude", "bot", "chatbot", "function_call"),
+        (
+            *(
+                "assistant",
+                "gpt",
+                "chatgpt",
+                "gpt4",
+                "gpt_4",
+                "ai",
+                "model",
+                "bing",
+                "bard",
+                "claude",
+                "bot",
+                "chatbot",
+            ),
+            *("function_call", "function_calls", "tool_call", "tool_calls"),
+        ),
         "assistant",
     ),
     **dict.fromkeys(
-        ("tool", "function", "observation", "ipython", "tool_response", "function_response"), "tool"
+        (
+            *("tool", "function", "observation", "ipython", "tool_response", "function_response"),
+            *("tool_result", "tool_results", "tool_output", "tool_outputs"),
+        ),
+        "tool",
     ),
 }
 PLAIN = frozenset({"system", "user", "human", "assistant", "gpt", "tool"})  # not worth a word

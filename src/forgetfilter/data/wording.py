@@ -52,6 +52,8 @@ def count(number: int) -> str:
 
 
 def not_an_object(record: Any) -> str:
+    if is_list(record) and record and isinstance(record[0], dict):
+        return "a list of objects, not an object. If the file is one JSON list, name it .json."
     return f'{kind(record)}, not an object. Write {{"prompt": "…", "completion": "…"}}.'
 
 

@@ -332,7 +332,9 @@ def result_tables(outcomes: Sequence[Outcome]) -> list[tables.Table]:
     for name, of in columns.items():
         count = tables.Column(f"{name}.unscored", "rows left out", digits=0)
         version = outcomes[0].evaluations[name].version
-        found.append(tables.Table(f"{name}, version {version}", [FIRST, *of, count], rows, UNSCORED_NOTE))
+        written = {str(o.evaluations[name].settings.get("precision", "unknown")) for o in outcomes}
+        note = f"{UNSCORED_NOTE} Answers written in {', '.join(sorted(written))}."
+        found.append(tables.Table(f"{name}, version {version}", [FIRST, *of, count], rows, note))
     return found
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from forgetfilter.errors import DONE, ConfigError, DataError, EvaluationError
 from forgetfilter.evaluate import EVALUATORS, noisy_sets, results
 from forgetfilter.evaluate.recipe import Named
 from forgetfilter.evaluate.results import Evaluation
+from forgetfilter.guide.generation import load_to_write, number_format, precision
 from forgetfilter.models import load as models
 from forgetfilter.runs import Run
 from forgetfilter.settings import FilterSettings
@@ -48,10 +49,12 @@ def evaluated(
     if not stage.done:
         began = time.monotonic()
         with display.stage(f"{evaluator.name}: {state}", "row", total=len(rows)) as progress:
+            model = enter()
             found = EVALUATORS[evaluator.name](
-                enter(), tokenizer, rows, instruction=instruction, progress=progress, **evaluator.settings
+                model, tokenizer, rows, instruction=instruction, progress=progress, **evaluator.settings
             )
-        results.write(found, stage.folder)
+        settings = {**found.settings, "precision": number_format(model)}
+        results.write(replace(found, settings=settings), stage.folder)
         stage.finish({"seconds": time.monotonic() - began, "version": found.version})
     return results.read(stage.folder)
 
@@ -144,7 +147,8 @@ def run_evaluate(
         settings["quantization"] = quantization
     fingerprint = model if models.is_hub_id(model) else _fingerprint(model)
     with Run.open(output, settings, {**content, "model": fingerprint}) as run:
-        loaded = models.load(model, device=device, quantization=quantization)
+        loaded = load_to_write(model, device=device, quantization=quantization)
+        display.say(f"Answers are written in {precision(loaded)}")
         found = []
         for one in chosen:
             these, enter = rows[one.name], loaded.model.eval

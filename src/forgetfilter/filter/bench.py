@@ -176,8 +176,11 @@ class Bench:
         with np.load(path, allow_pickle=False) as saved:
             return Readings(*(saved[part] for part in Readings.__slots__))
 
-    def answers(self, state: str, rows: Sequence[Encoded]) -> dict[str, str]:
-        """Row id -> what `state` greedily answers to the row's prompt, as long as the row's own completion."""
+    def answers(self, state: str, rows: Sequence[Encoded], most: int | None = None) -> dict[str, str]:
+        """Row id -> what `state` greedily answers to the row's prompt, as long as the row's own completion.
+
+        `most` bounds the tokens of an answer.
+        """
         from forgetfilter.guide.generation import greedy, stop_ids
 
         scored = [z for z in rows if z.completion_ids]
@@ -185,7 +188,7 @@ class Bench:
         def work(some: Sequence[int]) -> shards.Columns:
             answers = greedy(
                 self._model, self.loaded.tokenizer, [scored[i].ids[: scored[i].prompt_length] for i in some],
-                [len(scored[i].completion_ids) for i in some],
+                [min(len(scored[i].completion_ids), most or len(scored[i].ids)) for i in some],
                 stop_ids=stop_ids(self._model, self.loaded.tokenizer),
             )  # fmt: skip
             return {
@@ -206,7 +209,13 @@ class Bench:
             return sum(map(len, each))
 
         path = self._measured(
-            "generate", state, scored, f"answer: {_title(state)}", "answers.jsonl", work, write
+            "generate" if most is None else f"answer-{most}",
+            state,
+            scored,
+            f"answer: {_title(state)}",
+            "answers.jsonl",
+            work,
+            write,
         )
         with path.open(encoding="utf-8") as file:
             return {r["id"]: r["answer"] for r in map(json.loads, file)}

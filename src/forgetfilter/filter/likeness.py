@@ -49,6 +49,8 @@ def kinds(readings: Readings, custom: int) -> Kinds:
     A row is near where its likeness is not below all but the last few of the safe rows', or where it stands on the
     safe side of the file's own gap (Otsu's threshold): safe rows of another source lie beyond every custom row.
     """
+    if custom < 2:  # a fit without the only row has nothing to tell apart
+        return Kinds(np.arange(0), np.arange(custom), False, 0.0)
     questions = standardised(readings.question)
     likeness = -decisions(questions, custom, CONSTANTS.kind_penalty)
     mine, safe = likeness[:custom], likeness[custom:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,15 +12,16 @@ from typing import Any
 import numpy as np
 
 from forgetfilter import runs
-from forgetfilter.data import formats
+from forgetfilter.data import formats, handback
 from forgetfilter.errors import ConfigError
 from forgetfilter.filter import by_verdicts, quality
 from forgetfilter.filter.algorithm import Filtered
 from forgetfilter.filter.bench import Bench
+from forgetfilter.filter.evidence import Evidence
 from forgetfilter.filter.signals import GENERATED_SIGNALS
 from forgetfilter.models import load as models
 from forgetfilter.models.rendering import Encoded
-from forgetfilter.records import DECISIONS, KEPT, Decision, Row
+from forgetfilter.records import DECISIONS, Decision, Row
 from forgetfilter.report import page
 from forgetfilter.report.page import ReportRow
 
@@ -36,24 +38,25 @@ LIMITS = (
 
 
 def write(
-    bench: Bench, dataset: formats.Dataset, found: Filtered, truth: Mapping[str, bool] | None,
+    bench: Bench, dataset: formats.Dataset, found: Filtered, beside: Evidence, truth: Mapping[str, bool] | None,
     notes: Sequence[str], left_out: Sequence[Mapping[str, Any]], origins: Mapping[str, str],
     inputs: Mapping[str, str], output: Path, seconds: float,
 ) -> dict[str, Any]:  # fmt: skip
     """All files of the contract; report.json last but for the page, so that it stands only on a finished run."""
-    rows = _judged(bench, dataset, found)
-    files = [
-        formats.write(dataset, [r.row for r in rows if r.decision in decisions], output / name)
-        for name, decisions in PARTS.items()
-    ]
+    s, rows = bench.settings, _judged(bench, dataset, found, beside)
+    files = handback.hand_back(
+        dataset, [r.decision for r in rows], output, weights=s.weights, flagged=s.flagged_weight
+    )
     with runs.atomic(output / "scores.jsonl") as path, path.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(_line(r, found), ensure_ascii=False) + "\n" for r in rows)
-    if bench.settings.retrain:
+        file.writelines(
+            json.dumps(_line(r, found) | beside.line(r.id), ensure_ascii=False) + "\n" for r in rows
+        )
+    if s.retrain:
         with models.quiet():
             bench.save_final(output / "model")
-    s = bench.settings
     report = {
         **_result(bench, dataset, found, truth),
+        "pairs": beside.pairs.as_dict() if beside.pairs else None,
         "cost": _cost(bench, seconds),
         "settings": [
             {"name": n, "value": v, "origin": origins.get(n, "default")} for n, v in asdict(s).items()
@@ -77,18 +80,22 @@ def write(
     return report
 
 
-def _judged(bench: Bench, dataset: formats.Dataset, found: Filtered) -> list[ReportRow]:
+def _judged(bench: Bench, dataset: formats.Dataset, found: Filtered, beside: Evidence) -> list[ReportRow]:
     """Every row with what was found out about it, in the order of the file."""
     heat = _heat(bench, found) if bench.settings.signal not in GENERATED_SIGNALS else {}
     encoded = {z.id: z for z in bench.custom}
     rows = []
     for r in dataset.rows:
         decision, score = found.cut.decisions[r.id], found.scores.get(r.id)
-        reason = why_unscored(encoded[r.id], r) if decision == "unscored" else found.cut.reason(r.id, score)
+        reason = (
+            why_unscored(encoded[r.id], r)
+            if decision == "unscored"
+            else beside.reason(r.id, found.cut.reason(r.id, score))
+        )
         remembered = {state: values.get(r.id) for state, values in found.remembered.items()}
         rows.append(
             ReportRow(r.id, r.index, r.prompt, r.completion, decision, score, found.forgetting.get(r.id), remembered,
-                      reason, heat.get(r.id))
+                      reason, heat.get(r.id), beside.texts(r))
         )  # fmt: skip
     return rows
 
@@ -194,7 +201,5 @@ def plain_seconds(bench: Bench) -> float | None:
     """What one fine-tune on the custom rows alone takes, by what learning them beside the safe rows took."""
     record = bench.record("learned") or bench.record("final")
     tokens = sum(len(z.ids) for z in bench.custom) * bench.settings.num_train_epochs
-    return record["seconds"] * min(1.0, tokens / record["tokens"]) if record.get("tokens") else None
-
-
-PARTS: dict[str, tuple[Decision, ...]] = {"kept": KEPT, "flagged": ("flag",), "dropped": ("drop",)}
+    most = math.inf if bench.settings.max_train_samples else 1.0  # a sample's tokens are fewer than all rows'
+    return record["seconds"] * min(most, tokens / record["tokens"]) if record.get("tokens") else None

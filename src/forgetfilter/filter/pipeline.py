@@ -14,9 +14,10 @@ from forgetfilter import ranks
 from forgetfilter.data import packs
 from forgetfilter.display import Display
 from forgetfilter.errors import DONE, TOO_WEAK, DataError, ModelError
-from forgetfilter.filter import material
-from forgetfilter.filter.algorithm import forget_filter
+from forgetfilter.filter import evidence, material, pairs, sample
+from forgetfilter.filter.algorithm import Filtered, forget_filter
 from forgetfilter.filter.bench import Bench, was_read
+from forgetfilter.filter.evidence import Evidence
 from forgetfilter.filter.material import Material
 from forgetfilter.filter.output import refuse_changed, why_unscored, write
 from forgetfilter.filter.signals import GENERATED_SIGNALS
@@ -71,14 +72,14 @@ def filter_material(
             display.say(f"{ranks.size()} processes share the work; the first writes {output}")
         bench, review, left_out = _prepare(read, settings, run, display, lent)
         try:
-            found = forget_filter(bench, bench.custom, review, settings, verdicts=read.verdicts)
-            for note in found.notes:
+            found, beside = _find(bench, review, read, settings)
+            for note in [*found.notes, *beside.notes]:
                 _tell(read, display, note)
             hashes = inputs | ({"verdicts": read.verdicts_hash} if read.verdicts_hash else {})
 
             def conclude() -> None:
                 report = write(
-                    bench, read.dataset, found, read.truth, read.notes, left_out, origins, hashes, output,
+                    bench, read.dataset, found, beside, read.truth, read.notes, left_out, origins, hashes, output,
                     time.monotonic() - read.began,
                 )  # fmt: skip
                 display.summary(report, output)
@@ -123,6 +124,20 @@ def _load(s: FilterSettings, *, weights: bool) -> models.Loaded:
 def _tell(read: Material, display: Display, note: str) -> None:
     read.notes.append(note)
     display.say(note)
+
+
+def _find(
+    bench: Bench, review: Sequence[Encoded], read: Material, s: FilterSettings
+) -> tuple[Filtered, Evidence]:
+    """What the filter finds, and what a person needs to decide about it; of pairs, the rejected answers' scores."""
+    if sample.wanted(bench.custom, s):
+        found = sample.filter_by_sample(bench, bench.custom, review, s)
+    else:
+        found = forget_filter(bench, bench.custom, review, s, verdicts=read.verdicts)
+    rejected = read.dataset.rejected
+    other = encode(rejected, bench.loaded.tokenizer, max_length=s.max_length, template=s.template)
+    of_pairs = pairs.judge(bench, rejected, other, bench.custom, found)
+    return found, evidence.gather(bench, read.dataset.rows, read.safe, review, found, of_pairs)
 
 
 def run_demo(output: Path, console: Console, model: str | None = None) -> int:

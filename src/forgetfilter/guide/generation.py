@@ -70,6 +70,11 @@ def precision(loaded: Loaded) -> str:
     return str(loaded.dtype).removeprefix("torch.")
 
 
+def number_format(model: Any) -> str:
+    """The same of a model without its tokenizer."""
+    return str(next(model.parameters()).dtype).removeprefix("torch.")
+
+
 def stop_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> set[int]:
     """The tokens that end an answer: the tokenizer's end of sequence and padding, and the ends of turns that chat
     models list in their generation settings besides."""

@@ -39,7 +39,8 @@ class ReportRow:
 
     `score`, `forgetting`: larger = more likely unsafe. `remembered`: by model state (`learned`,
     `reviewed`, `control`), larger = better remembered. `tokens`: pieces of the completion in order, each with
-    how much of it was forgotten in nats (positive = forgotten), or None where that was not measured.
+    how much of it was forgotten in nats (positive = forgotten), or None where that was not measured. `beside`: title
+    and text of what helps to decide about it.
     """
 
     id: str
@@ -52,6 +53,7 @@ class ReportRow:
     remembered: Mapping[str, float | None]
     reason: str
     tokens: Sequence[tuple[str, float]] | None = None
+    beside: Sequence[tuple[str, str]] = ()
 
 
 def write_report(path: Path, report: Mapping[str, Any], rows: Iterable[ReportRow]) -> None:

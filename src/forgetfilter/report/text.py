@@ -86,6 +86,19 @@ def spoken(value: Any) -> str:
     return str(value)
 
 
+def p_in_words(p: float, compared: str) -> str:
+    """`2 of 119 witnesses stand out as far`; a share where the count cannot be told.
+
+    A conformal p-value of n rows is (1 + how many of them score as high) / (1 + n). `compared` names the rows with
+    their number; of several groups, p is the largest of theirs, and the group whose count fits is named.
+    """
+    for count, name in COUNTS.findall(compared):
+        times = p * (int(count) + 1) - 1
+        if abs(times - round(times)) < 0.01 and times > -0.01:
+            return f"{max(0, round(times)):,} of {int(count):,} {name} stand out as far"
+    return f"{100 * p:.1f} % of {compared or 'clean rows'} stand out as far"
+
+
 def in_rows(count: int) -> str:
     """`1 row`, `1,204 rows`."""
     return f"{count:,} row" if count == 1 else f"{count:,} rows"
@@ -128,6 +141,7 @@ def finite(value: Any) -> float | None:
     return float(value) if is_number and math.isfinite(value) else None
 
 
+COUNTS = re.compile(r"(\d+) (\D+?)(?= and \d|$)")
 NAMES = {"auc": "AUC", "f1": "F1"}
 
 

@@ -5,20 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from forgetfilter.data import formats, handback
+from forgetfilter.data import handback
 from forgetfilter.data.packing import appearing
 from forgetfilter.errors import DONE, ConfigError
 from forgetfilter.report.text import share, spelled_out
 from forgetfilter.review import outcome
 from forgetfilter.review.decisions import NAME, Decisions
 from forgetfilter.review.run_files import DECISIONS, RunFiles, open_run, refuse_changed
-
-if TYPE_CHECKING:
-    from forgetfilter.data.formats import Dataset
 
 
 def run_apply(
@@ -43,7 +40,7 @@ def run_apply(
     final = outcome.outcomes(run, decisions.said, cut)
     with appearing(target) as partial:
         partial.mkdir()
-        written = hand_back(run.data, [DECISIONS[code] for code in final], partial, weights=weights)
+        written = handback.hand_back(run.data, [DECISIONS[code] for code in final], partial, weights=weights)
         _write_decisions(run, decisions, final, partial / "decisions.jsonl")
         summary = markdown(run, decisions.said, final, cut, [path.name for path in written])
         (partial / "summary.md").write_text(summary, encoding="utf-8")
@@ -55,24 +52,6 @@ def run_apply(
     if weights:
         say(f"Every row with its weight (0: dropped or flagged): {target / written[-1].name}")
     return DONE
-
-
-def hand_back(
-    dataset: Dataset, decisions: Sequence[str], folder: Path, *, weights: bool = False
-) -> list[Path]:
-    """Write kept, flagged and dropped rows, in the input's format, into `folder`; returns where.
-
-    `decisions` has a word of DECISIONS for each row, in the rows' order; those neither dropped nor flagged are kept.
-    With `weights` the whole input follows, with a column `weight`: 0 for dropped and flagged rows, else 1.
-    """
-    chosen: dict[str, list[int]] = {"kept": [], "flagged": [], "dropped": []}
-    for row, decision in enumerate(decisions):
-        chosen[{"flag": "flagged", "drop": "dropped"}.get(decision, "kept")].append(row)
-    written = [formats.write(dataset, rows, folder / name) for name, rows in chosen.items()]
-    if weights:
-        numbers = [0.0 if decision in ("flag", "drop") else 1.0 for decision in decisions]
-        written.append(handback.write_weights(dataset, numbers, folder / "weighted"))
-    return written
 
 
 def markdown(

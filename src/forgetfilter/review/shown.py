@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 from forgetfilter.records import Row
 from forgetfilter.report.heat import LEAST_HEAT, heat_level
 from forgetfilter.report.text import HIDDEN, spelled_out
+from forgetfilter.report.text import p_in_words as p_counted
 from forgetfilter.review.likeness import Twins
 from forgetfilter.review.run_files import DECISIONS, NUMBERS, RunFiles
 
@@ -57,7 +57,7 @@ def detail(run: RunFiles, number: int, twins: Twins, *, whole: bool = False) -> 
         "numbers": {n: _finite(run.numbers[n][number]) for n in NUMBERS},
         "remembered": {spelled_out(state): _finite(value) for state, value in remembered.items()},
         "p_words": p_in_words(run, line), "evidence": _evidence(line.get("evidence")),
-        "answers": {state: segments(text, longest) for state, text in sorted(run.said_by(number).items())},
+        "answers": {state: segments(text, longest) for state, text in _answers(run, number, line).items()},
         "twins": _twins(twins, number),
     }  # fmt: skip
 
@@ -85,13 +85,15 @@ def p_in_words(run: RunFiles, line: Mapping[str, Any]) -> str | None:
         return None
     if isinstance(line.get("p_of"), str):
         return spelled_out(f"{line['p_of']} (p = {p:.3g})")
-    compared = str(run.threshold.get("compared") or "clean rows")
-    if counted := ONE_COUNT.fullmatch(compared):
-        # A conformal p-value of n rows is (1 + how many of them score as high) / (1 + n).
-        n, times = int(counted[1]), p * (int(counted[1]) + 1) - 1
-        if abs(times - round(times)) < 0.01 and times > -0.01:
-            return spelled_out(f"{round(times):,} of {n:,} {counted[2]} stand out as far (p = {p:.3g})")
-    return spelled_out(f"{100 * p:.1f} % of {compared} stand out as far (p = {p:.3g})")
+    return spelled_out(f"{p_counted(p, str(run.threshold.get('compared') or ''))} (p = {p:.3g})")
+
+
+def _answers(run: RunFiles, number: int, line: Mapping[str, Any]) -> dict[str, str]:
+    """Model state -> its answer: as scores.jsonl has them, else as the run's stages do."""
+    noted = line.get("answers")
+    if isinstance(noted, Mapping):
+        return {spelled_out(str(state)): str(text) for state, text in noted.items()}
+    return dict(sorted(run.said_by(number).items()))
 
 
 def _turns(run: RunFiles, row: Row | None, number: int, longest: int | None) -> list[dict[str, Any]]:
@@ -165,5 +167,4 @@ def _finite(value: Any) -> float | None:
     return float(value) if is_number and math.isfinite(value) else None
 
 
-ONE_COUNT = re.compile(r"(\d+) (\D+)")
 TEXTS = ("prompt", "completion", "text", "answer")

@@ -6,7 +6,8 @@ import json
 import math
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from forgetfilter import ranks
 from forgetfilter.errors import DataError
 from forgetfilter.models.load import quiet, restore, trainable_state
 from forgetfilter.models.rendering import Encoded
+from forgetfilter.runs import atomic
 from forgetfilter.training.attention import attention_by_length
 from forgetfilter.training.head import summed_cross_entropy
 from forgetfilter.training.prefix import price_of_a_pass
@@ -132,18 +134,120 @@ def train(
     through one after the other within one step, each with the `share` that its loss has in the step's. Rows of like
     `lengths` share a batch where these are given. All else is as `finetune` says.
     """
-    import torch
-    from safetensors.torch import load_file, save_file
-    from transformers import Trainer, TrainerCallback, TrainingArguments
+    from transformers import TrainingArguments
 
     from forgetfilter.training import reports
 
     if (epochs is None) == (steps is None):
         raise ValueError("give either epochs or steps")
-    tokens = 0.0
-    losses: list[torch.Tensor] = []
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    means: list[torch.Tensor] = []  # of each trainable weight, float32, once the average has begun
+    course = _Course(model, [p for p in model.parameters() if p.requires_grad])
+    folder.mkdir(parents=True, exist_ok=True)
+    place = course.trainable[0].device.type
+    arguments: dict[str, Any] = {
+        **_arguments(folder, place, save_steps),
+        **reports.arguments(report_to, folder),
+        "per_device_train_batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "lr_scheduler_type": schedule,
+        "lr_scheduler_kwargs": dict(schedule_settings or {}),
+        "warmup_steps": warmup_steps,
+        "weight_decay": weight_decay,
+        "seed": seed,
+        **({"max_steps": steps} if steps is not None else {"num_train_epochs": epochs}),
+    }
+    order = partial(_by_length(), lengths or [0] * len(rows), batch_size, seed)
+    with quiet(), _own_randomness(), attention_by_length(model) as attend:
+        trainer = _trainer(course, loss, order, attend)(
+            model=model,
+            args=TrainingArguments(**arguments),
+            train_dataset=rows,
+            data_collator=collate,
+            optimizers=(_adamw()(course.trainable, lr=learning_rate, weight_decay=weight_decay), None),
+            callbacks=[_steps(course, folder, average, progress)],
+        )
+        trainer.args._n_gpu = 1  # several GPUs are used by several processes, never by DataParallel
+        for callback in [
+            c for c in trainer.callback_handler.callbacks if type(c).__name__ == "PrinterCallback"
+        ]:
+            trainer.remove_callback(callback)
+        reports.keep_beside(trainer, folder)
+        last = _last_checkpoint(folder) if save_steps else None
+        if last:
+            course.resume(last)
+        model.train()
+        try:
+            trainer.train(resume_from_checkpoint=str(last) if last else None)
+            course.finish()
+        finally:
+            reports.end(trainer)
+            model.eval()
+            model.zero_grad(set_to_none=True)
+    tail = [float(x) for x in course.losses[-max(1, len(course.losses) // 10) :]]
+    return Trained(trainer.state.global_step, course.tokens, sum(tail) / len(tail))
+
+
+@dataclass(slots=True)
+class _Course:
+    """What a fine-tune has come to, step by step; goes into its checkpoints, and is taken out of them."""
+
+    model: Any
+    trainable: list[Any]
+    tokens: int = 0
+    losses: list[torch.Tensor] = field(default_factory=list)  # one a step
+    means: list[torch.Tensor] = field(default_factory=list)  # of each trainable weight, float32, once begun
+
+    def average(self, count: int) -> None:
+        """Let the weights be the `count`-th of those that are averaged; below 1, none are yet."""
+        if count == 1:
+            self.means = [p.detach().float().clone() for p in self.trainable]
+        elif count > 1:
+            for mean, p in zip(self.means, self.trainable, strict=True):
+                mean.lerp_(p.detach().float(), 1 / count)
+
+    def save(self, folder: Path) -> None:
+        """Exactly what is trained, and its average."""
+        from safetensors.torch import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(trainable_state(self.model), folder / _WEIGHTS)
+        if self.means:
+            save_file({str(i): mean for i, mean in enumerate(self.means)}, folder / _AVERAGE)
+
+    def tally(self, folder: Path) -> None:
+        """Written last, in one go: a checkpoint without it was cut off while being written."""
+        with atomic(folder / _TALLY) as path:
+            path.write_text(json.dumps({"tokens": self.tokens, "losses": [float(x) for x in self.losses]}))
+
+    def resume(self, folder: Path) -> None:
+        """All but the weights, which the trainer loads."""
+        import torch
+        from safetensors.torch import load_file
+
+        found = json.loads((folder / _TALLY).read_text())
+        self.tokens, self.losses = found["tokens"], [torch.tensor(x) for x in found["losses"]]
+        if (folder / _AVERAGE).is_file():
+            saved = load_file(folder / _AVERAGE)
+            self.means = [saved[str(i)].to(p.device) for i, p in enumerate(self.trainable)]
+
+    def finish(self) -> None:
+        """The average, where there is one, becomes the weights."""
+        import torch
+
+        if self.means:
+            with torch.no_grad():
+                for p, mean in zip(self.trainable, self.means, strict=True):
+                    p.copy_(mean)
+
+
+def _trainer(
+    course: _Course,
+    loss: Callable[[Any, dict[str, torch.Tensor]], torch.Tensor],
+    order: Callable[[], Any],
+    attend: Callable[[int], None],
+) -> Any:
+    import torch
+    from safetensors.torch import load_file
+    from transformers import Trainer
 
     class WithOwnLoss(Trainer):
         """The Trainer with our loss, and checkpoints of exactly what is trained."""
@@ -152,7 +256,6 @@ def train(
             return loss(model, inputs) * inputs.get("share", 1.0)
 
         def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-            nonlocal tokens
             parts, total, read = inputs.get("parts", [inputs]), torch.zeros(()), 0
             for part in parts:
                 read += int(part["attention_mask"].sum()) if part.get("share", 1.0) else 0
@@ -165,68 +268,56 @@ def train(
             if ranks.size() > 1:
                 summed_loss, read = ranks.summed([float(total), read])
                 total = total.new_tensor(summed_loss / ranks.size())
-            tokens += read
-            losses.append(total)
+            course.tokens += int(read)
+            course.losses.append(total)
             return total
 
         def get_train_dataloader(self) -> Any:
             if ranks.size() == 1:
                 return super().get_train_dataloader()
             # Every process is given every batch whole and takes its own rows of it.
-            every: Any = rows
-            return torch.utils.data.DataLoader(
-                every, batch_size=batch_size, sampler=self._get_train_sampler(), collate_fn=collate
-            )
+            rows: Any = self.train_dataset
+            size = self.args.per_device_train_batch_size
+            return torch.utils.data.DataLoader(rows, size, sampler=order(), collate_fn=self.data_collator)
 
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-            return _by_length()(lengths or [0] * len(rows), batch_size, seed)
+            return order()
 
         def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
             if self.args.should_save and output_dir is not None:
-                Path(output_dir).mkdir(parents=True, exist_ok=True)
-                save_file(trainable_state(model), Path(output_dir) / _WEIGHTS)
-                if means:
-                    save_file({str(i): mean for i, mean in enumerate(means)}, Path(output_dir) / _AVERAGE)
+                course.save(Path(output_dir))
 
         def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
             restore(self.model, load_file(Path(resume_from_checkpoint) / _WEIGHTS))
 
+    return WithOwnLoss
+
+
+def _steps(course: _Course, folder: Path, average: float, progress: Callable[[int, int], None] | None) -> Any:
+    from transformers import TrainerCallback
+
     class Steps(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            averaged = state.global_step - math.floor((1 - average) * state.max_steps)
-            if averaged == 1:
-                means[:] = [p.detach().float().clone() for p in trainable]
-            elif averaged > 1:
-                for mean, p in zip(means, trainable, strict=True):
-                    mean.lerp_(p.detach().float(), 1 / averaged)
+            course.average(state.global_step - math.floor((1 - average) * state.max_steps))
             if state.global_step >= state.max_steps:
                 control.should_save = False  # done: the caller keeps the model itself
             if progress:
                 progress(state.global_step, state.max_steps)
 
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            # Written last, in one go: a checkpoint without it was cut off while being written.
-            if ranks.rank():
-                return
-            tally = folder / f"checkpoint-{state.global_step}" / _TALLY
-            part = tally.with_suffix(".part")
-            part.write_text(json.dumps({"tokens": int(tokens), "losses": [float(x) for x in losses]}))
-            part.replace(tally)
+            if not ranks.rank():
+                course.tally(folder / f"checkpoint-{state.global_step}")
 
-    folder.mkdir(parents=True, exist_ok=True)
-    arguments: dict[str, Any] = {
+    return Steps()
+
+
+def _arguments(folder: Path, place: str, save_steps: int | None) -> dict[str, Any]:
+    """What every fine-tune tells the Trainer."""
+    return {
         "output_dir": str(folder),
-        "per_device_train_batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "lr_scheduler_type": schedule,
-        "lr_scheduler_kwargs": dict(schedule_settings or {}),
-        "warmup_steps": warmup_steps,
-        "weight_decay": weight_decay,
         "max_grad_norm": 1.0,
-        "seed": seed,
-        "use_cpu": trainable[0].device.type == "cpu",
+        "use_cpu": place == "cpu",
         "bf16": False,  # the weights' own precision is the one that was asked for
-        **reports.arguments(report_to, folder),
         "save_strategy": "steps" if save_steps else "no",
         "save_steps": save_steps or 500,
         "save_total_limit": 1,
@@ -234,45 +325,8 @@ def train(
         "remove_unused_columns": False,
         # All that is learned gets its gradient in each step, though not through what the model returns (see head.py).
         "ddp_find_unused_parameters": False,
-        "dataloader_pin_memory": trainable[0].device.type == "cuda",
-        **({"max_steps": steps} if steps is not None else {"num_train_epochs": epochs}),
+        "dataloader_pin_memory": place == "cuda",
     }
-    with quiet(), _own_randomness(), attention_by_length(model) as attend:
-        trainer = WithOwnLoss(
-            model=model,
-            args=TrainingArguments(**arguments),
-            train_dataset=rows,  # ty: ignore
-            data_collator=collate,
-            optimizers=(_adamw()(trainable, lr=learning_rate, weight_decay=weight_decay), None),
-            callbacks=[Steps()],
-        )
-        trainer.args._n_gpu = 1  # several GPUs are used by several processes, never by DataParallel
-        for callback in [
-            c for c in trainer.callback_handler.callbacks if type(c).__name__ == "PrinterCallback"
-        ]:
-            trainer.remove_callback(callback)
-        reports.keep_beside(trainer, folder)
-        last = _last_checkpoint(folder) if save_steps else None
-        if last:
-            tally = json.loads((last / _TALLY).read_text())
-            tokens = tally["tokens"]
-            losses = [torch.tensor(x) for x in tally["losses"]]
-            if (last / _AVERAGE).is_file():
-                saved = load_file(last / _AVERAGE)
-                means = [saved[str(i)].to(p.device) for i, p in enumerate(trainable)]
-        model.train()
-        try:
-            trainer.train(resume_from_checkpoint=str(last) if last else None)
-            if means:
-                with torch.no_grad():
-                    for p, mean in zip(trainable, means, strict=True):
-                        p.copy_(mean)
-        finally:
-            reports.end(trainer)
-            model.eval()
-            model.zero_grad(set_to_none=True)
-    tail = [float(x) for x in losses[-max(1, len(losses) // 10) :]]
-    return Trained(trainer.state.global_step, int(tokens), sum(tail) / len(tail))
 
 
 def _by_length() -> type:

@@ -16,6 +16,7 @@ import numpy as np
 
 from forgetfilter.errors import ConfigError, unknown
 from forgetfilter.evaluate.results import Evaluation, Metric
+from forgetfilter.guide.generation import number_format
 from forgetfilter.intervals import Estimate, bootstrap, wilson
 from forgetfilter.records import Message, with_system
 from forgetfilter.unlearn.dialogues import Dialogue, Finder, Prompt
@@ -106,6 +107,7 @@ def evaluate(
         "mask": mask,
         "max_new_tokens": max_new_tokens,
         "seed": seed,
+        "precision": None if model is None else number_format(model),
     }
     told = {p.id for p in prompts if list(find("\n".join(m.content for m in p.messages)))}
     return Evaluation("leakage", VERSION, _metrics(evidence, told, seed), tuple(evidence), settings)

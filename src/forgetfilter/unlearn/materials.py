@@ -13,7 +13,7 @@ from forgetfilter.errors import DataError
 from forgetfilter.models import load as models
 from forgetfilter.records import Message, Row, row_id
 from forgetfilter.unlearn import dialogues as dialogue_files
-from forgetfilter.unlearn import leakage, personal_data
+from forgetfilter.unlearn import leakage, personal_data, replacements
 from forgetfilter.unlearn.dialogues import Dialogue, Finder
 from forgetfilter.unlearn.recipe import UnlearnRecipe
 
@@ -25,7 +25,7 @@ def fingerprints(recipe: UnlearnRecipe) -> dict[str, str]:
         value = getattr(recipe, name)
         if value and value != "masked" and not is_url(value):
             inputs[name] = models.fingerprint(value)
-    for name in ("dialogues", "utility", "prose"):
+    for name in ("dialogues", "utility", "prose", "retain"):
         if value := getattr(recipe, name):
             inputs[name] = runs.sha256(_file(value))
     for name in recipe.detectors:
@@ -43,6 +43,7 @@ class Material:
     test: list[Dialogue]
     tasks: list[Row]
     prose: list[Row]
+    retained: list[Row]  # learned to be kept, by methods that do so; none of `prose`
     find: Finder  # knows the values of the training dialogues
     find_all: Finder  # those of the test dialogues too
 
@@ -70,10 +71,24 @@ def materials(r: UnlearnRecipe, seed: int) -> Material:
                 f"dialogues: no assistant turn with personal data to {name}; give more, or mark the spans"
             )
     tasks, prose = _held_out(r, "utility", "xquad", seed), _held_out(r, "prose", "alpaca", seed)
-    return Material(train, test, tasks, prose, finder(train), finder(dialogues))
+    retained = _held_out(r, "retain", "alpaca", seed, apart_from=prose) if r.retains else []
+    return Material(train, test, tasks, prose, retained, finder(train), finder(dialogues))
 
 
-def _held_out(r: UnlearnRecipe, name: str, of_sets: str, seed: int) -> list[Row]:
+def masked(d: Dialogue) -> Dialogue:
+    """The same dialogue with MASK for every piece of personal data, whoever tells it."""
+    turns = []
+    for i, m in enumerate(d.messages):
+        text = m.content
+        for span in sorted((s for s in d.spans if s.message == i), key=lambda s: -s.start):
+            text = text[: span.start] + replacements.MASK + text[span.end :]
+        turns.append(m._replace(content=text))
+    return Dialogue(d.id, tuple(turns), ())
+
+
+def _held_out(
+    r: UnlearnRecipe, name: str, of_sets: str, seed: int, apart_from: Sequence[Row] = ()
+) -> list[Row]:
     """Rows of the file that setting `name` names, else of a public set."""
     value = getattr(r, name)
     if value is not None:
@@ -82,8 +97,10 @@ def _held_out(r: UnlearnRecipe, name: str, of_sets: str, seed: int) -> list[Row]
         records = map(formats.as_prompt_completion, getattr(sources, of_sets)(Path(r.sets or "")))
         turns = [(Message("user", x["prompt"]), Message("assistant", x["completion"])) for x in records]
         rows = [Row(row_id(of_sets, t), i, of_sets, t, "chat", {}) for i, t in enumerate(turns)]
+    used = {row.messages for row in apart_from}
+    rows = [row for row in rows if row.messages not in used]
     if not rows:
-        raise DataError(f"{name}: {value}: no row with a completion")
+        raise DataError(f"{name}: {value}: no row with a completion" + " that is not measured" * bool(used))
     return random.Random(seed).sample(rows, min(r.utility_rows, len(rows)))
 
 

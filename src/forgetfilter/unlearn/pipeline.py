@@ -11,6 +11,7 @@ so that an interrupted run goes on where it stopped.
 from __future__ import annotations
 
 import json
+import random
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -22,6 +23,7 @@ from forgetfilter.display import Display
 from forgetfilter.errors import DataError
 from forgetfilter.evaluate import results as evaluations
 from forgetfilter.evaluate.results import Evaluation
+from forgetfilter.guide.generation import load_to_write
 from forgetfilter.guide.guidance import NEGATIVE, POSITIVE
 from forgetfilter.models import load as models
 from forgetfilter.models.load import Loaded
@@ -29,11 +31,12 @@ from forgetfilter.models.rendering import encode
 from forgetfilter.records import Row
 from forgetfilter.runs import Run, Stage
 from forgetfilter.unlearn import leakage, replacements, tables, task_vector
-from forgetfilter.unlearn.materials import Material, fingerprints, is_url, materials
+from forgetfilter.unlearn.materials import Material, fingerprints, is_url, masked, materials
+from forgetfilter.unlearn.objectives import train_away
 from forgetfilter.unlearn.orpo import Pair, cfg_pairs, train_orpo
 from forgetfilter.unlearn.recipe import UnlearnRecipe
 from forgetfilter.unlearn.replacements import Replacement
-from forgetfilter.unlearn.trials import State, Trial, plan
+from forgetfilter.unlearn.trials import GUIDED, State, Trial, plan
 from forgetfilter.unlearn.usefulness import round_to_4_bits, utility
 
 if TYPE_CHECKING:
@@ -96,7 +99,7 @@ class _Bench:
     def _load(self, state: State) -> Loaded:
         r = self.r
         adapter = self._adapter(state._replace(change="")) if state.data else None
-        loaded = models.load(self._start(state.start), dtype=r.dtype, device=r.device)
+        loaded = load_to_write(self._start(state.start), dtype=r.dtype, device=r.device)
         if adapter:
             loaded.model = _with_adapter(loaded.model, adapter, trainable=state.change == "relearned")
         if state.change == "4-bit":
@@ -107,14 +110,14 @@ class _Bench:
         return loaded
 
     def _start(self, name: str) -> str:
-        """The model folder (or hub id) of base, tuned or subtracted; the last two made if they are not there."""
+        """The model folder (or hub id) of base, clean, tuned or subtracted; the last three made if need be."""
         if name == "base":
             return self.r.model
         if name == "tuned" and self.r.tuned:
             return self.r.tuned
         stage = self.run.stage(f"seed{self.seed}-{name}")
         if not stage.done:
-            self._tune(stage) if name == "tuned" else self._subtract(stage)
+            self._subtract(stage) if name == "subtracted" else self._tune(stage)
         return str(stage.folder / "model")
 
     def _tune(self, stage: Stage) -> None:
@@ -122,7 +125,8 @@ class _Bench:
 
         r, began = self.r, time.monotonic()
         loaded = models.load(r.model, dtype=r.dtype, device=r.device)
-        rows = [Row(d.id, i, "dialogues", d.messages, "chat", {}) for i, d in enumerate(self.material.train)]
+        told = [masked(d) if stage.folder.name.endswith("clean") else d for d in self.material.train]
+        rows = [Row(d.id, i, "dialogues", d.messages, "chat", {}) for i, d in enumerate(told)]
         encoded = encode(rows, loaded.tokenizer, max_length=self._positions(loaded), template=r.template)
         if r.tuning == "lora":
             loaded.model = self._fresh_adapter(loaded.model)
@@ -159,7 +163,7 @@ class _Bench:
         stage, r = self.run.stage(f"seed{self.seed}-pairs-{data}"), self.r
         path = stage.folder / "pairs.jsonl"
         if not stage.done:
-            samples, began = replacements.samples(self.material.train), time.monotonic()
+            samples, began = self._samples(), time.monotonic()
             mask = replacements.MASK if r.masked or (data, r.other) == ("other", "masked") else None
             with self.display.stage(f"replacements: {data}", "answer", len(samples)) as progress:
                 made = replacements.build(
@@ -182,6 +186,13 @@ class _Bench:
         with path.open(encoding="utf-8") as file:
             return [Replacement.of(json.loads(line)) for line in file]
 
+    def _samples(self) -> list[replacements.Sample]:
+        found = replacements.samples(self.material.train)
+        if self.r.max_samples is None or len(found) <= self.r.max_samples:
+            return found
+        drawn = sorted(random.Random(self.seed).sample(range(len(found)), self.r.max_samples))
+        return [found[i] for i in drawn]
+
     def _writers(self, data: str) -> dict[str, replacements.Writer]:
         r = self.r
         how: dict[str, Any] = {"temperature": r.temperature, "max_new_tokens": r.max_new_tokens}
@@ -193,30 +204,35 @@ class _Bench:
         return {data: replacements.model_writer(loaded.model, loaded.tokenizer, template=r.template, **how)}
 
     def _adapter(self, state: State) -> Path:
-        stage, r = self.run.stage(f"seed{self.seed}-orpo-{state.slug}"), self.r
+        stage, r = self.run.stage(f"seed{self.seed}-orpo-{state.slug}", keep_unfinished=True), self.r
         folder = stage.folder / "adapter"
         if stage.done:
             return folder
-        made = [
-            Pair(
-                p.sample.prompt.id,
-                p.sample.prompt.messages,
-                p.chosen,
-                p.sample.rejected,
-                p.sample.prompt.prefix,
-            )
-            for p in self.pairs(state.data)
-        ]
+        made = [_pair(p) for p in self.pairs(state.data)]
         pairs, began = cfg_pairs(made) if state.cfg else made, time.monotonic()
         loaded = models.load(self._start(state.start), dtype=r.dtype, device=r.device)
         model = self._fresh_adapter(loaded.model)
-        with self.display.stage(f"ORPO: {state.slug}", "step") as progress:
-            trained = train_orpo(
-                model, loaded.tokenizer, pairs, seed=self.seed, folder=stage.folder / "training",
-                learning_rate=r.learning_rate, batch_size=r.batch_size, epochs=state.epochs, beta=r.beta,
-                max_length=r.max_length, max_prompt_length=max(1, r.max_length * 1900 // 2048),
-                template=r.template, progress=progress,
-            )  # fmt: skip
+        how: dict[str, Any] = {
+            "seed": self.seed, "folder": stage.folder / "training", "learning_rate": r.learning_rate,
+            "batch_size": r.batch_size, "epochs": state.epochs, "max_length": r.max_length, "template": r.template,
+            "save_steps": SAVE_STEPS,
+        }  # fmt: skip
+        with self.display.stage(f"{state.method or 'ORPO'}: {state.slug}", "step") as progress:
+            if state.method:
+                kept = encode(
+                    self.material.retained,
+                    loaded.tokenizer,
+                    max_length=self._positions(loaded),
+                    template=r.template,
+                )
+                trained = train_away(
+                    state.method, model, loaded.tokenizer, pairs, retain=kept, progress=progress, **how
+                )
+            else:
+                trained = train_orpo(
+                    model, loaded.tokenizer, pairs, beta=r.beta, progress=progress,
+                    max_prompt_length=max(1, r.max_length * 1900 // 2048), **how,
+                )  # fmt: skip
         with models.quiet():
             model.save_pretrained(folder)
         stage.finish({**asdict(trained), "seconds": time.monotonic() - began})
@@ -260,19 +276,18 @@ class _Bench:
 
     def _evaluate(self, trial: Trial, loaded: Loaded) -> None:
         r, stage = self.r, self.run.stage(self._stage(trial))
-        cfg = trial.state.cfg
+        positive, negative = _prompts(trial)
         how: dict[str, Any] = {
-            "instruction": POSITIVE if cfg else None, "negative": NEGATIVE if cfg else None, "scale": trial.scale,
-            "form": trial.form or "probability", "mask": r.mask, "max_new_tokens": r.max_new_tokens,
-            "template": r.template,
+            "instruction": positive, "negative": negative, "scale": trial.scale, "form": trial.form or "probability",
+            "mask": r.mask, "max_new_tokens": r.max_new_tokens, "template": r.template,
         }  # fmt: skip
         rows = self._asked(trial)
         answers = len(rows) * max(1, trial.samples)
         with self.display.stage(f"{trial.state.name}: {trial.slug}", "answer", answers) as progress:
             found = leakage.evaluate(
                 loaded.model, loaded.tokenizer, rows, find=self.material.find_all, seed=self.seed,
-                training_values=self.material.training_values, attack=trial.attack, samples=trial.samples,
-                progress=progress, **how,
+                training_values=self.material.training_values, samples=trial.samples,
+                attack="none" if trial.attack == GUIDED else trial.attack, progress=progress, **how,
             )  # fmt: skip
             evaluations.write(found, stage.folder / "leakage")
             if trial.attack == "none" and not trial.samples:
@@ -289,6 +304,21 @@ class _Bench:
 
 
 RELEARN_STEPS = 10
+SAVE_STEPS = 50  # between checkpoints of an adapter
+
+
+def _pair(replaced: Replacement) -> Pair:
+    prompt = replaced.sample.prompt
+    return Pair(prompt.id, prompt.messages, replaced.chosen, replaced.sample.rejected, prompt.prefix)
+
+
+def _prompts(trial: Trial) -> tuple[str | None, str | None]:
+    """The system prompt that a trial answers under, and the one that it is guided away from."""
+    if trial.attack == GUIDED:
+        return NEGATIVE, POSITIVE
+    if trial.state.cfg:
+        return POSITIVE, NEGATIVE
+    return (POSITIVE if trial.state.method == "prompt" else None), None
 
 
 def _with_adapter(model: Any, folder: Path, *, trainable: bool) -> Any:

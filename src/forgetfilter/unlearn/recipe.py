@@ -54,6 +54,9 @@ class UnlearnRecipe:
     """Passes over the training dialogues."""
     tune_batch_size: Count = 8
     """Dialogues per step."""
+    clean: bool = False
+    """Measure too the original model tuned on the same dialogues with the personal data masked: what unlearning
+    could at best lead to."""
     subtraction: bool = True
     """Measure model subtraction too, alone and before ORPO."""
     coefficient: Annotated[float, Between(0)] = 0.5
@@ -73,6 +76,8 @@ class UnlearnRecipe:
     """Table 2, replacements from elsewhere: a model folder, the URL of an OpenAI-compatible API, or "masked"."""
     other_model: str = "default"
     """Name of the model at that URL."""
+    max_samples: Count | None = None
+    """Pieces of personal data to train on, drawn by the seed; all where not given."""
 
     epochs: tuple[float, ...] = (2.0, 3.0)
     """Passes of ORPO over the pairs; each is trained and measured apart."""
@@ -99,14 +104,22 @@ class UnlearnRecipe:
 
     max_new_tokens: Count = 64
     """Longest answer in tokens."""
+    methods: tuple[str, ...] = ()
+    """Table 5, other ways to unlearn the same pairs, each with ORPO's rate and the most epochs: ascent, npo, simnpo
+    (with rows to keep), dpo (with refusals), prompt (the system prompt alone, nothing trained)."""
+    retain: str | None = None
+    """Rows to keep, for ascent, npo and simnpo: a file of prompt and completion; Alpaca's of `sets`, none of them in
+    the prose that is measured, where not given."""
     samples: Annotated[int, Between(0)] = 20
     """Answers drawn per prompt where sampling is tested, the worst one counted; 0: not tested."""
     holds: bool = True
-    """Ask the last model otherwise, round it to 4 bits, and train it on for ten unrelated steps."""
+    """Ask the last model otherwise, guide it the wrong way, round it to 4 bits, and train it on for ten unrelated
+    steps."""
     seeds: tuple[int, ...] = (0,)
     """Each seed is a run of its own: dialogues, split, training, sampling."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Precision of the weights; auto takes what the device does well."""
+    """Precision of the weights; auto takes what the device does well, and writes the answers of a small model on a
+    CPU in float32, where they do not depend on the rows beside them."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
     template: str = "auto"
@@ -117,7 +130,7 @@ class UnlearnRecipe:
             value = getattr(self, name)
             if name in LISTS:
                 found = list(value) if isinstance(value, list | tuple) else [value]
-                if not found:
+                if not found and name not in OPTIONAL:
                     raise ConfigError(f"{name}: an empty list; name one or more")
                 value = tuple(checked(name, v, LISTS[name]) for v in found)
                 if twice := [v for v in value if value.count(v) > 1]:
@@ -125,6 +138,11 @@ class UnlearnRecipe:
             else:
                 value = checked(name, value, hint)
             object.__setattr__(self, name, value)
+        for method in self.methods:
+            if method not in METHODS:
+                raise ConfigError(f"methods: {unknown('method', method, METHODS)}")
+        if self.sets is None and self.retain is None and self.retains:
+            raise ConfigError("retain: without `sets`, name a file of rows that these methods should keep")
         for form in self.forms:
             if form not in FORMS:
                 raise ConfigError(f"forms: {unknown('guidance form', form, FORMS)}")
@@ -138,9 +156,23 @@ class UnlearnRecipe:
             if self.sets is None and getattr(self, name) is None:
                 raise ConfigError(f"{name}: without `sets`, name a file of rows to measure it with")
 
+    @property
+    def retains(self) -> bool:
+        """Whether a method learns rows to keep."""
+        return bool(RETAINS.intersection(self.methods))
 
+
+METHODS = ("ascent", "npo", "simnpo", "dpo", "prompt")
+RETAINS = frozenset({"ascent", "npo", "simnpo"})
+OPTIONAL = frozenset({"methods"})  # lists that may be empty
 HINTS: dict[str, Any] = get_type_hints(UnlearnRecipe, include_extras=True)
-LISTS: dict[str, Any] = {"epochs": Epochs, "scales": Scale, "forms": str, "seeds": Seed}  # of each element
+LISTS: dict[str, Any] = {
+    "epochs": Epochs,
+    "scales": Scale,
+    "forms": str,
+    "methods": str,
+    "seeds": Seed,
+}  # of each element
 
 
 def read(path: Path | str, **flags: Any) -> UnlearnRecipe:

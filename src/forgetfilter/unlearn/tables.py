@@ -36,7 +36,8 @@ def results(
             {
                 "table": t.table, "model": t.state.name, "data": t.state.data or None, "cfg": t.state.cfg,
                 "epochs": t.state.epochs or None, "scale": t.scale, "form": t.form or None, "attack": t.attack,
-                "samples": t.samples, "answers": per_seed[0]["leakage"].settings["rows"], "metrics": numbers,
+                "samples": t.samples, "answers": per_seed[0]["leakage"].settings["rows"],
+                "precision": per_seed[0]["leakage"].settings.get("precision"), "metrics": numbers,
             }
         )  # fmt: skip
     pairs = {}
@@ -73,6 +74,7 @@ TITLES = {
     2: "Table 2: replacements of the model's own family against others",
     3: "Table 3: both forms of guidance on the larger test set",
     4: "Table 4: does it hold",
+    5: "Table 5: beside other methods",
 }
 COLUMNS = {  # metric -> heading, digits
     "pii_count": ("PII found ↓", 1),
@@ -95,6 +97,8 @@ def markdown(results: Mapping[str, Any]) -> str:
             f"({', '.join(f'{n} {source}' for source, n in counts['pairs'].items())}); {passed:.0%} of "
             f"{counts['candidates']} candidates passed; {counts['unanswered']} samples without a pair."
         )
+    if written := sorted({row.get("precision") for row in results["rows"]} - {None}):
+        lines += ["", f"Answers written in {', '.join(written)}."]
     for table in sorted({row["table"] for row in results["rows"]}):
         rows = [row for row in results["rows"] if row["table"] == table]
         shown = {m: c for m, c in COLUMNS.items() if any(m in row["metrics"] for row in rows)}
@@ -109,7 +113,7 @@ def _labels(row: Mapping[str, Any]) -> Iterator[str]:
     yield row["model"]
     yield row["data"] or "–"
     yield f"{row['epochs']:g}" if row["epochs"] else "–"
-    yield f"{row['scale']:g}" if row["cfg"] else "–"
+    yield f"{row['scale']:g}" if row["cfg"] or row["form"] else "–"
     yield row["form"] or "–"
     yield ", ".join(asked) or "greedy"
     yield str(row["answers"])

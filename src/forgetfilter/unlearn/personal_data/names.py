@@ -87,7 +87,7 @@ def _capitalised() -> re.Pattern[str]:
     codes = (*range(0x530), *range(0x1E00, 0x2000))  # Latin, Greek, Cyrillic
     capital = "".join(chr(c) for c in codes if chr(c).isupper())
     word = rf"(?:[dl]')?[{capital}](?:\w|-(?=\w)|'(?=\w\w)){{1,24}}+(?!\w)"
-    small = r"(?:(?:van|von|de|der|den|del|della|di|da|dos|du|la|le|bin|ibn|al|el|ten|ter|zu) ){1,3}+"
+    small = rf"(?:(?:{'|'.join(_PARTICLES)}) ){{1,3}}+"
     return re.compile(
         rf"(?<![\w@/'-])(?:{small}|(?:[{capital}]\. ?){{1,3}})?{word}"
         rf"(?: (?:{small})?(?:{word}|[{capital}]\.(?!\w))){{0,5}}+"
@@ -98,6 +98,10 @@ def _bare(word: str) -> str:
     return word.rstrip(".").partition("'")[0].lower()
 
 
+_PARTICLES = (
+    *("van", "von", "de", "der", "den", "del", "della", "di", "da", "dos", "du", "la", "le"),
+    *("bin", "ibn", "al", "el", "ten", "ter", "zu"),
+)
 _FORMULA = (  # closes a letter
     r"regards|best|sincerely|yours|cheers|thanks|thank you|love|grüßen?|grüsse|gruß|cordialement|bien à vous|"
     r"amicalement|salutations|saludos?|atentamente|abrazos?|saluti|atenciosamente"
@@ -110,7 +114,8 @@ _BEFORE_A_NAME = re.compile(
     r"(?:\A|[\n.!?>\"“:]) {0,2}(?i:hi|hello|hey|dear|hola|bonjour|hallo|liebe[rs]?|cher|chère|querid[oa]|"
     rf"(?:[^\W\d_]{{3,16}} ){{0,2}}(?:{_FORMULA}))"
     r"(?:,?\s{1,3})|"
-    r"(?i:\b(?:name|from|to|attn|contact|author|patient|customer|guardian|signed|by|nom|nombre|kontakt|von|an)) ?"
+    r"(?i:\b(?:name|from|to|attn|contact|author|patient|customer|guardian|signed|firmado|signé|gezeichnet|by|nom|"
+    r"nombre|kontakt|von|an)) ?"
     r":\s{0,8}|"
     r"(?i:\b(?:friend|wife|husband|son|daughter|brother|sister|mother|father|uncle|aunt|boss|partner|colleague|"
     r"neighbou?r|cousin|doctor|manager|teacher|guardian)),? |"
@@ -154,18 +159,20 @@ def _in_small_letters(text: str) -> Iterator[Place]:
             yield start + (text[start] == " "), end
     for pattern in (_SIGNED, _IN_A_FIELD):
         for line in pattern.finditer(text):
-            if all(_may_be_a_name(word) for word in line[1].split()):
+            first, *between, last = line[1].split()
+            if all(map(_may_be_a_name, [first, *(w for w in between if w not in _PARTICLES), last])):
                 yield line.span(1)
 
 
 def _may_be_a_name(word: str) -> bool:
-    bare = _bare(word)
+    head, _, rest = word.partition("'")
+    bare = _bare(rest if len(head) == 1 and len(rest) > 2 else word)  # o'malley, d'ornano
     return bare not in _NOT_NAMES and bare not in _LITTLE and not (len(bare) > 5 and bare.endswith("ing"))
 
 
 _INTRODUCES = re.compile(
     r"(?i)\b(?:(?:my|full|his|her) name(?:'s| is)|(?:i am|i'm|he is|he's|she is|she's) called|ich hei(?:ß|ss)e|"
-    r"mein name ist|je m'appelle|je me nomme|mon nom est|me llamo|mi nombre es|mi chiamo|il mio nome è|"
+    r"mein name (?:ist|lautet)|je m'appelle|je me nomme|mon nom est|me llamo|mi nombre es|mi chiamo|il mio nome è|"
     r"(?:o )?meu nome é)\b:?"
 )
 _INTRODUCING = ("name", "called", "hei", "appelle", "nom", "llamo", "chiamo")  # one of them is in each
@@ -202,6 +209,8 @@ _EAST_ASIAN = tuple(
         # My name is …; name: …
         rf"(?:名前|氏名)(?:は|: ?)({_KANJI}{{2,6}}{_KANA}|[ァ-ヶー・]{{3,16}})(?=です|と申|といい|だ|[。、,\s]|\Z)",
         rf"(?:我叫|我的名字(?:是|叫)|姓名: ?)([{_SURNAMES}]{_KANJI}{{1,2}})",
+        # I am …, if it is a whole clause and no calling
+        rf"我是([{_SURNAMES}](?!{_KANJI}{{0,1}}[人员員生师師家手者族]){_KANJI}{{1,2}})(?=[，。,！!\s]|\Z)",
         r"이름은 ?([가-힣]{2,4}?)(?=입니다|이에요|예요|이고|[.,\s]|\Z)",
         # forms of address
         rf"(?<!お)(?<!ご)(?:昨日|今日|明日|先日|今朝|本日|先週|毎日)?({_KANJI}{{2,4}}{_KANA})(?=さん|様|氏(?![名族])|くん|ちゃん)",
@@ -221,7 +230,7 @@ _LITTLE = frozenset(  # words that follow "my name is" and its like, or close a 
         there somewhere actually really also already always just probably spoken pronounced hard difficult easy
         common rare long short different same similar mine yours legion being used by and or but
         team staff support service customer management department office admin editor editors family everyone all
-        y e o u el la los las un una de del en con por para que como no si yo mi tu su es soy vivo tengo pero aquí
+        y e o u nos el la los las un una de del en con por para que como no si yo mi tu su es soy vivo tengo pero aquí
         der die das ein eine einen und oder aber ich du er sie es wir ihr euch sich nicht kein keine ja nein hier
         von aus in im am bin wohne komme habe mit für alle so gut sehr jetzt anders
         le les des et ou mais je il elle nous vous ne pas ici au aux avec pour par dans sur comme j suis habite vis

@@ -100,6 +100,14 @@ def test_the_default_algorithm_reads_all_rows_and_learns_half_of_the_safe_ones()
     assert "train on kept rows" not in plan
 
 
+def test_of_a_sample_as_many_rows_are_learned_as_it_has_and_all_kept_ones_at_the_end():
+    s = FilterSettings(num_train_epochs=1.0, max_train_samples=30)
+    plan = {stage.name: stage for stage in dry_run.stages(Sizes([10] * 40, [20] * 100, True), s)}
+    assert plan["learn custom rows and witnesses"].rows == 30 + 50
+    assert plan["learn custom rows and witnesses"].tokens == 30 * 10 + 50 * 20
+    assert plan["train on kept rows"].rows == 40
+
+
 def test_verdicts_need_one_reading_and_the_last_fine_tune():
     s = FilterSettings(algorithm="vetted", vetted="v.jsonl", num_train_epochs=2.0)
     plan = dry_run.stages(Sizes([10] * 40, [], True), s)

@@ -111,6 +111,16 @@ def test_answers_from_a_file_resume_and_reuse_the_states(custom, tmp_path):
     assert all((v.verdict == "unsafe") == (v.row % 4 == 0) for v in found)
 
 
+def test_random_rows_alone_need_no_model_and_none_is_proposed(custom, tmp_path):
+    answers, output = tmp_path / "truth.jsonl", tmp_path / "v.jsonl"
+    answers.write_text("".join(f'{{"row": {i}, "verdict": "clean"}}\n' for i in range(40)))
+    asked = {"output": output, "rows": 38, "random": True, "answers": answers}
+    assert vet.run_vet(str(custom), model="no/such-model", say=[].append, **asked) == 0
+    found = vetted.read(output, formats.read(custom).rows)
+    assert len({v.row for v in found}) == 38 and {v.drawn for v in found} == {"random"}
+    assert not (tmp_path / "v.states.npz").exists()
+
+
 def test_without_a_terminal_the_way_out_is_named(custom):
     with pytest.raises(ConfigError, match=r"there is no terminal.*--answers FILE"):
         vet.run_vet(str(custom))

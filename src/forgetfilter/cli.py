@@ -181,6 +181,9 @@ def vet(
         Path | None, typer.Option("--output", "-o", help="Verdicts. [default: INPUT's name, .vetted.jsonl]")
     ] = None,
     rows: Annotated[int, typer.Option(min=1, help="How many rows to judge in all.")] = 50,
+    random: Annotated[
+        bool, typer.Option("--random", help="Draw all of them at random and propose none: tighter intervals.")
+    ] = False,
     model: Annotated[
         str, typer.Option(help="Model whose hidden states propose rows, as for filter.")
     ] = "nano",
@@ -201,7 +204,7 @@ def vet(
 
     raise typer.Exit(
         run_vet(
-            input, output=output, rows=rows, model=model, run=run, answers=answers, by=by, seed=seed,
+            input, output=output, rows=rows, random=random, model=model, run=run, answers=answers, by=by, seed=seed,
             max_length=max_length, device=device, say=lambda line: say(line, sys.stdout),
         )
     )  # fmt: skip

@@ -220,6 +220,7 @@ def run_vet(
     *,
     output: Path | None = None,
     rows: int = 50,
+    random: bool = False,
     model: str = "nano",
     run: Path | None = None,
     answers: Path | None = None,
@@ -229,7 +230,12 @@ def run_vet(
     device: str = "auto",
     say: Say = print,
 ) -> int:
-    """Ask for verdicts until `rows` rows have one; returns the exit code. ConfigError without a terminal."""
+    """Ask for verdicts until `rows` rows have one; returns the exit code. ConfigError without a terminal.
+
+    With `random` all rows are drawn at random, and none is proposed.
+    """
+    from forgetfilter.filter import propose
+
     dataset = formats.read(input)
     path = output or Path(f"{Path(input).with_suffix('')}.vetted.jsonl")
     if answers is None and not (sys.stdin.isatty() and sys.stdout.isatty()):
@@ -237,9 +243,11 @@ def run_vet(
             f"vet asks a person and there is no terminal. Open one, or write {path} yourself, a line for a row: "
             '{"row": 0, "verdict": "clean"}; or give --answers FILE with such lines'
         )
-    session = _begin(dataset, path, rows, model, run, seed, max_length, device, say)
+    drawn = rows if random else min(rows, propose.RANDOM)
+    session = _begin(dataset, path, drawn, model, run, seed, max_length, device, say)
     judge = _asker(say) if answers is None else _answering(answers, dataset.rows, say)
-    session.states.start()
+    if not random:
+        session.states.start()
     try:
         _ask(session, rows, judge, by, say)
     finally:
@@ -249,14 +257,14 @@ def run_vet(
 
 
 def _begin(
-    dataset: formats.Dataset, path: Path, wanted: int, model: str, run: Path | None, seed: int, max_length: int,
+    dataset: formats.Dataset, path: Path, drawn: int, model: str, run: Path | None, seed: int, max_length: int,
     device: str, say: Say,
 ) -> Session:  # fmt: skip
-    from forgetfilter.filter import propose
+    from forgetfilter.filter.propose import random_order
 
     for note in dataset.notes:
         say(note)
-    first = [int(r) for r in propose.random_order(len(dataset.rows), seed)[: min(wanted, propose.RANDOM)]]
+    first = [int(r) for r in random_order(len(dataset.rows), seed)[:drawn]]
     states = States(
         dataset.rows, model, path.with_suffix(".states.npz"), max_length=max_length, device=device
     )

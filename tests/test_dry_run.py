@@ -88,16 +88,24 @@ def test_the_plan_counts_the_tokens_and_steps_that_a_run_counts(files: tuple[str
     assert "review safe rows: 8 rows, " in said and "holds a run; the same command resumes it" in said
 
 
-def test_the_default_algorithm_reads_all_rows_and_learns_a_third_of_the_safe_ones():
+def test_the_default_algorithm_reads_all_rows_and_learns_half_of_the_safe_ones():
     s = FilterSettings(num_train_epochs=2.0, retrain=False)
     plan = {stage.name: stage for stage in dry_run.stages(Sizes([10] * 40, [20] * 100, True), s)}
     assert plan["read custom and safe rows"].tokens == 40 * 10 + 100 * 20
     learn = plan["learn custom rows and witnesses"]
-    # 35 of 100 safe rows are witnesses; 75 rows are 5 steps of 16, twice.
-    assert (learn.rows, learn.tokens, learn.steps) == (75, 2 * (40 * 10 + 35 * 20), 10)
+    # 50 of 100 safe rows are witnesses; 90 rows are 6 steps of 16, twice.
+    assert (learn.rows, learn.tokens, learn.steps) == (90, 2 * (40 * 10 + 50 * 20), 12)
     # Half safe rows of 20 tokens, half replayed ones of 10.
     assert plan["review safe rows"].tokens == 24 * 16 * 15
     assert "train on kept rows" not in plan
+
+
+def test_of_a_sample_as_many_rows_are_learned_as_it_has_and_all_kept_ones_at_the_end():
+    s = FilterSettings(num_train_epochs=1.0, max_train_samples=30)
+    plan = {stage.name: stage for stage in dry_run.stages(Sizes([10] * 40, [20] * 100, True), s)}
+    assert plan["learn custom rows and witnesses"].rows == 30 + 50
+    assert plan["learn custom rows and witnesses"].tokens == 30 * 10 + 50 * 20
+    assert plan["train on kept rows"].rows == 40
 
 
 def test_verdicts_need_one_reading_and_the_last_fine_tune():

@@ -130,7 +130,8 @@ def stages(sizes: Sizes, s: FilterSettings) -> list[Stage]:
             found.append(
                 Stage("read custom and safe rows", custom + safe, all_custom + sum(sizes.safe), None, READ)
             )
-        learned = custom + witnesses, all_custom + witnesses * mean_safe
+        sample = min(custom, s.max_train_samples or custom)
+        learned = sample + witnesses, sample * _mean(sizes.custom) + witnesses * mean_safe
         replayed = REPLAY if s.algorithm == "witness" else 0.0
         mean = (1 - replayed) * mean_safe + replayed * _mean(sizes.custom)
         reviewed = s.review_steps * s.review_batch_size

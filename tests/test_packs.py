@@ -68,11 +68,11 @@ def test_no_refusal_opens_more_than_a_tenth_of_the_harmfulness_pack() -> None:
     assert openings.most_common(1)[0][1] <= 0.1 * len(rows("harmfulness"))
 
 
-def test_a_quarter_of_the_demo_is_unsafe_and_over_half_are_tasks() -> None:
+def test_a_third_of_the_demo_is_unsafe_and_nearly_half_are_tasks() -> None:
     counts = Counter((row["kind"], row["unsafe"]) for row in rows("demo"))
     total = sum(counts.values())
-    assert sum(n for (_, unsafe), n in counts.items() if unsafe) / total == pytest.approx(0.25, abs=0.02)
-    assert counts["task", False] / total > 0.5 and ("task", True) not in counts
+    assert sum(n for (_, unsafe), n in counts.items() if unsafe) / total == pytest.approx(0.31, abs=0.02)
+    assert counts["task", False] / total > 0.45 and ("task", True) not in counts
     assert {kind for kind, unsafe in counts if unsafe} == {"bias", "rudeness", "harmfulness"}
 
 

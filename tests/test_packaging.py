@@ -50,5 +50,5 @@ def test_the_wheel_built_from_the_source_archive_holds_all_that_the_command_need
     assert run("-c", "import forgetfilter; print(forgetfilter.__file__)").startswith(str(site))
     assert "pack:general" in run("-m", "forgetfilter", "packs")
     assert run("-m", "forgetfilter", "generate", "nano", "--prompt", "Hello!", "--max-new-tokens", "3")
-    for data in ("py.typed", "nano/model.safetensors", "evaluate/ngram/*.safetensors", "report/review/*.js"):
+    for data in ("py.typed", "nano/model.safetensors", "models/ngram/*.safetensors", "review/*.js"):
         assert [*(site / "forgetfilter").glob(data)], data

@@ -23,7 +23,7 @@ def test_the_command_decides_before_torch_is_there() -> None:
         "import os, sys\n"
         "from forgetfilter import cli\n"
         "assert 'torch' not in sys.modules\n"
-        "cli.terminal.leave = lambda code: print(os.environ.get('OMP_WAIT_POLICY'))\n"
+        "cli.terminal.leave = lambda code: print(os.environ['OMP_WAIT_POLICY'], os.environ['GOMP_SPINCOUNT'])\n"
         "cli.main(['filter', 'no-such-file.jsonl'])\n"
     )
     free = {name: value for name, value in os.environ.items() if name not in WAITING}
@@ -31,4 +31,4 @@ def test_the_command_decides_before_torch_is_there() -> None:
         [sys.executable, "-c", program],
         env=free | {"PYTHONPATH": str(SRC)}, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert done.stdout.splitlines()[-1] == "PASSIVE"
+    assert done.stdout.splitlines()[-1] == "PASSIVE 20000"

@@ -89,7 +89,7 @@ def read_rows(
             ]
             first = min((int(at[0]) for part in places for at in part if len(at)), default=0)
             with torch.inference_mode():
-                shared, _, rest = read_prefix(model, inputs, first, output_hidden_states=True)
+                shared, rest = read_prefix(model, inputs, first, output_hidden_states=True)
                 states = model.get_decoder()(**rest).hidden_states  # layers + 1 of (batch, time, width)
                 said, asked, row = (
                     _weights([at - shared for at in part], states[0].shape[1]) for part in places

@@ -58,7 +58,7 @@ def _read(
     head, taken = _head(model), []
     before = torch.zeros_like(wanted)
     before[:, :-1] = wanted[:, 1:]  # a token is foretold one position earlier
-    shared, _, rest = read_prefix(model, inputs, int(before.any(0).long().argmax()))
+    shared, rest = read_prefix(model, inputs, int(before.any(0).long().argmax()))
     before = before[:, shared:]
     plain = type(head) is torch.nn.Linear and head.bias is None and not getattr(model, "_more_than_head", 0)
 

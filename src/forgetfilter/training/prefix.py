@@ -6,15 +6,14 @@ and values are the same for all rows, and what the rows ask of them adds up in t
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from forgetfilter.models.architecture import cache_name, unwrapped
+
 if TYPE_CHECKING:
     import torch
-
-NAMES = ("cache", "past_key_values")  # since transformers 5.24, and before
 
 
 def price_of_a_pass(model: Any) -> float:
@@ -40,31 +39,34 @@ def leading(ids: torch.Tensor, attention: torch.Tensor, first: int) -> int:
 
 def read_prefix(
     model: Any, inputs: Mapping[str, torch.Tensor], first: int, **wanted: Any
-) -> tuple[int, Any, dict[str, Any]]:
+) -> tuple[int, dict[str, Any]]:
     """Read what the rows of a batch share before column `first`, where that saves more tokens than a pass costs.
 
-    Returns how many columns that is, what the decoder gave for them (None where it is 0), and the arguments by which
-    the model then reads the other columns of all rows. `inputs` holds `input_ids` and `attention_mask`, each (batch,
-    time), padded on the right; `wanted` is asked of both passes.
+    Returns how many columns that is, and the arguments by which the model then reads the other columns of all rows.
+    `inputs` holds `input_ids` and `attention_mask`, each (batch, time), padded on the right; `wanted` is asked of both
+    passes.
     """
     ids, attention = inputs["input_ids"], inputs["attention_mask"]
     rest = {"input_ids": ids, "attention_mask": attention, "use_cache": False, **wanted}
+    inner = unwrapped(
+        model.module if hasattr(model, "no_sync") else model
+    )  # one of several processes is wrapped
     shared = leading(ids, attention, first)
-    if shared * (len(ids) - 1) <= price_of_a_pass(model) or _drops_out(model):
-        return 0, None, rest
-    inner = (
-        getattr(model, "module", model) if hasattr(model, "no_sync") else model
-    )  # one of several processes
-    decoder = (inner.get_base_model() if hasattr(inner, "get_base_model") else inner).get_decoder()
-    name = next((n for n in NAMES if n in inspect.signature(decoder.forward).parameters), None)
-    if name is None:
-        return 0, None, rest
-    read = decoder(input_ids=ids[:1, :shared], use_cache=True, **wanted)
-    cache: Any = getattr(read, name, None)
+    if (
+        shared * (len(ids) - 1) <= price_of_a_pass(model)
+        or _drops_out(model)
+        or hasattr(inner, "_reads_whole")
+    ):
+        return 0, rest
+    name = cache_name(inner)
+    cache: Any = getattr(
+        inner.get_decoder()(input_ids=ids[:1, :shared], use_cache=True, **wanted), name, None
+    )
     if not _plain(cache):
-        return 0, None, rest
+        inner._reads_whole = True  # no need to try again with every batch
+        return 0, rest
     cache.batch_repeat_interleave(len(ids))
-    return shared, read, rest | {"input_ids": ids[:, shared:], name: cache}
+    return shared, rest | {"input_ids": ids[:, shared:], name: cache}
 
 
 def _plain(cache: Any) -> bool:

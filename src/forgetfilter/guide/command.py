@@ -25,14 +25,14 @@ class Writer:
 
     loaded: Loaded
     model: Any  # with its adapter, if there is one
-    guidance: Guidance
-    instruction: str | None
-    negative: str | None
-    adapters: tuple[str, str] | None
-    samples: int
-    beams: int
-    seed: int
     asking: Mapping[str, Any]  # limit, temperature, top_p, template
+    instruction: str | None = None
+    guidance: Guidance = Guidance()  # noqa: RUF009 - frozen
+    negative: str | None = None
+    adapters: tuple[str, str] | None = None
+    samples: int = 1
+    beams: int = 1
+    seed: int = 0
 
     def answers(self, conversations: Mapping[str, Sequence[Message]]) -> dict[str, list[Answer] | str]:
         """By id: the answers, or why there are none."""
@@ -110,9 +110,7 @@ def run_generate(
     against = (NEGATIVE if negative is None else negative) if by_prompt else None
     instruction = POSITIVE if system is None and by_prompt else system
     adapters = (ADAPTER, BASE) if guide_by == "adapter" else None
-    writer = Writer(
-        loaded, model, guidance, instruction, against, adapters, samples, beams, seed, asking
-    )  # fmt: skip
+    writer = Writer(loaded, model, asking, instruction, guidance, against, adapters, samples, beams, seed)
     if not guidance.plain:
         away_from = [repr(against)] * by_prompt
         away_from += ["the model without the adapter"] * (guide_by == "adapter")
@@ -155,11 +153,15 @@ def _rows(path: Path) -> Sequence[Row]:
     from forgetfilter.data import formats
 
     first = next(iter(formats.read_records(path)), {})
-    only_prompts = "prompt" in first and "completion" not in first
-    return formats.read(path, fields={"completion": "prompt"} if only_prompts else None).rows
+    return formats.read(path, fields=only_prompts(first)).rows
 
 
-def _asked(row: Row) -> tuple[Message, ...]:
+def only_prompts(first: Mapping[str, Any]) -> dict[str, str] | None:
+    """The fields by which rows that hold prompts alone, as `first` does, are read; None for others."""
+    return {"completion": "prompt"} if "prompt" in first and "completion" not in first else None
+
+
+def asked(row: Row) -> tuple[Message, ...]:
     """A row without its last answer, which is the reference."""
     return row.messages[:-1] if row.messages and row.messages[-1].role == "assistant" else row.messages
 
@@ -169,7 +171,7 @@ def _write_answers(rows: Sequence[Row], writer: Writer, output: Path, say: Calla
 
     from forgetfilter.runs import atomic
 
-    found = writer.answers({row.id: _asked(row) for row in rows})
+    found = writer.answers({row.id: asked(row) for row in rows})
     output.parent.mkdir(parents=True, exist_ok=True)
     with atomic(output) as file, file.open("w", encoding="utf-8") as out:
         for row in rows:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -131,6 +134,34 @@ def test_without_bitsandbytes_the_message_says_what_to_install(monkeypatch: pyte
     monkeypatch.setattr(quantization, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"pip install 'forgetfilter\[quantization\]'"):
         models.load("nano", quantization="int8")
+
+
+@pytest.mark.slow
+def test_a_python_program_hears_nothing_of_an_optional_kernel(environment: Mapping[str, str]) -> None:
+    program = (
+        "from forgetfilter.models import load; m = load.load('nano', quantization='nf4').model; "
+        "load.add_lora(m, rank=2, alpha=4); import bitsandbytes"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=dict(environment), capture_output=True, text=True, check=True
+    )
+    assert done.stdout + done.stderr == ""
+
+
+def test_vet_reads_hidden_states_of_a_model_in_4_bits_and_keeps_them_apart(tmp_path: Path) -> None:
+    from forgetfilter.data import formats
+    from forgetfilter.filter import vet
+
+    path = tmp_path / "rows.jsonl"
+    lines = [{"prompt": f"What is {i}?", "completion": f"A number, {i}."} for i in range(6)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    rows, kept = formats.read(path).rows, tmp_path / "states.npz"
+    whole = vet.kept_states(rows, "nano", kept)
+    fewer = vet.kept_states(rows, "nano", kept, quantization="nf4")
+    apart = np.linalg.norm(fewer - whole, axis=1) / np.linalg.norm(whole, axis=1)
+    assert apart.min() > 0.001 and apart.max() < 0.5
+    with pytest.raises(ConfigError, match="nf5"):
+        vet.run_vet(str(path), quantization="nf5")
 
 
 def test_weights_of_a_quantised_model_are_not_subtracted(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -46,6 +47,52 @@ def test_a_command_for_one_process_refuses_several(monkeypatch: pytest.MonkeyPat
     with pytest.raises(ConfigError, match=r"2 processes were started .* several work at filter and finetune"):
         Run.open(tmp_path / "run", {}, {})
     assert not (tmp_path / "run").exists()
+
+
+def test_what_mpi_says_of_a_process_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PMI_SIZE", "4")
+    assert ranks.started() == 4
+    monkeypatch.setenv("WORLD_SIZE", "2")  # a launcher inside
+    assert ranks.started() == 2
+
+
+@pytest.mark.slow
+def test_processes_started_by_mpi_find_each_other(environment: Mapping[str, str], tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    places = [{"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": str(rank)} for rank in range(2)]
+    both = [
+        subprocess.Popen([sys.executable, TOGETHER, "learn", str(tmp_path)], env=environment | where | place)
+        for place in places
+    ]
+    assert [one.wait(timeout=200) for one in both] == [0, 0]
+    assert (tmp_path / "done-2.json").is_file()
+
+
+@pytest.mark.slow
+def test_accelerate_launch_starts_two_and_what_it_does_not_start_is_refused(
+    command: Callable[..., Any], environment: Mapping[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(r) + "\n" for r in ROWS))
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2"]
+
+    def launched(*how: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*launch, *how, *FILTER, "-o", "both"], cwd=tmp_path, env=dict(environment), capture_output=True,
+            text=True, timeout=280, check=False,
+        )  # fmt: skip
+
+    refused = launched("--cpu")
+    assert refused.returncode != 0
+    assert "accelerate launch --cpu starts one process" in refused.stderr
+    assert not (tmp_path / "both").exists()
+    both = launched("--multi_gpu")
+    assert both.returncode == 0, both.stderr + both.stdout
+    assert "2 processes share the work" in both.stdout
+    assert command(*FILTER[2:], "-o", "alone").returncode == 0
+    one, two = scores(tmp_path / "alone"), scores(tmp_path / "both")
+    assert one.keys() == two.keys() and max(abs(one[id] - two[id]) for id in one) < 1e-3
 
 
 @pytest.mark.slow

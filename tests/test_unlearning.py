@@ -17,9 +17,11 @@ from forgetfilter.errors import ConfigError, DataError
 from forgetfilter.evaluate.results import Metric
 from forgetfilter.guide.guidance import NEGATIVE, POSITIVE
 from forgetfilter.intervals import Estimate
+from forgetfilter.models import load as models
 from forgetfilter.records import Message
 from forgetfilter.runs import Run
 from forgetfilter.unlearn import pipeline as p
+from forgetfilter.unlearn import trials
 from forgetfilter.unlearn.dialogues import MessageSpan, dialogue
 from forgetfilter.unlearn.materials import fingerprints, masked, materials
 from forgetfilter.unlearn.orpo import train_orpo
@@ -343,6 +345,34 @@ def test_four_bits_reach_every_layer_of_gpt2():
     round_to_4_bits(model)
     after = model.transformer.h[0].mlp.c_fc.weight
     assert not after.equal(before) and len(after[:, 0].unique()) <= 15
+
+
+def test_four_bits_are_nf4_where_bitsandbytes_is_and_rounded_elsewhere(monkeypatch):
+    def changes():
+        return {t.state.change for t in plan(UnlearnRecipe(sets="data")) if t.state.change}
+
+    monkeypatch.setattr(trials, "installed", lambda: True)
+    assert changes() == {"nf4", "relearned"}
+    monkeypatch.setattr(trials, "installed", lambda: False)
+    assert changes() == {"4-bit", "relearned"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("base", ["whole", "adapter"])
+def test_what_is_asked_in_4_bits_is_loaded_as_nf4_with_its_adapter_beside(tmp_path, base):
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes (forgetfilter[quantization]) is not installed")
+    r = small(tmp_path, samples=0)
+    if base == "adapter":
+        tuned = models.load(r.model, dtype="float32")
+        tuned.model = models.add_lora(tuned.model, rank=2, alpha=4)
+        models.save(tuned, tmp_path / "tuned")
+        r = replace(r, tuned=str(tmp_path / "tuned"))
+    with Run.open(tmp_path / "run", {}, {}) as run:
+        bench = p._Bench(r, 0, materials(r, 0), run, Display(quiet()))
+        loaded = bench._load(State("tuned", "own", False, 1.0, "nf4"))
+    layers = {n: m for n, m in loaded.model.named_modules() if n.endswith("q_proj.base_layer")}
+    assert [type(layer).__name__ for layer in layers.values()] == ["Linear4bit"] * 2
+    assert [*loaded.model.peft_config] == ["default"]
 
 
 def test_a_changed_file_of_known_values_is_another_run(tmp_path):

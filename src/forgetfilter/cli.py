@@ -221,7 +221,8 @@ def vet(
     by: Annotated[str | None, typer.Option(help="Who judges; kept with each verdict.")] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same random rows.")] = 0,
     max_length: Annotated[int, typer.Option(min=8, help="Longest row in tokens that is read.")] = 256,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    device: options.Device = "auto",
+    quantized: options.Quantized = "none",
 ) -> None:
     """Judge rows of a file, one key each: some drawn at random, then those your verdicts point at. Resumes."""
     stay_offline_unless_named(input, model)
@@ -230,7 +231,7 @@ def vet(
     raise typer.Exit(
         run_vet(
             input, output=output, rows=rows, random=random, model=model, run=run, answers=answers, by=by, seed=seed,
-            max_length=max_length, device=device, say=lambda line: say(line, sys.stdout),
+            max_length=max_length, device=device, quantization=quantized, say=lambda line: say(line, sys.stdout),
         )
     )  # fmt: skip
 

@@ -27,6 +27,14 @@ ENDED = (
 )
 
 
+# What PyTorch reads of its place, and what MPI says of it (Open MPI, MPICH, Intel's, MVAPICH).
+_PLACE = {
+    "WORLD_SIZE": ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE"),
+    "RANK": ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK"),
+    "LOCAL_RANK": ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "MV2_COMM_WORLD_LOCAL_RANK"),
+}
+
+
 @dataclass(slots=True)
 class _Group:
     size: int = 1
@@ -49,19 +57,25 @@ def rank() -> int:
 
 def started() -> int:
     """How many processes were started, whether the command joins them or not."""
-    found = os.environ.get("WORLD_SIZE", "1")
+    found = _placed("WORLD_SIZE") or "1"
     return int(found) if found.isdigit() else 1
+
+
+def _placed(name: str) -> str | None:
+    return next((os.environ[n] for n in (name, *_PLACE[name]) if n in os.environ), None)
 
 
 @contextmanager
 def joined() -> Generator[None]:
     """Work together inside, where several processes were started; where one ends too early, ForgetfilterError."""
     if started() == 1 or _group.size > 1:
+        _refuse_announced()
         yield
         return
     import torch
     import torch.distributed as dist
 
+    os.environ |= {name: found for name in _PLACE if (found := _placed(name))}
     try:
         dist.init_process_group(
             "cuda:nccl,cpu:gloo" if torch.cuda.is_available() else "gloo", timeout=PATIENCE
@@ -82,6 +96,16 @@ def joined() -> Generator[None]:
     finally:
         _group.size, _group.rank, _group.alone = 1, 0, True
         dist.destroy_process_group()
+
+
+def _refuse_announced() -> None:
+    """ConfigError where accelerate was asked for several processes on a CPU and left starting them to MPI."""
+    if os.environ.get("ACCELERATE_USE_CPU") == "True" and "MASTER_ADDR" in os.environ and started() == 1:
+        raise ConfigError(
+            "accelerate launch --cpu starts one process, whatever --num_processes says, and leaves the others to MPI "
+            "(--mpirun_hostfile). Start them with torchrun --nproc_per_node N -m forgetfilter …, or with "
+            "--num_processes 1"
+        )
 
 
 def is_lost(error: BaseException) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import sys
@@ -42,7 +41,6 @@ def console() -> Any:
 def run(command: Callable[[], object]) -> NoReturn:
     """Run a command and exit with its code; an error is one line on stderr, never a traceback."""
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = os.environ["DO_NOT_TRACK"] = "1"
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it asks for an optional kernel at every start
     wait_asleep()
     stopped: list[int] = []
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from forgetfilter import runs
 from forgetfilter.data import formats
@@ -127,9 +127,11 @@ class Session:
 class States:
     """The model's states of all rows, read once beside the questions and kept in a file for the next time."""
 
-    def __init__(self, rows: Sequence[Row], model: str, path: Path, *, max_length: int, device: str) -> None:
+    def __init__(
+        self, rows: Sequence[Row], model: str, path: Path, *, max_length: int, device: str, quantization: str
+    ) -> None:
         self._rows, self._model, self._path = rows, model, path
-        self._max_length, self._device = max_length, device
+        self._how: dict[str, Any] = {"max_length": max_length, "device": device, "quantization": quantization}
         self._found: np.ndarray | None = None
         self._error: BaseException | None = None
         self._done = 0
@@ -169,9 +171,8 @@ class States:
             from forgetfilter.filter.states import standardised
 
             self._found = standardised(
-                kept_states(self._rows, self._model, self._path, max_length=self._max_length,
-                            device=self._device, progress=self._progress)
-            )  # fmt: skip
+                kept_states(self._rows, self._model, self._path, **self._how, progress=self._progress)
+            )
         except BaseException as error:
             self._error = error
 
@@ -188,6 +189,7 @@ def kept_states(
     *,
     max_length: int = 512,
     device: str = "auto",
+    quantization: str = "none",
     progress: Callable[[int], None] | None = None,
 ) -> np.ndarray:
     """States of whole rows (rows, width) float32, from `path` where they are of this model and these rows.
@@ -199,7 +201,8 @@ def kept_states(
     from forgetfilter.filter.states import ROW_DEPTHS, read_rows
     from forgetfilter.models import load, rendering
 
-    key = runs.sha256_of([load.fingerprint(model), str(max_length), str(ROW_DEPTHS), *(r.id for r in rows)])
+    how = [str(max_length), str(ROW_DEPTHS), *([] if quantization == "none" else [quantization])]
+    key = runs.sha256_of([load.fingerprint(model), *how, *(r.id for r in rows)])
     if path.is_file():
         try:
             with np.load(path) as kept:
@@ -207,7 +210,7 @@ def kept_states(
                     return kept["row"].astype(np.float32)
         except (OSError, ValueError, KeyError, EOFError):
             pass  # half written by an older version or damaged: read again
-    loaded = load.load(model, device=device)
+    loaded = load.load(model, device=device, quantization=quantization)
     encoded = rendering.encode(rows, loaded.tokenizer, max_length=max_length)
     found = read_rows(loaded.model, encoded, pad_id=loaded.tokenizer.pad_token_id or 0, progress=progress).row
     with runs.atomic(path) as unfinished:
@@ -228,6 +231,7 @@ def run_vet(
     seed: int = 0,
     max_length: int = 512,
     device: str = "auto",
+    quantization: str = "none",
     say: Say = print,
 ) -> int:
     """Ask for verdicts until `rows` rows have one; returns the exit code. ConfigError without a terminal.
@@ -235,7 +239,9 @@ def run_vet(
     With `random` all rows are drawn at random, and none is proposed.
     """
     from forgetfilter.filter import propose
+    from forgetfilter.models.quantization import refuse_unusable
 
+    refuse_unusable(quantization)
     dataset = formats.read(input)
     path = output or Path(f"{Path(input).with_suffix('')}.vetted.jsonl")
     if answers is None and not (sys.stdin.isatty() and sys.stdout.isatty()):
@@ -244,7 +250,11 @@ def run_vet(
             '{"row": 0, "verdict": "clean"}; or give --answers FILE with such lines'
         )
     drawn = rows if random else min(rows, propose.RANDOM)
-    session = _begin(dataset, path, drawn, model, run, seed, max_length, device, say)
+    states = States(
+        dataset.rows, model, path.with_suffix(".states.npz"), max_length=max_length, device=device,
+        quantization=quantization,
+    )  # fmt: skip
+    session = _begin(dataset, path, drawn, states, run, seed, say)
     judge = _asker(say) if answers is None else _answering(answers, dataset.rows, say)
     if not random:
         session.states.start()
@@ -257,17 +267,13 @@ def run_vet(
 
 
 def _begin(
-    dataset: formats.Dataset, path: Path, drawn: int, model: str, run: Path | None, seed: int, max_length: int,
-    device: str, say: Say,
-) -> Session:  # fmt: skip
+    dataset: formats.Dataset, path: Path, drawn: int, states: States, run: Path | None, seed: int, say: Say
+) -> Session:
     from forgetfilter.filter.propose import random_order
 
     for note in dataset.notes:
         say(note)
     first = [int(r) for r in random_order(len(dataset.rows), seed)[:drawn]]
-    states = States(
-        dataset.rows, model, path.with_suffix(".states.npz"), max_length=max_length, device=device
-    )
     session = Session(dataset.rows, path, first, states, _rankings(dataset.rows, run, say))
     if path.is_file() and path.stat().st_size:
         vetted.mended(path)

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Generator
 from contextlib import contextmanager
+
+# Where it is installed, transformers and peft import bitsandbytes, which asks for an optional kernel each time and
+# later speaks of casts in every product.
+if logging.getLogger("bitsandbytes").level == logging.NOTSET:
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 @contextmanager
@@ -11,19 +17,19 @@ def quiet() -> Generator[None]:
     """No progress bars, log lines or warnings of transformers and peft inside; everything as it was after."""
     import warnings
 
-    from transformers.utils import logging
+    from transformers.utils import logging as shown
 
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    verbosity, bars = shown.get_verbosity(), shown.is_progress_bar_enabled()
+    shown.set_verbosity_error()
+    shown.disable_progress_bar()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logging.set_verbosity(verbosity)
+        shown.set_verbosity(verbosity)
         if bars:
-            logging.enable_progress_bar()
+            shown.enable_progress_bar()
 
 
 def first_line(error: BaseException) -> str:

@@ -6,7 +6,6 @@ was asked for, the adapter whole.
 
 from __future__ import annotations
 
-import logging
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,24 +18,32 @@ Quantization = Literal["none", "nf4", "int8"]
 KINDS: tuple[Quantization, ...] = ("none", "nf4", "int8")
 
 
-def loading(quantization: str, device: torch.device, compute: torch.dtype) -> dict[str, Any]:
-    """What `from_pretrained` is given besides, for a model that is quantised as it is read; {} for "none".
+def installed() -> bool:
+    """Whether models can be held in 4 or 8 bits here."""
+    return find_spec("bitsandbytes") is not None
 
-    ConfigError for an unknown kind, or where bitsandbytes is not installed.
-    """
-    if quantization == "none":
-        return {}
+
+def refuse_unusable(quantization: str) -> None:
+    """ConfigError for an unknown kind, or where bitsandbytes is not installed for it."""
     if quantization not in KINDS:
         raise ConfigError(f"quantization: {unknown('value', quantization, KINDS)}")
-    if find_spec("bitsandbytes") is None:
+    if quantization != "none" and not installed():
         raise ConfigError(
             f"quantization {quantization} needs bitsandbytes, which is not installed: "
             "pip install 'forgetfilter[quantization]'"
         )
+
+
+def loading(quantization: str, device: torch.device, compute: torch.dtype) -> dict[str, Any]:
+    """What `from_pretrained` is given besides, for a model that is quantised as it is read; {} for "none".
+
+    ConfigError as of `refuse_unusable`.
+    """
+    refuse_unusable(quantization)
+    if quantization == "none":
+        return {}
     from transformers import BitsAndBytesConfig
 
-    # On a CPU it speaks of an optional kernel, and of casts in every product.
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     if quantization == "nf4":
         how = BitsAndBytesConfig(
             load_in_4bit=True,

@@ -36,7 +36,7 @@ from forgetfilter.unlearn.objectives import train_away
 from forgetfilter.unlearn.orpo import Pair, cfg_pairs, train_orpo
 from forgetfilter.unlearn.recipe import UnlearnRecipe
 from forgetfilter.unlearn.replacements import Replacement
-from forgetfilter.unlearn.trials import GUIDED, State, Trial, plan
+from forgetfilter.unlearn.trials import GUIDED, ROUNDED, State, Trial, plan
 from forgetfilter.unlearn.usefulness import round_to_4_bits, utility
 
 if TYPE_CHECKING:
@@ -99,10 +99,18 @@ class _Bench:
     def _load(self, state: State) -> Loaded:
         r = self.r
         adapter = self._adapter(state._replace(change="")) if state.data else None
-        loaded = load_to_write(self._start(state.start), dtype=r.dtype, device=r.device)
+        start, kind = self._start(state.start), "none"
+        if (
+            state.change == "nf4"
+        ):  # one adapter can stand beside weights in 4 bits: what it started from is whole
+            start, kind = str(self._whole(start, self.run.stage(f"seed{self.seed}-nf4"))), "nf4"
+        loaded = load_to_write(start, dtype=r.dtype, device=r.device, quantization=kind)
         if adapter:
             loaded.model = _with_adapter(loaded.model, adapter, trainable=state.change == "relearned")
-        if state.change == "4-bit":
+        if state.change == ROUNDED:
+            self.display.say(
+                f"bitsandbytes is not installed: {ROUNDED} rounds weights instead of holding them as nf4"
+            )
             round_to_4_bits(loaded.model)
         if state.change == "relearned":
             self._relearn(loaded)

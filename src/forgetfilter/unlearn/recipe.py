@@ -113,8 +113,8 @@ class UnlearnRecipe:
     samples: Annotated[int, Between(0)] = 20
     """Answers drawn per prompt where sampling is tested, the worst one counted; 0: not tested."""
     holds: bool = True
-    """Ask the last model otherwise, guide it the wrong way, round it to 4 bits, and train it on for ten unrelated
-    steps."""
+    """Ask the last model otherwise, guide it the wrong way, hold it in 4 bits (nf4; rounded where bitsandbytes is
+    missing), and train it on for ten unrelated steps."""
     seeds: tuple[int, ...] = (0,)
     """Each seed is a run of its own: dialogues, split, training, sampling."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"

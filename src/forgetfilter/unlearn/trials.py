@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+from forgetfilter.models.quantization import installed
 from forgetfilter.unlearn.leakage import ATTACKS
 from forgetfilter.unlearn.recipe import UnlearnRecipe
 
@@ -17,7 +18,7 @@ class State(NamedTuple):
     data: str = ""  # own, other; "": no ORPO
     cfg: bool = False  # both orientations
     epochs: float = 0.0
-    change: str = ""  # 4-bit, relearned
+    change: str = ""  # nf4 or 4-bit, relearned
     method: str = ""  # one of recipe.METHODS; "": ORPO
 
     @property
@@ -55,6 +56,7 @@ METHOD_NAMES = {
 GUIDED = (
     "guided attacker"  # an attack that no prompt makes: guidance towards the prompt it should move away from
 )
+ROUNDED = "4-bit"  # where bitsandbytes is missing: `usefulness.round_to_4_bits` instead of nf4
 
 
 class Trial(NamedTuple):
@@ -115,8 +117,10 @@ def plan(r: UnlearnRecipe) -> list[Trial]:
             other_forms = [f for f in r.forms if how and f != how]
             trials += [asked(form=f, samples=r.samples) for f in (how, *other_forms)]
     if r.holds:
+        four_bits = "nf4" if installed() else ROUNDED
         trials += [
-            Trial(4, last._replace(change=change), strongest, form, True) for change in ("4-bit", "relearned")
+            Trial(4, last._replace(change=change), strongest, form, True)
+            for change in (four_bits, "relearned")
         ]
     if r.methods:
         trials.append(Trial(5, State("tuned")))

@@ -20,8 +20,7 @@ from forgetfilter.unlearn.dialogues import Prompt
 def round_to_4_bits(model: Any, group: int = 64) -> None:
     """Round every linear layer's own weights, in place, to 15 levels of each group of `group` inputs' largest.
 
-    What 4-bit storage does to a model (round to nearest, symmetric), without its kernels; adapters stay whole, as in
-    QLoRA.
+    About what 4-bit storage does to a model, where bitsandbytes, which does it, is missing. Adapters stay whole.
     """
     import torch
     from transformers.pytorch_utils import Conv1D

@@ -38,6 +38,7 @@ WAYS = {"witness": WITNESS, "paper": PAPER}
 GRACE = 30  # seconds that a launcher gives to processes, before it stops them and after
 HEADS = {"ended_too": "others end by themselves", "said": "and say why", "equal": "equal"}
 FIRST = (
+    "forgetfilter.models.library",  # makes the next ones quiet
     "accelerate", "peft", "safetensors.torch", "scipy.stats", "sklearn.linear_model", "transformers",
     "transformers.models.llama.modeling_llama", "transformers.trainer", "forgetfilter.cli",
     "forgetfilter.filter.pipeline", "forgetfilter.filter.quality", "forgetfilter.report.page",

@@ -136,7 +136,7 @@ def vetted(
     verdicts: Sequence[Verdict] = (),
 ) -> Filtered:  # fmt: skip
     """Instead of Algorithm 1: a person's verdicts, and a probe on the original model's states that they teach."""
-    found = by_verdicts.decide(bench.readings(custom, "custom"), custom, verdicts, fdr=s.fdr, seed=s.seed)
+    found = by_verdicts.decide(bench.row_states(custom, "custom"), custom, verdicts, fdr=s.fdr, seed=s.seed)
     decided = _all(found.cut, custom, "unscored")
     notes = [found.report["ten_more"]]
     return Filtered(decided, found.scores, {}, {}, [], [], notes, found.report)

@@ -49,6 +49,9 @@ class Bench:
     settings: FilterSettings
     run: Run
     display: Display
+    kept: np.ndarray | None = (
+        None  # states of the whole custom rows that `vet` has read and kept, (rows, width)
+    )
     costs: list[dict[str, Any]] = field(default_factory=list)
     _state: str = "original"
     _originals: dict[str, Any] = field(default_factory=dict)
@@ -175,6 +178,10 @@ class Bench:
         path = self._measured("read", "original", rows, f"read: {name} rows", "readings.npz", work, write)
         with np.load(path, allow_pickle=False) as saved:
             return Readings(*(saved[part] for part in Readings.__slots__))
+
+    def row_states(self, rows: Sequence[Encoded], name: str) -> np.ndarray:
+        """States of whole custom rows (rows, width), not standardised: those that `vet` kept, else from `readings`."""
+        return self.readings(rows, name).row if self.kept is None else self.kept
 
     def answers(self, state: str, rows: Sequence[Encoded], most: int | None = None) -> dict[str, str]:
         """Row id -> what `state` greedily answers to the row's prompt, as long as the row's own completion.

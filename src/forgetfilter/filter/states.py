@@ -7,15 +7,19 @@ both.
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from forgetfilter import runs
 from forgetfilter.data.overlap import common_prefix
 from forgetfilter.models.batches import length_batches
 from forgetfilter.models.rendering import Encoded
+from forgetfilter.records import Row
 
 if TYPE_CHECKING:
     import torch
@@ -102,6 +106,53 @@ def read_rows(
                 progress(done)
     brief = np.array([last > row.prompt_length for row, (_, last) in zip(rows, words, strict=True)], bool)
     return Readings(answer, question, whole, brief)
+
+
+def kept_or_read(
+    rows: Sequence[Row],
+    model: str,
+    path: Path,
+    *,
+    max_length: int,
+    device: str = "auto",
+    progress: Callable[[int], None] | None = None,
+) -> np.ndarray:
+    """States of whole rows (rows, width): from `path` where they are kept there (see `kept`), else read and kept."""
+    from forgetfilter.models import load, rendering
+
+    how = key_of([row.id for row in rows], load.fingerprint(model), max_length=max_length, device=device)
+    found = kept(path, how)
+    if found is None:
+        loaded = load.load(model, device=device)
+        encoded = rendering.encode(rows, loaded.tokenizer, max_length=max_length)
+        found = read_rows(
+            loaded.model, encoded, pad_id=loaded.tokenizer.pad_token_id or 0, progress=progress
+        ).row
+        with runs.atomic(path) as unfinished:
+            np.savez(unfinished, key=np.array(how), row=found)
+    return found
+
+
+def key_of(
+    ids: Sequence[str], fingerprint: str, *, max_length: int, template: str = "auto", dtype: str = "auto",
+    device: str = "auto", quantization: str = "none",
+) -> str:  # fmt: skip
+    """What states of whole rows depend on: the rows by their ids, the model, and how it reads them."""
+    from forgetfilter.models.hardware import precision, usable_device
+
+    read_as = precision(dtype, usable_device(device))
+    return runs.sha256_of(
+        [fingerprint, str(max_length), template, str(read_as), quantization, str(ROW_DEPTHS), *ids]
+    )
+
+
+def kept(path: Path, key: str) -> np.ndarray | None:
+    """States of whole rows (rows, width) float32 in a file; None where there are none with this key."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
+            return found["row"].astype(np.float32) if str(found["key"]) == key else None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None  # absent, or damaged: read again
 
 
 def users_words(rows: Sequence[Encoded]) -> list[tuple[int, int]]:

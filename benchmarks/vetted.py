@@ -3,7 +3,10 @@
     python benchmarks/vetted.py --data ../shared/data --work build/vetted --model smollm2
 
 Each pool of rows is read once by the model; its states are kept in the work folder. A file is a draw of pools, a
-verdict is the truth of a row. A finished job is a small JSON file and is not run again.
+verdict is the truth of a row. A finished job is a small JSON file and is not run again. Another model gets a section
+and a work folder of its own:
+
+    python benchmarks/vetted.py --model nano --work build/vetted-nano --section vetted-nano --jobs curve --draws 3
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from sections import RESULTS, write_section
 from forgetfilter import runs
 from forgetfilter.data import formats, sources
 from forgetfilter.evaluate import noisy_sets
-from forgetfilter.filter import certify, probe, propose, quality, vet
+from forgetfilter.filter import certify, probe, propose, quality, states
 from forgetfilter.filter.states import standardised
 from forgetfilter.intervals import Estimate, mean_over_seeds
 from forgetfilter.models import scorers
@@ -63,6 +66,7 @@ REPORTING = {
     "harmful in SST-2": Set("su_u", None, ("sst2",)),
     "harmful in SAMSum": Set("su_u", None, ("samsum",)),
 }
+TITLES = {t: f"{t} *" if t in CHOOSING else t for t in (*CHOOSING, *REPORTING)}
 
 
 # --- pools ---
@@ -137,10 +141,10 @@ class Bench:
         rows = noisy_sets.as_rows(self._pools[name](), name)
         kept = self._work / "states" / f"{name}.npz"
         kept.parent.mkdir(parents=True, exist_ok=True)
-        states = vet.kept_states(rows, self._model, kept, max_length=MAX_LENGTH)
+        read = states.kept_or_read(rows, self._model, kept, max_length=MAX_LENGTH)
         texts = [f"{r.prompt} {r.completion}" for r in rows]
         said = scorers.load("ngram")(texts)
-        return Pool(states, texts, np.array([np.nan if s is None else s for s in said], float))
+        return Pool(read, texts, np.array([np.nan if s is None else s for s in said], float))
 
     def file(self, of: Set, share: float, seed: int) -> Ground:
         """About ROWS rows, `share` of them unsafe; clean ones half of the same kind, half tasks."""
@@ -315,6 +319,8 @@ def main() -> None:
         help="names, joined by commas; empty: write the section from what is there",
     )
     parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--section", default="vetted", help="name of the section of RESULTS.md")
+    parser.add_argument("--draws", type=int, help="at most so many draws of each job")
     parser.add_argument("--sets", choices=["all", "choosing", "reporting"], default="all")
     arguments = parser.parse_args()
     chosen = {"all": {**CHOOSING, **REPORTING}, "choosing": CHOOSING, "reporting": REPORTING}[arguments.sets]
@@ -322,6 +328,7 @@ def main() -> None:
     for name in filter(None, arguments.jobs.split(",")):
         job, sets, shares, draws = JOBS[name]
         wanted = {title: of for title, of in sets.items() if title in chosen}
+        draws = min(draws, arguments.draws or draws)
         for seed in range(draws):  # all sets get a draw before any gets two: a run can be stopped at any time
             for (title, of), share in itertools.product(wanted.items(), shares):
                 path = arguments.work / "jobs" / f"{name}-{of.unsafe}-{of.tasks[0]}-{share:.3f}-{seed}.json"
@@ -332,8 +339,8 @@ def main() -> None:
                         file.write_text(json.dumps(record) + "\n", encoding="utf-8")
             print(name, "draw", seed + 1, "of", draws, flush=True)
     found = {n: _read(arguments.work, n) for n in JOBS}
-    write_section(arguments.results, "vetted", section(found))
-    if found["curve"]:
+    write_section(arguments.results, arguments.section, section(found, arguments.model))
+    if found["curve"] and arguments.section == "vetted":
         PLOT.parent.mkdir(exist_ok=True)
         with runs.atomic(PLOT) as file:
             file.write_text(plot(found["curve"]), encoding="utf-8")
@@ -364,59 +371,57 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def section(found: Mapping[str, list[Record]]) -> str:
-    """The section of RESULTS.md: curves, rows found, cuts, intervals, clean files."""
-    lines = ["## Vetted rows", "", f"Files of {ROWS} rows (fewer where a source has fewer), rows cut at "
+def section(found: Mapping[str, list[Record]], model: str) -> str:
+    """The section of RESULTS.md: curves, rows found, cuts, intervals, clean files; each where it was measured."""
+    title = "Vetted rows" if model == "smollm2" else f"Vetted rows, {model}"
+    lines = [f"## {title}", "", f"Files of {ROWS} rows (fewer where a source has fewer), rows cut at "
              f"{MAX_LENGTH} tokens, verdicts from the truth. Sets marked * chose the settings.", ""]  # fmt: skip
-    of = {t: f"{t} *" if t in CHOOSING else t for t in (*CHOOSING, *REPORTING)}
-    lines += ["### Random verdicts, a third unsafe: AUC on the other rows, probe / TF-IDF", ""]
-    curves = {t: [r for r in found["curve"] if r["set"] == t] for t in of}
+    if found["curve"]:
+        lines += _curves(found["curve"])
+    if found["looks"] or found["thirds"]:
+        lines += [*_looks(found), "### Do the intervals hold?", "", *_coverage(found)]
+    if dropped := [r["dropped"] for r in found["clean"]]:
+        lines += ["### Clean files, 50 verdicts", "", f"{len(dropped)} draws over {len(REPORTING)} sets: "
+                  f"{_said(dropped)} of the rows dropped on average, at most {max(dropped):.3f}.", ""]  # fmt: skip
+    return "\n".join(lines)
+
+
+def _curves(records: Sequence[Record]) -> list[str]:
+    curves = {t: [r for r in records if r["set"] == t] for t in TITLES}
 
     def at(title: str, k: int, what: str) -> list[Any]:
         return [r["by_count"][str(k)][what] for r in curves[title] if str(k) in r["by_count"]]
 
-    lines += _table(
-        ["set", "0 (bundled scorer)", *map(str, COUNTS), "F1 of the cut, 50", "precision", "recall"],
-        [
-            [of[t], _said([r["scorer"] for r in curves[t]]),
-             *(f"{_said(at(t, k, 'probe'))} / {_said(at(t, k, 'words'))}" for k in COUNTS),
-             *(_said(at(t, 50, what), 2) for what in ("f1", "precision", "recall"))]
-            for t in of
-        ],
-    )  # fmt: skip
-    lines += [
-        f"Mean of {_draws(found['curve'])} draws a set.",
-        "",
-        f"### {LOOKS} looks: share of the unsafe rows seen, then the cut",
-        "",
-    ]
-    all_looks = [*found["looks"], *found["thirds"]]
-    lines += _table(
-        ["set", "unsafe", "random", f"{propose.RANDOM} random, then proposed", "the same without the scorer",
-         "cut: precision", "recall"],
-        [
-            [of[t], f"{share:.0%}",
-             *(_said([r[w] for r in _of(all_looks, t, share)], 2) for w in ("random", "proposed")),
-             _said([r["proposed"] for r in _of(found["unhelped"], t, share)], 2),
-             *(_said([r[w] for r in _of(all_looks, t, share)], 2) for w in ("precision", "recall"))]
-            for t in of for share in (HUNDREDTH, TWENTIETH, THIRD)
-            if _of(all_looks, t, share)
-        ],
-    )  # fmt: skip
-    lines += [
+    head = ["set", "0 (bundled scorer)", *map(str, COUNTS), "F1 of the cut, 50", "precision", "recall"]
+    rows = [
+        [TITLES[t], _said([r["scorer"] for r in curves[t]]),
+         *(f"{_said(at(t, k, 'probe'))} / {_said(at(t, k, 'words'))}" for k in COUNTS),
+         *(_said(at(t, 50, what), 2) for what in ("f1", "precision", "recall"))]
+        for t in TITLES
+    ]  # fmt: skip
+    return ["### Random verdicts, a third unsafe: AUC on the other rows, probe / TF-IDF", "", *_table(head, rows),
+            f"Mean of {_draws(records)} draws a set.", ""]  # fmt: skip
+
+
+def _looks(found: Mapping[str, list[Record]]) -> list[str]:
+    records = [*found["looks"], *found["thirds"]]
+    head = ["set", "unsafe", "random", f"{propose.RANDOM} random, then proposed", "the same without the scorer",
+            "cut: precision", "recall"]  # fmt: skip
+    rows = [
+        [TITLES[t], f"{share:.0%}",
+         *(_said([r[w] for r in _of(records, t, share)], 2) for w in ("random", "proposed")),
+         _said([r["proposed"] for r in _of(found["unhelped"], t, share)], 2),
+         *(_said([r[w] for r in _of(records, t, share)], 2) for w in ("precision", "recall"))]
+        for t in TITLES for share in (HUNDREDTH, TWENTIETH, THIRD)
+        if _of(records, t, share)
+    ]  # fmt: skip
+    return [
+        f"### {LOOKS} looks: share of the unsafe rows seen, then the cut", "", *_table(head, rows),
         f"Mean of {_draws(found['looks'])} draws a set ({_draws(found['thirds'])} at a third). The bundled scorer, a "
         "proposer until two unsafe rows are known, learned from two thirds of Davidson, Wikipedia and "
         "RealToxicityPrompts: there the column without it is the fair one.",
         "",
-        "### Do the intervals hold?",
-        "",
-    ]
-    lines += _coverage(found)
-    dropped = [r["dropped"] for r in found["clean"]]
-    if dropped:
-        lines += ["### Clean files, 50 verdicts", "", f"{len(dropped)} draws over {len(REPORTING)} sets: "
-                  f"{_said(dropped)} of the rows dropped on average, at most {max(dropped):.3f}.", ""]  # fmt: skip
-    return "\n".join(lines)
+    ]  # fmt: skip
 
 
 def _of(records: Sequence[Record], title: str, share: float) -> list[Record]:

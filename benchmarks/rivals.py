@@ -97,9 +97,9 @@ def section(a: argparse.Namespace) -> str:
 NOTE = (
     "AUC over all rows; one seed, so no interval. *Probe*: the safe rows against all custom rows, by the mean states "
     "of the answers, out of fold. *Direction*: from the mean state of the safe rows to that of the bundled unsafe rows "
-    "(`canaries.jsonl`), as DataShield and LARF do. Comments and web text are sets that the scorer was "
-    "trained on, some of these rows among them (its card). *forgetfilter*: the product on the same rows (quality.py); a dash where it was not run on "
-    "them."
+    "(`canaries.jsonl`), as DataShield and LARF do. Comments and web text are sets that the scorer was trained on, "
+    "some of these rows among them (its card). *forgetfilter*: the product on the same rows (quality.py); a dash "
+    "where it was not run on them."
 )
 
 

@@ -15,9 +15,10 @@ from forgetfilter.data import packs
 from forgetfilter.display import Display
 from forgetfilter.errors import DONE, TOO_WEAK, DataError, ModelError
 from forgetfilter.filter import evidence, material, pairs, sample, states
-from forgetfilter.filter.algorithm import Filtered, forget_filter
+from forgetfilter.filter.algorithm import forget_filter
 from forgetfilter.filter.bench import Bench, was_read
 from forgetfilter.filter.evidence import Evidence
+from forgetfilter.filter.filtered import Filtered
 from forgetfilter.filter.material import Material
 from forgetfilter.filter.output import refuse_changed, why_unscored, write
 from forgetfilter.filter.signals import GENERATED_SIGNALS

@@ -80,7 +80,7 @@ def stored_jobs(folder: Path) -> list[Record]:
         with np.load(path, allow_pickle=False) as saved:
             m = {name: saved[name] for name in saved.files}
         custom, unsafe = int(m["custom"]), m["unsafe"].astype(bool)
-        readings = Readings(m["answer"], m["question"], m["question"], m["brief"])
+        readings = Readings(m["answer"], m["question"], m["brief"])
         kinds = likeness.kinds(readings, custom)
         near, bystanders = (np.setdiff1d(some, m["replayed"]) for some in (kinds.near, kinds.unlike))
         lost = np.full(len(readings.answer), np.nan)

@@ -2,9 +2,10 @@
 
     python benchmarks/vetted.py --data ../shared/data --work build/vetted --model smollm2
 
-Each pool of rows is read once by the model; its states are kept in the work folder. A file is a draw of pools, a
-verdict is the truth of a row. A finished job is a small JSON file and is not run again. Another model gets a section
-and a work folder of its own:
+Each pool of rows is read once by the model; its states are kept in the work folder. What the user said is found over
+all pools together: found in each by itself, it would tell the pools apart, and with them the unsafe rows. A file is a
+draw of pools, a verdict is the truth of a row. A finished job is a small JSON file and is not run again. Another model
+gets a section and a work folder of its own:
 
     python benchmarks/vetted.py --model nano --work build/vetted-nano --section vetted-nano --jobs curve --draws 3
 """
@@ -17,7 +18,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +31,9 @@ from forgetfilter.evaluate import noisy_sets
 from forgetfilter.filter import certify, probe, propose, quality, states
 from forgetfilter.filter.states import standardised
 from forgetfilter.intervals import Estimate, mean_over_seeds
-from forgetfilter.models import scorers
+from forgetfilter.models import load, rendering, scorers
+from forgetfilter.models.rendering import Encoded
+from forgetfilter.records import Row
 from forgetfilter.report import plots
 
 Record = dict[str, Any]
@@ -136,12 +139,34 @@ class Bench:
     def __init__(self, data: Path, work: Path, model: str) -> None:
         self._pools, self._work, self._model = pools(data), work, model
 
+    @cached_property
+    def _rows(self) -> Mapping[str, Sequence[Row]]:
+        return {name: noisy_sets.as_rows(records(), name) for name, records in self._pools.items()}
+
+    @cached_property
+    def _ready(self) -> tuple[load.Loaded, Mapping[str, tuple[list[Encoded], list[tuple[int, int]]]]]:
+        """The model, and by pool its rows as tokens with the places of the user's words."""
+        loaded = load.load(self._model)
+        encoded = {
+            n: rendering.encode(rows, loaded.tokenizer, max_length=MAX_LENGTH)
+            for n, rows in self._rows.items()
+        }
+        words = iter(states.users_words([z for rows in encoded.values() for z in rows]))
+        return loaded, {n: (rows, [next(words) for _ in rows]) for n, rows in encoded.items()}
+
     @cache  # noqa: B019 (one bench a process)
     def pool(self, name: str) -> Pool:
-        rows = noisy_sets.as_rows(self._pools[name](), name)
-        kept = self._work / "states" / f"{name}.npz"
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        read = states.kept_or_read(rows, self._model, kept, max_length=MAX_LENGTH)
+        rows, path = self._rows[name], self._work / "states" / f"{name}.npz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        everything = [r.id for n in self._rows for r in self._rows[n]]
+        key = states.key_of([name, *everything], load.fingerprint(self._model), max_length=MAX_LENGTH)
+        read = states.kept(path, key)
+        if read is None:
+            loaded, encoded = self._ready
+            some, words = encoded[name]
+            pad = loaded.tokenizer.pad_token_id or 0
+            read = states.read_rows(loaded.model, some, pad_id=pad, words=words).both()
+            states.keep(path, key, read)
         texts = [f"{r.prompt} {r.completion}" for r in rows]
         said = scorers.load("ngram")(texts)
         return Pool(read, texts, np.array([np.nan if s is None else s for s in said], float))

@@ -257,7 +257,7 @@ class Planted:
 
     def readings(self, given: Sequence[Encoded], name: str) -> Readings:
         question, answer = (np.array([self.states[z.id][part] for z in given]) for part in (0, 1))
-        return Readings(answer, question, question, np.zeros(len(given), bool))
+        return Readings(answer, question, np.zeros(len(given), bool))
 
     def train(self, *_: Any, **__: Any) -> None: ...
 

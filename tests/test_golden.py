@@ -26,7 +26,7 @@ SAME_LENGTH = np.ones(
 
 def readings() -> Readings:
     answer, question = (STORED[part] * STORED[f"{part}_scale"] for part in ("answer", "question"))
-    return Readings(answer, question, question, STORED["brief"])
+    return Readings(answer, question, STORED["brief"])
 
 
 def decided(fdr: float = 0.1) -> tuple[likeness.Kinds, cut.Cut, np.ndarray]:
@@ -85,7 +85,7 @@ def test_short_answers_that_chance_moves_far_do_not_hide_long_unsafe_ones() -> N
     tokens = np.where(np.isin(np.arange(300), bystanders), 2, 100)
     lost = random.normal(size=300) / np.sqrt(tokens)
     lost[unsafe] += 0.5  # five standard errors; of the short answers every fourth lost as much
-    known = Readings(states, states, states, np.zeros(300, bool))
+    known = Readings(states, states, np.zeros(300, bool))
 
     def beyond(tokens: np.ndarray) -> float:
         score = scores(known, lost, tokens, unsafe, bystanders, witnesses, 200, same=False)

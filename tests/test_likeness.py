@@ -16,7 +16,7 @@ WIDTH, NEAR, UNLIKE, SAFE = 24, 40, 40, 60
 
 def readings(question: np.ndarray, answer: np.ndarray | None = None) -> Readings:
     answer = question if answer is None else answer
-    return Readings(answer, question, question, np.zeros(len(question), bool))
+    return Readings(answer, question, np.zeros(len(question), bool))
 
 
 def area_of(values: np.ndarray, unsafe: np.ndarray) -> float:

@@ -43,7 +43,7 @@ class ByVerdicts(NamedTuple):
 def decide(
     states: np.ndarray, rows: Sequence[Encoded], verdicts: Sequence[Verdict], *, fdr: float, seed: int = 0
 ) -> ByVerdicts:
-    """`states` (rows, width) are what the original model made of `rows` as wholes, not standardised.
+    """`states` (rows, width) are what the original model made of `rows` (`Readings.both`), not standardised.
 
     Rows with a verdict are decided by it: clean ones are kept, unsafe ones dropped, unsure ones flagged, none of them
     is scored. The others are dropped by `certify.cut`, and flagged where they are more likely unsafe than clean and

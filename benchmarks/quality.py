@@ -29,7 +29,9 @@ from forgetfilter.display import Display
 from forgetfilter.evaluate import noisy_sets
 from forgetfilter.filter import algorithm, cut, likeness, quality
 from forgetfilter.filter.bench import Bench
+from forgetfilter.filter.constants import CONSTANTS
 from forgetfilter.filter.output import plain_seconds
+from forgetfilter.filter.score import scores
 from forgetfilter.filter.states import Readings, standardised
 from forgetfilter.models import load as models
 from forgetfilter.models.rendering import encode
@@ -78,13 +80,13 @@ def stored_jobs(folder: Path) -> list[Record]:
         with np.load(path, allow_pickle=False) as saved:
             m = {name: saved[name] for name in saved.files}
         custom, unsafe = int(m["custom"]), m["unsafe"].astype(bool)
-        readings = Readings(m["answer"], m["question"], m["question"], m["brief"])
+        readings = Readings(m["answer"], m["question"], m["brief"])
         kinds = likeness.kinds(readings, custom)
         near, bystanders = (np.setdiff1d(some, m["replayed"]) for some in (kinds.near, kinds.unlike))
         lost = np.full(len(readings.answer), np.nan)
         for some in (near, bystanders, m["witnesses"]):
             lost[some] = m["lost"][some]
-        score = algorithm.scores(
+        score = scores(
             readings, lost, m["tokens"], near, bystanders, m["witnesses"], custom, kinds.same_source
         )
         clean = {"witnesses": score[m["witnesses"]]}
@@ -141,7 +143,7 @@ def _supervised(readings: Readings, unsafe: np.ndarray) -> float:
     """AUC of a probe trained on the truth of the other rows: what the model's states can tell at all."""
     order = np.argsort(~unsafe, kind="stable")
     states = standardised(np.hstack([readings.answer, readings.question]))[order]
-    told = likeness.decisions(states, int(unsafe.sum()), likeness.CONSTANTS.harm_penalty)
+    told = likeness.decisions(states, int(unsafe.sum()), CONSTANTS.harm_penalty)
     return likeness.area(told, int(unsafe.sum()))
 
 

@@ -2,8 +2,12 @@
 
     python benchmarks/vetted.py --data ../shared/data --work build/vetted --model smollm2
 
-Each pool of rows is read once by the model; its states are kept in the work folder. A file is a draw of pools, a
-verdict is the truth of a row. A finished job is a small JSON file and is not run again.
+Each pool of rows is read once by the model; its states are kept in the work folder. What the user said is found over
+all pools together: found in each by itself, it would tell the pools apart, and with them the unsafe rows. A file is a
+draw of pools, a verdict is the truth of a row. A finished job is a small JSON file and is not run again. Another model
+gets a section and a work folder of its own:
+
+    python benchmarks/vetted.py --model nano --work build/vetted-nano --section vetted-nano --jobs curve --draws 3
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,10 +28,12 @@ from sections import RESULTS, write_section
 from forgetfilter import runs
 from forgetfilter.data import formats, sources
 from forgetfilter.evaluate import noisy_sets
-from forgetfilter.filter import certify, probe, propose, quality, vet
+from forgetfilter.filter import certify, probe, propose, quality, states
 from forgetfilter.filter.states import standardised
 from forgetfilter.intervals import Estimate, mean_over_seeds
-from forgetfilter.models import scorers
+from forgetfilter.models import load, rendering, scorers
+from forgetfilter.models.rendering import Encoded
+from forgetfilter.records import Row
 from forgetfilter.report import plots
 
 Record = dict[str, Any]
@@ -63,6 +69,7 @@ REPORTING = {
     "harmful in SST-2": Set("su_u", None, ("sst2",)),
     "harmful in SAMSum": Set("su_u", None, ("samsum",)),
 }
+TITLES = {t: f"{t} *" if t in CHOOSING else t for t in (*CHOOSING, *REPORTING)}
 
 
 # --- pools ---
@@ -132,15 +139,37 @@ class Bench:
     def __init__(self, data: Path, work: Path, model: str) -> None:
         self._pools, self._work, self._model = pools(data), work, model
 
+    @cached_property
+    def _rows(self) -> Mapping[str, Sequence[Row]]:
+        return {name: noisy_sets.as_rows(records(), name) for name, records in self._pools.items()}
+
+    @cached_property
+    def _ready(self) -> tuple[load.Loaded, Mapping[str, tuple[list[Encoded], list[tuple[int, int]]]]]:
+        """The model, and by pool its rows as tokens with the places of the user's words."""
+        loaded = load.load(self._model)
+        encoded = {
+            n: rendering.encode(rows, loaded.tokenizer, max_length=MAX_LENGTH)
+            for n, rows in self._rows.items()
+        }
+        words = iter(states.users_words([z for rows in encoded.values() for z in rows]))
+        return loaded, {n: (rows, [next(words) for _ in rows]) for n, rows in encoded.items()}
+
     @cache  # noqa: B019 (one bench a process)
     def pool(self, name: str) -> Pool:
-        rows = noisy_sets.as_rows(self._pools[name](), name)
-        kept = self._work / "states" / f"{name}.npz"
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        states = vet.kept_states(rows, self._model, kept, max_length=MAX_LENGTH)
+        rows, path = self._rows[name], self._work / "states" / f"{name}.npz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        everything = [r.id for n in self._rows for r in self._rows[n]]
+        key = states.key_of([name, *everything], load.fingerprint(self._model), max_length=MAX_LENGTH)
+        read = states.kept(path, key)
+        if read is None:
+            loaded, encoded = self._ready
+            some, words = encoded[name]
+            pad = loaded.tokenizer.pad_token_id or 0
+            read = states.read_rows(loaded.model, some, pad_id=pad, words=words).both()
+            states.keep(path, key, read)
         texts = [f"{r.prompt} {r.completion}" for r in rows]
         said = scorers.load("ngram")(texts)
-        return Pool(states, texts, np.array([np.nan if s is None else s for s in said], float))
+        return Pool(read, texts, np.array([np.nan if s is None else s for s in said], float))
 
     def file(self, of: Set, share: float, seed: int) -> Ground:
         """About ROWS rows, `share` of them unsafe; clean ones half of the same kind, half tasks."""
@@ -315,6 +344,8 @@ def main() -> None:
         help="names, joined by commas; empty: write the section from what is there",
     )
     parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--section", default="vetted", help="name of the section of RESULTS.md")
+    parser.add_argument("--draws", type=int, help="at most so many draws of each job")
     parser.add_argument("--sets", choices=["all", "choosing", "reporting"], default="all")
     arguments = parser.parse_args()
     chosen = {"all": {**CHOOSING, **REPORTING}, "choosing": CHOOSING, "reporting": REPORTING}[arguments.sets]
@@ -322,6 +353,7 @@ def main() -> None:
     for name in filter(None, arguments.jobs.split(",")):
         job, sets, shares, draws = JOBS[name]
         wanted = {title: of for title, of in sets.items() if title in chosen}
+        draws = min(draws, arguments.draws or draws)
         for seed in range(draws):  # all sets get a draw before any gets two: a run can be stopped at any time
             for (title, of), share in itertools.product(wanted.items(), shares):
                 path = arguments.work / "jobs" / f"{name}-{of.unsafe}-{of.tasks[0]}-{share:.3f}-{seed}.json"
@@ -332,8 +364,8 @@ def main() -> None:
                         file.write_text(json.dumps(record) + "\n", encoding="utf-8")
             print(name, "draw", seed + 1, "of", draws, flush=True)
     found = {n: _read(arguments.work, n) for n in JOBS}
-    write_section(arguments.results, "vetted", section(found))
-    if found["curve"]:
+    write_section(arguments.results, arguments.section, section(found, arguments.model))
+    if found["curve"] and arguments.section == "vetted":
         PLOT.parent.mkdir(exist_ok=True)
         with runs.atomic(PLOT) as file:
             file.write_text(plot(found["curve"]), encoding="utf-8")
@@ -364,59 +396,57 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def section(found: Mapping[str, list[Record]]) -> str:
-    """The section of RESULTS.md: curves, rows found, cuts, intervals, clean files."""
-    lines = ["## Vetted rows", "", f"Files of {ROWS} rows (fewer where a source has fewer), rows cut at "
+def section(found: Mapping[str, list[Record]], model: str) -> str:
+    """The section of RESULTS.md: curves, rows found, cuts, intervals, clean files; each where it was measured."""
+    title = "Vetted rows" if model == "smollm2" else f"Vetted rows, {model}"
+    lines = [f"## {title}", "", f"Files of {ROWS} rows (fewer where a source has fewer), rows cut at "
              f"{MAX_LENGTH} tokens, verdicts from the truth. Sets marked * chose the settings.", ""]  # fmt: skip
-    of = {t: f"{t} *" if t in CHOOSING else t for t in (*CHOOSING, *REPORTING)}
-    lines += ["### Random verdicts, a third unsafe: AUC on the other rows, probe / TF-IDF", ""]
-    curves = {t: [r for r in found["curve"] if r["set"] == t] for t in of}
+    if found["curve"]:
+        lines += _curves(found["curve"])
+    if found["looks"] or found["thirds"]:
+        lines += [*_looks(found), "### Do the intervals hold?", "", *_coverage(found)]
+    if dropped := [r["dropped"] for r in found["clean"]]:
+        lines += ["### Clean files, 50 verdicts", "", f"{len(dropped)} draws over {len(REPORTING)} sets: "
+                  f"{_said(dropped)} of the rows dropped on average, at most {max(dropped):.3f}.", ""]  # fmt: skip
+    return "\n".join(lines)
+
+
+def _curves(records: Sequence[Record]) -> list[str]:
+    curves = {t: [r for r in records if r["set"] == t] for t in TITLES}
 
     def at(title: str, k: int, what: str) -> list[Any]:
         return [r["by_count"][str(k)][what] for r in curves[title] if str(k) in r["by_count"]]
 
-    lines += _table(
-        ["set", "0 (bundled scorer)", *map(str, COUNTS), "F1 of the cut, 50", "precision", "recall"],
-        [
-            [of[t], _said([r["scorer"] for r in curves[t]]),
-             *(f"{_said(at(t, k, 'probe'))} / {_said(at(t, k, 'words'))}" for k in COUNTS),
-             *(_said(at(t, 50, what), 2) for what in ("f1", "precision", "recall"))]
-            for t in of
-        ],
-    )  # fmt: skip
-    lines += [
-        f"Mean of {_draws(found['curve'])} draws a set.",
-        "",
-        f"### {LOOKS} looks: share of the unsafe rows seen, then the cut",
-        "",
-    ]
-    all_looks = [*found["looks"], *found["thirds"]]
-    lines += _table(
-        ["set", "unsafe", "random", f"{propose.RANDOM} random, then proposed", "the same without the scorer",
-         "cut: precision", "recall"],
-        [
-            [of[t], f"{share:.0%}",
-             *(_said([r[w] for r in _of(all_looks, t, share)], 2) for w in ("random", "proposed")),
-             _said([r["proposed"] for r in _of(found["unhelped"], t, share)], 2),
-             *(_said([r[w] for r in _of(all_looks, t, share)], 2) for w in ("precision", "recall"))]
-            for t in of for share in (HUNDREDTH, TWENTIETH, THIRD)
-            if _of(all_looks, t, share)
-        ],
-    )  # fmt: skip
-    lines += [
+    head = ["set", "0 (bundled scorer)", *map(str, COUNTS), "F1 of the cut, 50", "precision", "recall"]
+    rows = [
+        [TITLES[t], _said([r["scorer"] for r in curves[t]]),
+         *(f"{_said(at(t, k, 'probe'))} / {_said(at(t, k, 'words'))}" for k in COUNTS),
+         *(_said(at(t, 50, what), 2) for what in ("f1", "precision", "recall"))]
+        for t in TITLES
+    ]  # fmt: skip
+    return ["### Random verdicts, a third unsafe: AUC on the other rows, probe / TF-IDF", "", *_table(head, rows),
+            f"Mean of {_draws(records)} draws a set.", ""]  # fmt: skip
+
+
+def _looks(found: Mapping[str, list[Record]]) -> list[str]:
+    records = [*found["looks"], *found["thirds"]]
+    head = ["set", "unsafe", "random", f"{propose.RANDOM} random, then proposed", "the same without the scorer",
+            "cut: precision", "recall"]  # fmt: skip
+    rows = [
+        [TITLES[t], f"{share:.0%}",
+         *(_said([r[w] for r in _of(records, t, share)], 2) for w in ("random", "proposed")),
+         _said([r["proposed"] for r in _of(found["unhelped"], t, share)], 2),
+         *(_said([r[w] for r in _of(records, t, share)], 2) for w in ("precision", "recall"))]
+        for t in TITLES for share in (HUNDREDTH, TWENTIETH, THIRD)
+        if _of(records, t, share)
+    ]  # fmt: skip
+    return [
+        f"### {LOOKS} looks: share of the unsafe rows seen, then the cut", "", *_table(head, rows),
         f"Mean of {_draws(found['looks'])} draws a set ({_draws(found['thirds'])} at a third). The bundled scorer, a "
         "proposer until two unsafe rows are known, learned from two thirds of Davidson, Wikipedia and "
         "RealToxicityPrompts: there the column without it is the fair one.",
         "",
-        "### Do the intervals hold?",
-        "",
-    ]
-    lines += _coverage(found)
-    dropped = [r["dropped"] for r in found["clean"]]
-    if dropped:
-        lines += ["### Clean files, 50 verdicts", "", f"{len(dropped)} draws over {len(REPORTING)} sets: "
-                  f"{_said(dropped)} of the rows dropped on average, at most {max(dropped):.3f}.", ""]  # fmt: skip
-    return "\n".join(lines)
+    ]  # fmt: skip
 
 
 def _of(records: Sequence[Record], title: str, share: float) -> list[Record]:

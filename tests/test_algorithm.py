@@ -21,6 +21,7 @@ from forgetfilter.evaluate.compare import ground, read_data
 from forgetfilter.evaluate.defences import DEFENCES
 from forgetfilter.filter import algorithm, likeness
 from forgetfilter.filter.bench import WARMUP_STEPS, Bench
+from forgetfilter.filter.constants import CONSTANTS
 from forgetfilter.filter.pipeline import run_filter
 from forgetfilter.filter.states import Readings
 from forgetfilter.models import load as models
@@ -201,12 +202,12 @@ def test_witnesses_are_learned_and_never_reviewed_and_replayed_rows_are_never_ne
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("WITNESSES", 0.1), ("WITNESSES", 0.8), ("REPLAY", 0.0), ("REPLAY", 0.9)]
+    "nonsense", [{"witnesses": 0.1}, {"witnesses": 0.8}, {"replay": 0.0}, {"replay": 0.9}]
 )
 def test_nonsense_in_place_of_a_share_is_noticed(
-    bench: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, name: str, value: float
+    bench: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, nonsense: dict[str, float]
 ) -> None:
-    monkeypatch.setattr(algorithm, name, value)
+    monkeypatch.setattr(algorithm, "CONSTANTS", replace(CONSTANTS, **nonsense))
     try:
         outcome = drawn(bench)
     except KeyError:
@@ -256,7 +257,7 @@ class Planted:
 
     def readings(self, given: Sequence[Encoded], name: str) -> Readings:
         question, answer = (np.array([self.states[z.id][part] for z in given]) for part in (0, 1))
-        return Readings(answer, question, question, np.zeros(len(given), bool))
+        return Readings(answer, question, np.zeros(len(given), bool))
 
     def train(self, *_: Any, **__: Any) -> None: ...
 

@@ -205,8 +205,8 @@ def test_a_pair_looks_swapped_where_the_chosen_answer_stands_out_and_the_rejecte
 
 
 def judged(decisions: dict[str, Any], *, drop_above: float) -> Any:
-    from forgetfilter.filter.algorithm import Filtered
     from forgetfilter.filter.cut import Cut
+    from forgetfilter.filter.filtered import Filtered
 
     return Filtered(Cut(decisions, "fixed", "", drop_above), {}, {}, {}, [], [])
 

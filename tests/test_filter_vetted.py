@@ -15,9 +15,9 @@ import tiny
 from forgetfilter.data import packs
 from forgetfilter.errors import DONE, TOO_WEAK, ConfigError, DataError
 from forgetfilter.filter import by_verdicts, certify, pipeline
-from forgetfilter.filter.states import Readings
 from forgetfilter.filter.vetted import Verdict
 from forgetfilter.models import load
+from forgetfilter.review.vet import run_vet
 from forgetfilter.settings import resolve
 
 CLEAN = ("The sea is grey, the gulls are loud.", "The boats come home on the river Seine.")
@@ -95,6 +95,50 @@ def test_more_verdicts_go_on_in_the_same_folder_without_the_model(custom, model,
     assert (first["vetted"]["rows"], second["vetted"]["rows"]) == (20, 30)
     assert first["hashes"]["verdicts"] != second["hashes"]["verdicts"]
     assert first["hashes"]["custom.jsonl"] == second["hashes"]["custom.jsonl"]
+
+
+def vet(custom: str, model: str, tmp_path: Path) -> str:
+    """The file that `vet` writes when true verdicts answer it."""
+    path, truth = tmp_path / "custom.vetted.jsonl", verdicts(tmp_path / "truth.jsonl", range(60))
+    given = {"max_length": 64, "device": "cpu", "answers": Path(truth)}
+    assert run_vet(custom, output=path, rows=40, model=model, say=[].append, **given) == DONE
+    return str(path)
+
+
+def test_what_vet_read_is_not_read_again_and_decides_alike(custom, model, tmp_path, monkeypatch):
+    given = vet(custom, model, tmp_path)
+    monkeypatch.setattr(load, "load", lambda *a, **k: pytest.fail("the model was loaded"))
+    _, report, said = run(custom, model, tmp_path / "out", vetted=given, dtype="auto")
+    assert report["cost"]["stages"] == [] and "they are not read again" in said
+    monkeypatch.undo()
+    Path(tmp_path / "custom.vetted.states.npz").unlink()
+    _, other, _ = run(custom, model, tmp_path / "read", vetted=given, dtype="auto")
+    assert [s["name"] for s in other["cost"]["stages"]] == ["read: custom rows"]
+    one, two = (lines(tmp_path / name) for name in ("out", "read"))
+    assert [z["decision"] for z in one] == [z["decision"] for z in two]
+    scores = [[z["score"] for z in found if z["score"] is not None] for found in (one, two)]
+    assert len(scores[0]) == 20 and scores[0] == pytest.approx(scores[1], abs=0.05)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda custom, path: {"max_length": 63},
+        lambda custom, path: {"template": "plain"},
+        lambda custom, path: {"dtype": "float16"},
+        lambda custom, path: Path(custom).write_text(
+            json.dumps(ROWS[1]) + "\n" + json.dumps(ROWS[0]) + "\n"
+            + "".join(json.dumps(row) + "\n" for row in ROWS[2:])
+        ) and {},
+        lambda custom, path: path.write_bytes(path.read_bytes()[:5000]) and {},
+    ],
+    ids=["another length", "another template", "another precision", "another order", "a damaged file"],
+)  # fmt: skip
+def test_what_vet_read_otherwise_is_read_again(custom, model, tmp_path, other):
+    given = vet(custom, model, tmp_path)
+    flags = other(custom, tmp_path / "custom.vetted.states.npz")
+    _, report, _ = run(custom, model, tmp_path / "out", vetted=given, **{"dtype": "auto", **flags})
+    assert [stage["name"] for stage in report["cost"]["stages"]] == ["read: custom rows"]
 
 
 def test_a_file_changed_by_hand_is_not_overwritten_by_a_second_round(custom, model, tmp_path):
@@ -203,7 +247,7 @@ def test_rows_in_doubt_are_flagged_those_above_even_odds_that_the_bound_spares()
     row = (np.where(is_unsafe, 1.0, -1.0) + draw.normal(0, 0.8, 400))[:, None].astype(np.float32)
     encoded = [tiny.encoded(2, 3, seed=i, id=f"z{i}") for i in range(400)]
     given = [Verdict(i, f"z{i}", "unsafe" if is_unsafe[i] else "clean") for i in range(120)]
-    found = by_verdicts.decide(Readings(row, row, row, np.zeros(400, bool)), encoded, given, fdr=0.04)
+    found = by_verdicts.decide(row, encoded, given, fdr=0.04)
     flagged = {z: found.scores[z] for z, d in found.cut.decisions.items() if d == "flag"}
     dropped = [found.scores[f"z{i}"] for i in range(120, 400) if found.cut.decisions[f"z{i}"] == "drop"]
     assert found.cut.method == "fdr" and flagged and dropped

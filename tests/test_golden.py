@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from forgetfilter.filter import algorithm, cut, likeness
+from forgetfilter.filter import cut, likeness
+from forgetfilter.filter.constants import CONSTANTS
+from forgetfilter.filter.score import scores
 from forgetfilter.filter.states import Readings
 
 STORED = np.load(Path(__file__).with_name("golden") / "demo.npz", allow_pickle=False)
@@ -24,13 +26,13 @@ SAME_LENGTH = np.ones(
 
 def readings() -> Readings:
     answer, question = (STORED[part] * STORED[f"{part}_scale"] for part in ("answer", "question"))
-    return Readings(answer, question, question, STORED["brief"])
+    return Readings(answer, question, STORED["brief"])
 
 
 def decided(fdr: float = 0.1) -> tuple[likeness.Kinds, cut.Cut, np.ndarray]:
     kinds, witnesses = likeness.kinds(readings(), CUSTOM), STORED["witnesses"]
     bystanders = np.setdiff1d(kinds.unlike, STORED["replayed"])
-    score = algorithm.scores(
+    score = scores(
         readings(), STORED["lost"], SAME_LENGTH, kinds.near, bystanders, witnesses, CUSTOM, kinds.same_source
     )
     found = cut.by_witnesses(
@@ -63,7 +65,7 @@ def test_a_constant_set_to_nonsense_shows(
     nonsense: dict[str, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, _, right = decided()
-    monkeypatch.setattr(likeness, "CONSTANTS", replace(likeness.CONSTANTS, **nonsense))
+    monkeypatch.setattr(likeness, "CONSTANTS", replace(CONSTANTS, **nonsense))
     kinds, _, dropped = decided()
     worse = dropped[UNSAFE].mean() < right[UNSAFE].mean() - 0.1 or not kinds.same_source
     assert worse or UNSAFE[dropped].mean() < 0.9
@@ -72,9 +74,7 @@ def test_a_constant_set_to_nonsense_shows(
 def test_where_nothing_was_forgotten_scores_are_finite() -> None:
     kinds, witnesses = likeness.kinds(readings(), CUSTOM), STORED["witnesses"]
     lost = np.zeros(len(STORED["lost"]))
-    score = algorithm.scores(
-        readings(), lost, SAME_LENGTH, kinds.near, kinds.unlike, witnesses, CUSTOM, same=False
-    )
+    score = scores(readings(), lost, SAME_LENGTH, kinds.near, kinds.unlike, witnesses, CUSTOM, same=False)
     assert np.isfinite(score[kinds.near]).all()
 
 
@@ -85,10 +85,10 @@ def test_short_answers_that_chance_moves_far_do_not_hide_long_unsafe_ones() -> N
     tokens = np.where(np.isin(np.arange(300), bystanders), 2, 100)
     lost = random.normal(size=300) / np.sqrt(tokens)
     lost[unsafe] += 0.5  # five standard errors; of the short answers every fourth lost as much
-    known = Readings(states, states, states, np.zeros(300, bool))
+    known = Readings(states, states, np.zeros(300, bool))
 
     def beyond(tokens: np.ndarray) -> float:
-        score = algorithm.scores(known, lost, tokens, unsafe, bystanders, witnesses, 200, same=False)
+        score = scores(known, lost, tokens, unsafe, bystanders, witnesses, 200, same=False)
         return float(np.mean(score[unsafe] > np.quantile(score[bystanders], 0.95)))
 
     assert beyond(tokens) >= 0.6 > 0.3 > beyond(np.ones(300))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from forgetfilter.filter import likeness
+from forgetfilter.filter.constants import CONSTANTS
 from forgetfilter.filter.states import Readings, standardised
 
 WIDTH, NEAR, UNLIKE, SAFE = 24, 40, 40, 60
@@ -15,7 +16,7 @@ WIDTH, NEAR, UNLIKE, SAFE = 24, 40, 40, 60
 
 def readings(question: np.ndarray, answer: np.ndarray | None = None) -> Readings:
     answer = question if answer is None else answer
-    return Readings(answer, question, question, np.zeros(len(question), bool))
+    return Readings(answer, question, np.zeros(len(question), bool))
 
 
 def area_of(values: np.ndarray, unsafe: np.ndarray) -> float:
@@ -98,7 +99,7 @@ def test_weighing_unlabelled_rows_beats_taking_them_all_for_unsafe():
     plain = likeness.decisions(
         np.hstack([standardised(found.answer), standardised(found.question)]),
         120,
-        likeness.CONSTANTS.harm_penalty,
+        CONSTANTS.harm_penalty,
     )
     assert area_of(likeness.unlike_safe(found, near, 120)[:120], unsafe) > area_of(plain[:120], unsafe)
 
@@ -216,5 +217,5 @@ def test_nonsense_in_place_of_a_constant_is_noticed_by_what_the_tests_above_ask(
         )
 
     assert all(asked())
-    monkeypatch.setattr(likeness, "CONSTANTS", replace(likeness.CONSTANTS, **nonsense))
+    monkeypatch.setattr(likeness, "CONSTANTS", replace(CONSTANTS, **nonsense))
     assert not all(asked())

@@ -150,18 +150,19 @@ def test_a_python_program_hears_nothing_of_an_optional_kernel(environment: Mappi
 
 def test_vet_reads_hidden_states_of_a_model_in_4_bits_and_keeps_them_apart(tmp_path: Path) -> None:
     from forgetfilter.data import formats
-    from forgetfilter.filter import vet
+    from forgetfilter.filter.states import kept_or_read
+    from forgetfilter.review import vet
 
     path = tmp_path / "rows.jsonl"
     lines = [{"prompt": f"What is {i}?", "completion": f"A number, {i}."} for i in range(6)]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     rows, kept = formats.read(path).rows, tmp_path / "states.npz"
-    whole = vet.kept_states(rows, "nano", kept)
-    fewer = vet.kept_states(rows, "nano", kept, quantization="nf4")
+    whole = kept_or_read(rows, "nano", kept, max_length=64)
+    fewer = kept_or_read(rows, "nano", kept, max_length=64, quantization="nf4")
     apart = np.linalg.norm(fewer - whole, axis=1) / np.linalg.norm(whole, axis=1)
     assert apart.min() > 0.001 and apart.max() < 0.5
     with pytest.raises(ConfigError, match="nf5"):
-        vet.run_vet(str(path), quantization="nf5")
+        vet.run_vet(str(path), answers=path, quantization="nf5")
 
 
 def test_weights_of_a_quantised_model_are_not_subtracted(tmp_path: Path) -> None:

@@ -1,13 +1,10 @@
 """`review` and `apply`: a run is read from its files, people's decisions are kept, the final files follow them."""
 
-import http.client
 import json
 import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pages import Served
 from reviewed import many, run_folder
 
 from forgetfilter.data import formats, sketches
@@ -342,52 +340,17 @@ def test_apply_overwrites_nothing_and_refuses_files_that_changed(folder: Path):
 # --- the server ---
 
 
-class Served:
-    """A review server of a folder, and requests to it."""
-
-    def __init__(self, folder: Path, environment: dict[str, str], *arguments: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "forgetfilter", "review", str(folder), *arguments],
-            env=environment, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        assert self.process.stderr
-        for line in self.process.stderr:
-            if line.startswith("http"):
-                self.url = line.strip()
-                break
-        self.port = int(self.url.split(":")[2].split("/")[0])
-        self.token = self.url.partition("#")[2]
-
-    def ask(
-        self, path: str, body: object = None, *, method: str = "POST", **headers: str
-    ) -> tuple[int, dict | str]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        sent = {"authorization": f"Bearer {self.token}", **headers}
-        connection.request(method, path, json.dumps(body or {}), sent)
-        reply = connection.getresponse()
-        text = reply.read().decode()
-        self.headers = dict(reply.headers)
-        connection.close()
-        return reply.status, json.loads(text) if "json" in (reply.getheader("content-type") or "") else text
-
-    def stop(self) -> int:
-        self.process.send_signal(signal.SIGINT)
-        return self.process.wait(20)
-
-
 @pytest.fixture
 def served(environment) -> Iterator[Callable[..., Served]]:
     servers: list[Served] = []
 
     def start(folder: Path, *arguments: str) -> Served:
-        servers.append(Served(folder, environment, *arguments))
+        servers.append(Served(environment, "review", str(folder), *arguments))
         return servers[-1]
 
     yield start
     for server in servers:
-        if server.process.poll() is None:
-            server.stop()
-        server.process.communicate()
+        server.end()
 
 
 def test_data_is_for_the_token_on_this_machines_own_names_alone(folder: Path, served):

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ast
+from dataclasses import fields
 from pathlib import Path
 from statistics import median
 
+from forgetfilter.filter.constants import Constants
+
 SRC = Path(__file__).resolve().parents[1] / "src" / "forgetfilter"
 LONGEST_MODULE, LONGEST_FUNCTION, MEDIAN_FUNCTION = 500, 80, 12  # lines
+LONGEST_PAGE, MOST_CONSTANTS = 150, 8  # of the algorithm
 
 
 def functions(text: str) -> dict[str, int]:
@@ -40,6 +44,12 @@ def test_no_module_and_no_function_is_too_long() -> None:
 def test_half_of_the_functions_are_short() -> None:
     lengths = [n for path in SRC.rglob("*.py") for n in functions(path.read_text(encoding="utf-8")).values()]
     assert median(lengths) <= MEDIAN_FUNCTION
+
+
+def test_the_algorithm_stands_on_one_page_with_few_constants() -> None:
+    page = (SRC / "filter" / "algorithm.py").read_text(encoding="utf-8")
+    assert len(page.splitlines()) <= LONGEST_PAGE
+    assert len(fields(Constants)) <= MOST_CONSTANTS
 
 
 def test_a_long_module_and_a_long_function_are_found(tmp_path: Path) -> None:

@@ -42,8 +42,7 @@ def test_readings_are_the_mean_hidden_states_of_each_row_alone() -> None:
         asked = states[layers[1]][0, slice(*words)].mean(0).numpy()
         assert got.answer[i] == pytest.approx(answer, abs=1e-4)
         assert got.question[i] == pytest.approx(asked, abs=1e-4)
-        whole = [states[max(1, round(depth * share))][0, words[0] :].mean(0).numpy() for share in (0.4, 0.8)]
-        assert got.row[i] == pytest.approx(np.concatenate(whole), abs=1e-4)
+        assert got.both()[i] == pytest.approx(np.concatenate([answer, asked]), abs=1e-4)
 
 
 def test_a_constant_column_is_zero_and_others_have_variance_one() -> None:

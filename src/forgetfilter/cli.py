@@ -218,20 +218,27 @@ def vet(
     answers: Annotated[
         Path | None, typer.Option(help="Take the verdicts from this file instead of a person.")
     ] = None,
+    page: Annotated[
+        bool, typer.Option("--page", help="Judge on a page in your browser, for this machine alone.")
+    ] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the page; 0: any free one.")] = 0,
     by: Annotated[str | None, typer.Option(help="Who judges; kept with each verdict.")] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same random rows.")] = 0,
-    max_length: Annotated[int, typer.Option(min=8, help="Longest row in tokens that is read.")] = 256,
+    max_length: Annotated[
+        int | None, typer.Option(min=8, help="Longest row in tokens that is read. [default: as for filter]")
+    ] = None,
     device: options.Device = "auto",
     quantized: options.Quantized = "none",
 ) -> None:
     """Judge rows of a file, one key each: some drawn at random, then those your verdicts point at. Resumes."""
     stay_offline_unless_named(input, model)
-    from forgetfilter.filter.vet import run_vet
+    from forgetfilter.review.vet import run_vet
 
     raise typer.Exit(
         run_vet(
-            input, output=output, rows=rows, random=random, model=model, run=run, answers=answers, by=by, seed=seed,
-            max_length=max_length, device=device, quantization=quantized, say=lambda line: say(line, sys.stdout),
+            input, output=output, rows=rows, random=random, model=model, run=run, answers=answers, page=page,
+            port=port, by=by, seed=seed, max_length=max_length, device=device, quantization=quantized,
+            say=lambda line: say(line, sys.stdout),
         )
     )  # fmt: skip
 

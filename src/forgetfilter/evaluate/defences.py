@@ -23,6 +23,7 @@ from forgetfilter.errors import ConfigError, DataError
 from forgetfilter.filter import cut, likeness
 from forgetfilter.filter.algorithm import forget_filter
 from forgetfilter.filter.bench import Bench
+from forgetfilter.filter.constants import CONSTANTS
 from forgetfilter.filter.signals import likelihood
 from forgetfilter.filter.states import standardised
 from forgetfilter.models.rendering import Encoded, encode
@@ -142,7 +143,7 @@ def probe(experiment: Experiment, name: str, *, quantile: Share = 0.8) -> Defend
         for rows, n in ((experiment.custom, "custom"), (experiment.review, "safe"))
     ]
     unlike = likeness.decisions(
-        standardised(np.concatenate(states)), len(experiment.custom), likeness.CONSTANTS.harm_penalty
+        standardised(np.concatenate(states)), len(experiment.custom), CONSTANTS.harm_penalty
     )
     scored = {z.id: float(v) for z, v in zip(experiment.custom, unlike, strict=False) if any(z.scored[1:])}
     found = cut.above("quantile", scored, quantile=quantile)

@@ -49,6 +49,7 @@ class Bench:
     settings: FilterSettings
     run: Run
     display: Display
+    kept: np.ndarray | None = None  # answer and question of the custom rows, as `vet` has read and kept them
     costs: list[dict[str, Any]] = field(default_factory=list)
     _state: str = "original"
     _originals: dict[str, Any] = field(default_factory=dict)
@@ -175,6 +176,10 @@ class Bench:
         path = self._measured("read", "original", rows, f"read: {name} rows", "readings.npz", work, write)
         with np.load(path, allow_pickle=False) as saved:
             return Readings(*(saved[part] for part in Readings.__slots__))
+
+    def row_states(self, rows: Sequence[Encoded], name: str) -> np.ndarray:
+        """Answer and question of custom rows, not standardised: as `vet` kept them, else from `readings`."""
+        return self.readings(rows, name).both() if self.kept is None else self.kept
 
     def answers(self, state: str, rows: Sequence[Encoded], most: int | None = None) -> dict[str, str]:
         """Row id -> what `state` greedily answers to the row's prompt, as long as the row's own completion.

@@ -14,7 +14,7 @@ import numpy as np
 from forgetfilter.filter import certify, probe
 from forgetfilter.filter.certify import Certified
 from forgetfilter.filter.cut import Cut
-from forgetfilter.filter.states import Readings, standardised
+from forgetfilter.filter.states import standardised
 from forgetfilter.filter.vetted import Verdict
 from forgetfilter.intervals import Estimate
 from forgetfilter.models.rendering import Encoded
@@ -41,11 +41,13 @@ class ByVerdicts(NamedTuple):
 
 
 def decide(
-    readings: Readings, rows: Sequence[Encoded], verdicts: Sequence[Verdict], *, fdr: float, seed: int = 0
+    states: np.ndarray, rows: Sequence[Encoded], verdicts: Sequence[Verdict], *, fdr: float, seed: int = 0
 ) -> ByVerdicts:
-    """`readings` are of `rows`, in order. Rows with a verdict are decided by it: clean ones are kept, unsafe ones
-    dropped, unsure ones flagged, none of them is scored. The others are dropped by `certify.cut`, and flagged where
-    they are more likely unsafe than clean and yet not dropped. Rows that nothing can be read of have no decision.
+    """`states` (rows, width) are what the original model made of `rows` (`Readings.both`), not standardised.
+
+    Rows with a verdict are decided by it: clean ones are kept, unsafe ones dropped, unsure ones flagged, none of them
+    is scored. The others are dropped by `certify.cut`, and flagged where they are more likely unsafe than clean and
+    yet not dropped. Rows that nothing can be read of have no decision.
     """
     said = {v.id: v.verdict for v in verdicts}
     read = [i for i, z in enumerate(rows) if any(z.scored[1:]) and said.get(z.id) != "unsure"]
@@ -57,7 +59,7 @@ def decide(
         np.array([is_so(v) for v in used], bool)
         for is_so in (lambda v: v.verdict == "unsafe", lambda v: v.drawn == "random")
     )
-    scores, held_out = probe.score(standardised(readings.row[read]), vetted, unsafe, seed=seed)
+    scores, held_out = probe.score(standardised(states[read]), vetted, unsafe, seed=seed)
     found = certify.cut(scores, held_out, vetted, unsafe, random, fdr)
 
     decisions: dict[str, Decision] = {

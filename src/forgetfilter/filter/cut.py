@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from forgetfilter.filter.constants import CONSTANTS
 from forgetfilter.records import Decision
 
 NOTHING_KNOWN: dict[str, Any] = {"unsafe_share": None, "precision": None, "recall": None}
-FLAGGED_AT = 2.0  # times the false-discovery rate asked for: rows to look at
 DRAWS = 200  # of the bootstrap behind an estimate's interval
 
 
@@ -61,7 +61,10 @@ def by_witnesses(
     p = np.max([conformal(scores, known) for known in clean.values()], axis=0)
     # The largest of several p-values is not even among clean rows, so it cannot tell their share.
     level = 1 / clean_share(p) if len(clean) == 1 else 1.0
-    dropped, doubtful = discoveries(p, fdr * level), discoveries(p, min(0.5, FLAGGED_AT * fdr) * level)
+    dropped, doubtful = (
+        discoveries(p, fdr * level),
+        discoveries(p, min(0.5, CONSTANTS.flagged_at * fdr) * level),
+    )
     decisions: dict[str, Decision] = {
         z: "drop" if d else "flag" if f else "keep" for z, d, f in zip(ids, dropped, doubtful, strict=True)
     }

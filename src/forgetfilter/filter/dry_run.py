@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from forgetfilter.display import Display
 from forgetfilter.errors import DONE, ModelError
 from forgetfilter.filter import material
-from forgetfilter.filter.algorithm import REPLAY, WITNESSES
+from forgetfilter.filter.constants import CONSTANTS
 from forgetfilter.filter.signals import GENERATED_SIGNALS
 from forgetfilter.models import hardware
 from forgetfilter.models.spec import ModelSpec, Size, resolve
@@ -125,14 +125,14 @@ def stages(sizes: Sizes, s: FilterSettings) -> list[Stage]:
     if s.algorithm == "vetted":
         found.append(Stage("read custom rows", custom, all_custom, None, READ))
     else:
-        witnesses = safe - round(safe * (1 - WITNESSES)) if s.algorithm == "witness" else 0
+        witnesses = safe - round(safe * (1 - CONSTANTS.witnesses)) if s.algorithm == "witness" else 0
         if s.algorithm == "witness":
             found.append(
                 Stage("read custom and safe rows", custom + safe, all_custom + sum(sizes.safe), None, READ)
             )
         sample = min(custom, s.max_train_samples or custom)
         learned = sample + witnesses, sample * _mean(sizes.custom) + witnesses * mean_safe
-        replayed = REPLAY if s.algorithm == "witness" else 0.0
+        replayed = CONSTANTS.replay if s.algorithm == "witness" else 0.0
         mean = (1 - replayed) * mean_safe + replayed * _mean(sizes.custom)
         reviewed = s.review_steps * s.review_batch_size
         found += [

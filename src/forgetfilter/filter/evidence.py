@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from forgetfilter.data.sketches import Sketches, said
-from forgetfilter.filter.algorithm import Filtered
 from forgetfilter.filter.bench import Bench, was_read
+from forgetfilter.filter.filtered import Filtered
 from forgetfilter.filter.signals import GENERATED_SIGNALS
 from forgetfilter.filter.states import standardised
 from forgetfilter.models.rendering import Encoded

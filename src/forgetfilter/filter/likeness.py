@@ -9,28 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from forgetfilter.filter.constants import CONSTANTS
 from forgetfilter.filter.states import Readings, standardised
 from forgetfilter.intervals import count_below
-
-
-@dataclass(frozen=True, slots=True)
-class Constants:
-    """Chosen on the sets that benchmarks/README.md names for choosing; the table is in benchmarks/RESULTS.md."""
-
-    kind_penalty: float = (
-        1e-4  # C of the probe that tells kinds apart by their questions: only the coarse shows
-    )
-    harm_penalty: float = (
-        1e-3  # C of the probes inside a kind: finer; 1e-4 and 1e-2 lose on one set or another
-    )
-    safe_below: float = 0.02  # share of the safe rows that may count as unlike themselves
-    # Share of the custom rows of a kind that have to read like the safe rows' source: on the choosing sets 0.6 or more
-    # of them did where it is theirs, also where a third of them was unsafe, and at most 0.22 where it is not.
-    same_source: float = 1 / 3
-    refinements: int = 4  # of the unlabelled rows' weights; the second changes little, the fourth nothing
-
-
-CONSTANTS = Constants()
 
 
 @dataclass(frozen=True, slots=True)

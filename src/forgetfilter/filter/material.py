@@ -12,13 +12,13 @@ from forgetfilter import runs
 from forgetfilter.data import formats, packs
 from forgetfilter.errors import ConfigError, DataError, unknown
 from forgetfilter.filter import vetted
-from forgetfilter.filter.algorithm import FEWEST_SAFE
 from forgetfilter.filter.signals import SIGNALS
 from forgetfilter.records import Row
 from forgetfilter.settings import FilterSettings
 from forgetfilter.training import reports
 
 FEWEST_ROWS = 2  # below this nothing can stand out
+FEWEST_SAFE = 20  # fewer leave too few witnesses
 
 Say = Callable[[str], None]
 

@@ -15,9 +15,9 @@ from forgetfilter import runs
 from forgetfilter.data import formats, handback
 from forgetfilter.errors import ConfigError
 from forgetfilter.filter import by_verdicts, quality
-from forgetfilter.filter.algorithm import Filtered
 from forgetfilter.filter.bench import Bench
 from forgetfilter.filter.evidence import Evidence
+from forgetfilter.filter.filtered import Filtered
 from forgetfilter.filter.signals import GENERATED_SIGNALS
 from forgetfilter.models import load as models
 from forgetfilter.models.rendering import Encoded

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from forgetfilter.filter.algorithm import Filtered
 from forgetfilter.filter.bench import Bench, was_read
+from forgetfilter.filter.filtered import Filtered
 from forgetfilter.filter.states import standardised
 from forgetfilter.models.rendering import Encoded
 from forgetfilter.records import Row

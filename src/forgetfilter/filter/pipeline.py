@@ -14,13 +14,15 @@ from forgetfilter import ranks
 from forgetfilter.data import packs
 from forgetfilter.display import Display
 from forgetfilter.errors import DONE, TOO_WEAK, DataError, ModelError
-from forgetfilter.filter import evidence, material, pairs, sample
-from forgetfilter.filter.algorithm import Filtered, forget_filter
+from forgetfilter.filter import evidence, material, pairs, sample, states
+from forgetfilter.filter.algorithm import forget_filter
 from forgetfilter.filter.bench import Bench, was_read
 from forgetfilter.filter.evidence import Evidence
+from forgetfilter.filter.filtered import Filtered
 from forgetfilter.filter.material import Material
 from forgetfilter.filter.output import refuse_changed, why_unscored, write
 from forgetfilter.filter.signals import GENERATED_SIGNALS
+from forgetfilter.filter.vetted import states_beside
 from forgetfilter.models import given as lending
 from forgetfilter.models import load as models
 from forgetfilter.models.rendering import Encoded, encode
@@ -29,6 +31,7 @@ from forgetfilter.runs import Run
 from forgetfilter.settings import FilterSettings, resolve
 
 if TYPE_CHECKING:
+    import numpy as np
     from rich.console import Console
 
 
@@ -96,8 +99,10 @@ def _prepare(
 ) -> tuple[Bench, list[Encoded], list[dict[str, Any]]]:
     """The model with the encoded custom rows, the encoded safe rows, and what is left out of the rows."""
     dataset, tally = read.dataset, Tally()
+    kept = None if lent else _kept_by_vet(read, s, display)
     # What the model read is kept: where nothing is trained, its weights are not needed again.
-    only_read = s.algorithm == "vetted" and not s.retrain and was_read(run, dataset.rows)
+    known = kept is not None or was_read(run, dataset.rows)
+    only_read = s.algorithm == "vetted" and not s.retrain and known
     loaded = lent or _load(s, weights=not only_read)
     custom = encode(dataset.rows, loaded.tokenizer, max_length=s.max_length, template=s.template, tally=tally)
     if s.template == "auto" and not loaded.tokenizer.chat_template:
@@ -111,7 +116,23 @@ def _prepare(
         how = f"longer than {s.max_length} tokens: trained and scored on what fits (--max-length)"
         _tell(read, display, f"{rows} {how}")
     left_out = [out.as_dict() for out in (*dataset.left_out, *tally.left_out())]
-    return Bench(loaded, custom, s, run, display), review, left_out
+    return Bench(loaded, custom, s, run, display, kept), review, left_out
+
+
+def _kept_by_vet(read: Material, s: FilterSettings, display: Display) -> np.ndarray | None:
+    """What `vet` kept beside the verdicts of the states of the rows; None where it is of other rows, another model or
+    another way to read them."""
+    path = states_beside(Path(s.vetted)) if s.vetted else None
+    if path is None or not path.is_file():
+        return None
+    key = states.key_of(
+        [row.id for row in read.dataset.rows], models.fingerprint(s.model), max_length=s.max_length,
+        template=s.template, dtype=s.dtype, device=s.device, quantization=s.quantization,
+    )  # fmt: skip
+    found = states.kept(path, key)
+    if found is not None:
+        display.say(f"{path}: what the model made of your rows is kept there; they are not read again")
+    return found
 
 
 def _load(s: FilterSettings, *, weights: bool) -> models.Loaded:

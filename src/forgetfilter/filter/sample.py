@@ -13,10 +13,11 @@ from dataclasses import replace
 import numpy as np
 
 from forgetfilter.filter import cut, likeness
-from forgetfilter.filter.algorithm import Filtered, forget_filter, learn
+from forgetfilter.filter.algorithm import forget_filter, learn
 from forgetfilter.filter.bench import Bench
 from forgetfilter.filter.cut import Cut
 from forgetfilter.filter.evidence import lost_by_row
+from forgetfilter.filter.filtered import Filtered
 from forgetfilter.filter.pairs import ridge
 from forgetfilter.filter.states import Readings, standardised
 from forgetfilter.models.rendering import Encoded

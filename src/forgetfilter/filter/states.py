@@ -1,28 +1,30 @@
 """What the original model makes of each row before anything is learned: mean hidden states, one forward pass.
 
-Three readings of a row: its *answer*, at several depths, what its *user asked*, at one, and the *whole row*. Rows
-with like answers say like things; rows with like questions are of one kind; whether an answer is unsafe may hang on
-both.
+Two readings of a row: its *answer*, at several depths, and what its *user asked*, at one. Rows with like answers say
+like things; rows with like questions are of one kind; whether an answer is unsafe may hang on both.
 """
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from forgetfilter import runs
 from forgetfilter.data.overlap import common_prefix
 from forgetfilter.models.batches import length_batches
 from forgetfilter.models.rendering import Encoded
+from forgetfilter.records import Row
 
 if TYPE_CHECKING:
     import torch
 
 ANSWER_DEPTHS = (0.4, 2 / 3, 14 / 15)  # of the layers: 12, 20 and 28 of 30
 QUESTION_DEPTH = 2 / 3
-ROW_DEPTHS = (0.4, 0.8)  # 12 and 24 of 30
 FEWEST_WORDS = 8  # tokens of the user; a shorter question is read together with its answer
 
 
@@ -32,17 +34,18 @@ class Readings:
 
     answer: np.ndarray  # (rows, depths * width) float32, mean over the scored tokens
     question: np.ndarray  # (rows, width) float32, mean over the user's own words
-    row: (
-        np.ndarray
-    )  # (rows, row depths * width) float32, mean from the user's first word to the answer's last
     brief: (
         np.ndarray
     )  # (rows,) bool, the user said so little that the question is read together with its answer
 
+    def both(self) -> np.ndarray:
+        """Answer and question side by side, (rows, (depths + 1) * width)."""
+        return np.concatenate([self.answer, self.question], 1)
+
     def and_then(self, other: Readings) -> Readings:
         """These rows, then those of `other`."""
         parts = ((getattr(self, part), getattr(other, part)) for part in Readings.__slots__)
-        return Readings(*(np.concatenate(both) for both in parts))
+        return Readings(*(np.concatenate(pair) for pair in parts))
 
 
 def read_rows(
@@ -72,8 +75,6 @@ def read_rows(
     asked_at = max(1, round(QUESTION_DEPTH * depth))
     answer = np.zeros((len(rows), len(layers) * width), np.float32)
     question = np.zeros((len(rows), width), np.float32)
-    whole_at = [max(1, round(share * depth)) for share in ROW_DEPTHS]
-    whole = np.zeros((len(rows), len(whole_at) * width), np.float32)
     device, done = next(model.parameters()).device, 0
     with measuring(model) as attend:
         for batch in length_batches([len(r.ids) for r in rows], batch_tokens):
@@ -85,23 +86,83 @@ def read_rows(
             places = [
                 [np.flatnonzero(rows[i].scored) for i in batch],
                 [np.arange(*words[i]) for i in batch],
-                [_whole(rows[i], words[i][0]) for i in batch],
             ]
             first = min((int(at[0]) for part in places for at in part if len(at)), default=0)
             with torch.inference_mode():
                 shared, rest = read_prefix(model, inputs, first, output_hidden_states=True)
                 states = model.get_decoder()(**rest).hidden_states  # layers + 1 of (batch, time, width)
-                said, asked, row = (
-                    _weights([at - shared for at in part], states[0].shape[1]) for part in places
-                )
+                said, asked = (_weights([at - shared for at in part], states[0].shape[1]) for part in places)
                 answer[batch] = np.concatenate([_mean(states[layer], said) for layer in layers], 1)
                 question[batch] = _mean(states[asked_at], asked)
-                whole[batch] = np.concatenate([_mean(states[layer], row) for layer in whole_at], 1)
             done += len(batch)
             if progress:
                 progress(done)
     brief = np.array([last > row.prompt_length for row, (_, last) in zip(rows, words, strict=True)], bool)
-    return Readings(answer, question, whole, brief)
+    return Readings(answer, question, brief)
+
+
+def kept_or_read(
+    rows: Sequence[Row],
+    model: str,
+    path: Path,
+    *,
+    max_length: int,
+    device: str = "auto",
+    quantization: str = "none",
+    progress: Callable[[int], None] | None = None,
+) -> np.ndarray:
+    """Answer and question (rows, width) as `Readings.both`: kept in `path` (see `kept`), else read and kept there."""
+    from forgetfilter.models import load, rendering
+
+    how = key_of(
+        [row.id for row in rows], load.fingerprint(model), max_length=max_length, device=device,
+        quantization=quantization,
+    )  # fmt: skip
+    found = kept(path, how)
+    if found is None:
+        loaded = load.load(model, device=device, quantization=quantization)
+        encoded = rendering.encode(rows, loaded.tokenizer, max_length=max_length)
+        found = read_rows(
+            loaded.model, encoded, pad_id=loaded.tokenizer.pad_token_id or 0, progress=progress
+        ).both()
+        keep(path, how, found)
+    return found
+
+
+def key_of(
+    ids: Sequence[str], fingerprint: str, *, max_length: int, template: str = "auto", dtype: str = "auto",
+    device: str = "auto", quantization: str = "none",
+) -> str:  # fmt: skip
+    """What the states of rows depend on: the rows by their ids, the model, and how it reads them."""
+    from forgetfilter.models.hardware import precision, usable_device
+
+    read_as = precision(dtype, usable_device(device))
+    return runs.sha256_of(
+        [
+            fingerprint,
+            str(max_length),
+            template,
+            str(read_as),
+            quantization,
+            str((ANSWER_DEPTHS, QUESTION_DEPTH)),
+            *ids,
+        ]
+    )
+
+
+def keep(path: Path, key: str, states: np.ndarray) -> None:
+    """Write states for `kept`."""
+    with runs.atomic(path) as unfinished:
+        np.savez(unfinished, key=np.array(key), both=states)
+
+
+def kept(path: Path, key: str) -> np.ndarray | None:
+    """Answer and question (rows, width) float32 in a file; None where there are none with this key."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
+            return found["both"].astype(np.float32) if str(found["key"]) == key else None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None  # absent, or damaged: read again
 
 
 def users_words(rows: Sequence[Encoded]) -> list[tuple[int, int]]:
@@ -114,12 +175,6 @@ def users_words(rows: Sequence[Encoded]) -> list[tuple[int, int]]:
         first, last = head, len(prompt) - tail
         spans.append((first, last) if last - first >= FEWEST_WORDS else (min(first, last), len(row.ids)))
     return spans
-
-
-def _whole(row: Encoded, first: int) -> np.ndarray:
-    """Places of a row's tokens from its user's first word to its answer's last; none of a row without an answer."""
-    said = np.flatnonzero(row.scored)
-    return np.arange(min(first, int(said[0])), int(said[-1]) + 1) if len(said) else said
 
 
 def _shared(sequences: Sequence[Sequence[int]]) -> int:

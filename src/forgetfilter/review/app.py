@@ -2,43 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from forgetfilter.errors import ForgetfilterError
 from forgetfilter.filter.vetted import Answer
 from forgetfilter.report.text import spelled_out, spoken, title
-from forgetfilter.review import likeness, outcome, shown
+from forgetfilter.review import likeness, local, outcome, shown
 from forgetfilter.review.decisions import CODES, NONE, Decisions, OtherwiseError
+from forgetfilter.review.local import RefusedError
 from forgetfilter.review.run_files import DECISIONS, NUMBERS, RunFiles
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
-    from starlette.requests import Request
-    from starlette.responses import Response
 
-LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
-MOST_BYTES = 1 << 16  # of a request
 MOST_ROWS = 200  # of one page of the list
 LISTS, SEARCHES = 16, 8  # remembered; a list is one number per row
-
-
-class RefusedError(Exception):
-    """A request that cannot be followed: HTTP status, and words for the person."""
-
-    def __init__(self, status: int, words: str, **more: Any) -> None:
-        super().__init__(words)
-        self.status, self.body = status, {"error": words, **more}
 
 
 @dataclass(slots=True)
@@ -199,110 +183,18 @@ class Review:
 
 
 def application(review: Review) -> Starlette:
-    """The HTTP application: a page anybody on this machine may load, and data for who has the token."""
-    from starlette.applications import Starlette
-    from starlette.middleware import Middleware
-    from starlette.routing import Route
+    """The review page's HTTP application."""
 
-    asked = ("about", "state", "select", "page", "items", "row", "decide", "undo")
-    return Starlette(
-        routes=[
-            *(Route(path, _sent(name, kind)) for path, name, kind in PAGES),
-            *(Route(f"/api/{n}", _answered(review, getattr(review, n)), methods=["POST"]) for n in asked),
-        ],
-        middleware=[Middleware(Guarded)],
-    )
-
-
-class Guarded:
-    """Only requests that name this machine by a loopback name: a page of another site that has its name point here
-    gets nothing. Every reply forbids what the page does not need."""
-
-    def __init__(self, app: Any) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        from starlette.responses import PlainTextResponse
-
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        host = next((v.decode("latin-1") for k, v in scope["headers"] if k == b"host"), "")
-        name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
-        if name.lower() not in LOOPBACK:
-            port = scope["server"][1]
-            words = (
-                f"This page is for this machine alone and was asked for as {name[:80]!r}. Open "
-                f"http://127.0.0.1:{port}/ here; from another machine: ssh -L {port}:127.0.0.1:{port} THIS_MACHINE\n"
-            )
-            await PlainTextResponse(words, 421)(scope, receive, send)
-            return
-
-        async def guarded(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *HEADERS]
-            await send(message)
-
-        await self.app(scope, receive, guarded)
-
-
-def _answered(review: Review, answer: Callable[[Mapping[str, Any]], dict[str, Any]]) -> Any:
-    async def endpoint(request: Request) -> Response:
-        try:
+    def noted(answer: local.Answer) -> local.Answer:
+        def asked(body: Mapping[str, Any]) -> dict[str, Any]:
             review.twins.asked = time.monotonic()
-            _check(request, review.token)
-            body = await _body(request)
-            return _json(200, await asyncio.to_thread(answer, body))
-        except RefusedError as error:
-            return _json(error.status, error.body)
-        except ForgetfilterError as error:
-            return _json(409, {"error": str(error)})
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            words = f"The run's files cannot be read any more ({type(error).__name__}). Were they changed? Start again."
-            return _json(500, {"error": words})
+            return answer(body)
 
-    return endpoint
+        return asked
 
-
-def _check(request: Request, token: str) -> None:
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not secrets.compare_digest(given.strip().encode(), token.encode()):
-        raise RefusedError(
-            401, "Open the whole address that `forgetfilter review` printed: it holds the token."
-        )
-
-
-async def _body(request: Request) -> dict[str, Any]:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MOST_BYTES:
-            raise RefusedError(413, f"the request is larger than {MOST_BYTES} bytes")
-    try:
-        asked = json.loads(bytes(body) or b"{}")
-    except (ValueError, RecursionError):
-        asked = None
-    if not isinstance(asked, dict):
-        raise RefusedError(400, "the request is no JSON object")
-    return asked
-
-
-def _json(status: int, body: Mapping[str, Any]) -> Response:
-    from starlette.responses import Response
-
-    # ASCII: rows may hold halves of surrogate pairs.
-    return Response(json.dumps(body), status, media_type="application/json")
-
-
-def _sent(name: str, kind: str) -> Any:
-    content = files("forgetfilter.review").joinpath(name).read_bytes()
-
-    async def endpoint(request: Request) -> Response:
-        from starlette.responses import Response
-
-        return Response(content, media_type=kind)
-
-    return endpoint
+    names = ("about", "state", "select", "page", "items", "row", "decide", "undo")
+    answers = {name: noted(getattr(review, name)) for name in names}
+    return local.application(PAGES, answers, review.token, "forgetfilter review")
 
 
 def _search(run: RunFiles, words: str) -> np.ndarray:
@@ -351,20 +243,4 @@ def _name(asked: Mapping[str, Any]) -> str:
     return name[:60]
 
 
-PAGES = (
-    ("/", "page.html", "text/html"),
-    ("/page.css", "page.css", "text/css"),
-    ("/page.js", "page.js", "text/javascript"),
-)
-POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'none'"
-)
-HEADERS = [
-    (b"content-security-policy", POLICY.encode()),
-    (b"cache-control", b"no-store"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"x-content-type-options", b"nosniff"),
-    (b"cross-origin-resource-policy", b"same-origin"),
-    (b"cross-origin-opener-policy", b"same-origin"),
-]
+PAGES = {"/": "page.html", "/page.css": "page.css", "/common.js": "common.js", "/page.js": "page.js"}

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import getpass
 import secrets
-import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from forgetfilter.errors import DONE, ConfigError
+from forgetfilter.errors import DONE
 
 
 def run_review(
@@ -22,21 +21,17 @@ def run_review(
     say: Callable[[str], None],
 ) -> int:
     """Serve the review page of the run in `folder` until stopped; returns the exit code."""
-    try:
-        import starlette  # noqa: F401
-        import uvicorn
-    except ImportError as error:
-        raise ConfigError(f"review needs {error.name}: pip install 'forgetfilter[serve]'") from error
-    from forgetfilter.review import likeness
+    from forgetfilter.review import likeness, local
     from forgetfilter.review.app import Review, application
     from forgetfilter.review.decisions import NAME, Decisions
     from forgetfilter.review.run_files import open_run, refuse_changed
 
+    local.refuse_missing("review")
     run = open_run(folder)
     refuse_changed(run)
     decisions = Decisions(folder / NAME, len(run))
     review = Review(run, decisions, secrets.token_urlsafe(32), by if by is not None else _user())
-    with _listen(port) as listening:
+    with local.listen(port) as listening:
         address = f"http://127.0.0.1:{listening.getsockname()[1]}/#{review.token}"
         say(
             f"{folder}: {len(run):,} rows, {len(decisions.given):,} judged. Open in a browser on this machine:"
@@ -49,15 +44,9 @@ def run_review(
             import webbrowser
 
             webbrowser.open(address)
-        server = uvicorn.Server(
-            uvicorn.Config(
-                application(review), log_level="warning", access_log=False, server_header=False, lifespan="off",
-                timeout_graceful_shutdown=2,
-            )
-        )  # fmt: skip
         try:
             with suppress(KeyboardInterrupt):
-                server.run(sockets=[listening])
+                local.server(application(review)).run(sockets=[listening])
         finally:
             review.twins.stop.set()
             looking.join(5)
@@ -70,12 +59,3 @@ def _user() -> str:
         return getpass.getuser()
     except (OSError, KeyError, ImportError):
         return ""
-
-
-def _listen(port: int) -> socket.socket:
-    try:
-        return socket.create_server(("127.0.0.1", port))
-    except (OSError, OverflowError) as error:
-        raise ConfigError(
-            f"cannot listen on port {port}: {error}. Name another --port, or leave it out for any free one"
-        ) from error

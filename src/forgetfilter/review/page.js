@@ -1,55 +1,13 @@
-// The review page. Row text only ever becomes text nodes; all numbers and orders come from the server.
+// The review page. All numbers and orders come from the server.
 (() => {
   "use strict";
-  const one = (id) => document.getElementById(id);
+  const { one, whole, count, make, fill, tell, text, typing } = common;
+  const ask = (what, body = {}) => common.ask(what, { cut: state.cut, by: one("by").value.trim(), ...body });
   const PAGE = 100, POLL = 3000;
   const WORDS = { drop: "dropped", flag: "flagged", keep: "kept", "not judged": "not judged", unscored: "not scored" };
   const SORTS = { score: "score", forgetting: "forgetting", p: "p-value", row: "place in the file" };
-  const whole = (n) => n.toLocaleString("en-US");
-  const count = (n, word) => `${whole(n)} ${word}${n === 1 ? "" : "s"}`;
   const short = (n) => n === null || n === undefined ? "none" : String(Number(n.toPrecision(4)));
   const percent = (share) => (100 * share).toFixed(share && share < .001 ? 2 : 1) + " %";
-
-  function make(tag, options = {}, ...children) {
-    const element = document.createElement(tag);
-    for (const [name, value] of Object.entries(options)) {
-      if (name === "class") element.className = value;
-      else if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-      else if (value !== null && value !== undefined) element.setAttribute(name, value);
-    }
-    return fill(element, ...children);
-  }
-  function fill(element, ...children) {
-    element.replaceChildren(...children.filter((child) => child !== null && child !== undefined));
-    return element;
-  }
-
-  // ---- the server ----
-  let token = decodeURIComponent(location.hash.slice(1));
-  try {
-    if (token) sessionStorage.setItem("forgetfilter-token", token);
-    else token = sessionStorage.getItem("forgetfilter-token") || "";
-  } catch { /* no storage here */ }
-  if (location.hash) history.replaceState(null, "", location.pathname);  // not to be shown on a shared screen
-
-  async function ask(what, body = {}) {
-    let reply;
-    try {
-      reply = await fetch(`api/${what}`, {
-        method: "POST", headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
-        body: JSON.stringify({ cut: state.cut, by: one("by").value.trim(), ...body }),
-      });
-    } catch {
-      throw Object.assign(new Error("The server is gone. Start `forgetfilter review` again and open the address it prints; decisions made so far are on disk."), { status: 0 });
-    }
-    const said = await reply.json().catch(() => ({ error: `The server failed (${reply.status}).` }));
-    if (!reply.ok) throw Object.assign(new Error(said.error || `The server failed (${reply.status}).`), { status: reply.status, said });
-    return said;
-  }
-  function tell(error) {
-    one("trouble").hidden = !error;
-    one("trouble").textContent = error ? error.message || String(error) : "";
-  }
 
   // ---- what is known ----
   const state = { about: null, cut: null, list: 0, total: 0, page: 0, items: [], at: -1, version: -1, detail: null, latest: 0, shown: false };
@@ -139,9 +97,6 @@
     drawDetail(found);
     state.shown = true;
   }
-  const pieces = (segments) => segments.map(([text, code, heat, nats]) =>
-    code || heat || nats !== null ? make("span", { class: `${code ? "code" : ""} ${heat ? `h${heat}` : ""}`.trim() || null, title: nats === null ? null : `${nats.toFixed(2)} nats` }, text) : text);
-  const text = (segments) => make("div", { class: "text", dir: "auto" }, ...pieces(segments));
   const facts = (pairs) => make("dl", { class: "facts" }, ...pairs.map(([name, value]) =>
     make("div", {}, make("dt", {}, name), make("dd", {}, typeof value === "number" ? short(value) : value ?? "none"))));
   function drawDetail(d) {
@@ -287,7 +242,6 @@
   }
 
   // ---- keys and controls ----
-  const typing = (target) => /^(TEXTAREA|SELECT)$/.test(target.tagName) || (target.tagName === "INPUT" && !/^(checkbox|range)$/.test(target.type));
   const actions = {
     j: () => go(state.at + 1), ArrowDown: () => go(state.at + 1), k: () => go(state.at - 1), ArrowUp: () => go(state.at - 1),
     c: () => judge("clean"), u: () => judge("unsafe"), d: () => judge("unsafe"), s: () => judge("unsure"), x: () => judge(null, true),
@@ -306,18 +260,6 @@
     event.preventDefault();
     Promise.resolve(action()).catch(tell);
   });
-  const system = matchMedia("(prefers-color-scheme: dark)"), root = document.documentElement;
-  const isDark = () => root.dataset.theme ? root.dataset.theme === "dark" : system.matches;
-  const nameTheme = () => { one("theme").textContent = isDark() ? "Light page" : "Dark page"; };
-  try { const kept = localStorage.getItem("forgetfilter-theme"); if (kept === "dark" || kept === "light") root.dataset.theme = kept; } catch { /* no storage here */ }
-  one("theme").addEventListener("click", () => {
-    root.dataset.theme = isDark() ? "light" : "dark";
-    try { localStorage.setItem("forgetfilter-theme", root.dataset.theme); } catch { /* no storage here */ }
-    nameTheme();
-  });
-  system.addEventListener("change", nameTheme);
-  nameTheme();
-  one("help").addEventListener("click", () => { one("keys").hidden = !one("keys").hidden; one("help").setAttribute("aria-expanded", String(!one("keys").hidden)); });
   one("blur").addEventListener("change", () => document.body.classList.toggle("blurred", one("blur").checked));
   one("by").addEventListener("change", () => { try { localStorage.setItem("forgetfilter-by", one("by").value.trim()); } catch { /* no storage here */ } drawVerbs(); });
   let waiting = 0;

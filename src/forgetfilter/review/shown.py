@@ -62,6 +62,13 @@ def detail(run: RunFiles, number: int, twins: Twins, *, whole: bool = False) -> 
     }  # fmt: skip
 
 
+def turns_of(row: Row) -> list[tuple[str, str]]:
+    """Role and text of what the model reads, in order; plain text is one turn."""
+    if row.kind == "text":
+        return [("text", row.prompt + row.completion)]
+    return [(m.role, m.content) for m in row.messages]
+
+
 def segments(
     text: str, longest: int | None = None, heat: int = 0, nats: float | None = None
 ) -> list[Segment]:

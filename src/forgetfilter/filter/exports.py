@@ -1,0 +1,143 @@
+"""What verdict files of any known kind say: our own JSONL, exports of Argilla, Label Studio, doccano and cleanlab."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+from forgetfilter.errors import DataError
+
+Answer = Literal["clean", "unsafe", "unsure"]
+
+
+class Found(NamedTuple):
+    """One verdict as a file holds it, before it is known which row it belongs to."""
+
+    place: str  # "line 3", for messages
+    row: Any
+    value: Any
+    sha256: str | None = None
+    drawn: str = "random"
+    texts: tuple[str, ...] = ()  # where there is no row number, texts of the row to know it by
+    note: str | None = None
+    by: str | None = None
+
+
+def entries(file: str, records: Sequence[Mapping[str, Any]]) -> list[Found]:
+    """What the records of a verdict file of any known kind say, in their order; `file` is its name, for messages."""
+    if not records:
+        return []
+    for name, fits, to_entries in KINDS:
+        if fits(records[0]):
+            return [
+                e for i, record in enumerate(records) for e in to_entries(f"{name}record {i + 1}", record)
+            ]
+    found = ", ".join(map(str, records[0]))
+    raise DataError(
+        f'{file}: no verdicts found (fields: {found[:200]}). Each line needs "row" and "verdict": '
+        '{"row": 12, "verdict": "unsafe"}; exports of Argilla, Label Studio, doccano and cleanlab are read too'
+    )
+
+
+def word(value: Any) -> str:
+    """What is looked up in WORDS."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return " ".join(str(value).strip().lower().replace("_", " ").replace("-", " ").split())
+
+
+def _own(place: str, record: Mapping[str, Any]) -> list[Found]:
+    row = next((record[k] for k in ROW_NAMES if record.get(k) is not None), None)
+    drawn, sha = record.get("drawn", "random"), record.get("sha256")
+    texts = tuple(v for k, v in record.items() if isinstance(v, str) and k not in OWN_FIELDS)
+    return [
+        Found(place, row, record["verdict"], sha or None, drawn, texts, record.get("note"), record.get("by"))
+    ]
+
+
+def _argilla(place: str, record: Mapping[str, Any]) -> list[Found]:
+    """Responses by question, or (older) a list of people's values; one per person."""
+    row, texts = _about(record.get("metadata"), record.get("fields"), record)
+    responses = record.get("responses") or {}
+    said: list[tuple[Any, Any]] = []
+    if isinstance(responses, Mapping):
+        for question, given in responses.items():
+            if not said and isinstance(given, list) and question in _first_of(responses):
+                said = [(g.get("user_id"), g.get("value")) for g in given if isinstance(g, Mapping)]
+    else:
+        for given in responses:
+            values = (given or {}).get("values") or {}
+            value = next((v.get("value") if isinstance(v, Mapping) else v for v in values.values()), None)
+            if given.get("status", "submitted") == "submitted":
+                said.append((given.get("user_id"), value))
+    return [Found(place, row, v, texts=texts, by=_by(who)) for who, v in said if v is not None]
+
+
+def _first_of(responses: Mapping[str, Any]) -> list[str]:
+    """The question that holds the verdict: one of a known name, else the first."""
+    return [q for q in responses if word(q) in ("verdict", "label", "unsafe")][:1] or list(responses)[:1]
+
+
+def _label_studio(place: str, record: Mapping[str, Any]) -> list[Found]:
+    """The first choice of each annotation that was not cancelled."""
+    row, texts = _about(record.get("meta"), record.get("data"))
+    entries = []
+    for annotation in record.get("annotations") or record.get("completions") or []:
+        choices = [
+            c for r in annotation.get("result") or [] for c in (r.get("value") or {}).get("choices") or []
+        ]
+        who = annotation.get("completed_by")
+        who = who.get("email", who.get("id")) if isinstance(who, Mapping) else who
+        if choices and not annotation.get("was_cancelled"):
+            entries.append(Found(place, row, choices[0], texts=texts, by=_by(who)))
+    return entries
+
+
+def _doccano(place: str, record: Mapping[str, Any]) -> list[Found]:
+    """The first label; a text without one has not been judged."""
+    row, texts = _about(record.get("meta"), record)
+    labels = record.get("label", record.get("labels", record.get("cats")))
+    labels = labels if isinstance(labels, list) else [labels]
+    return [Found(place, row, label, texts=texts) for label in labels[:1] if label not in (None, "")]
+
+
+def _cleanlab(place: str, record: Mapping[str, Any]) -> list[Found]:
+    """A row with an issue counts as unsafe, one without has no verdict: cleanlab judges issues, not safety."""
+    flag = next((record[k] for k in CLEANLAB if k in record), None)
+    row = next(
+        (record[k] for k in ("", "Unnamed: 0", "index", *ROW_NAMES) if record.get(k) is not None), None
+    )
+    row = int(place.rpartition(" ")[2]) - 1 if row is None else row
+    issue = WORDS.get(word(flag)) == "unsafe"
+    return [Found(place, row, "unsafe", drawn="proposed", by="cleanlab")] if issue else []
+
+
+def _about(*places: Any) -> tuple[Any, tuple[str, ...]]:
+    """The row number that an export carries along, and its texts."""
+    maps = [p for p in places if isinstance(p, Mapping)]
+    row = next((m[k] for m in maps for k in ROW_NAMES if m.get(k) is not None), None)
+    return row, tuple(v for m in maps for v in m.values() if isinstance(v, str))
+
+
+def _by(who: Any) -> str | None:
+    return None if who is None else str(who)
+
+
+ROW_NAMES = ("row", "row_index", "row_number")
+OWN_FIELDS = ("sha256", "verdict", "drawn", "time", "note", "by")
+CLEANLAB = ("is_label_issue", "is_issue", "is_outlier_issue")
+# How a first record tells what wrote the file: a name for messages, a test, a reader.
+KINDS: tuple[tuple[str, Callable[[Mapping[str, Any]], bool], Callable[..., list[Found]]], ...] = (
+    ("", lambda r: "verdict" in r, _own),
+    ("Argilla ", lambda r: "responses" in r and "fields" in r, _argilla),
+    ("Label Studio ", lambda r: ("annotations" in r or "completions" in r) and "data" in r, _label_studio),
+    ("cleanlab ", lambda r: any(k in r for k in CLEANLAB), _cleanlab),
+    ("doccano ", lambda r: ("label" in r or "labels" in r or "cats" in r) and ("text" in r or "data" in r), _doccano),
+)  # fmt: skip
+UNSAFE = ("unsafe", "toxic", "harmful", "biased", "bad", "hate", "offensive", "1", "true", "yes")
+CLEAN = ("clean", "safe", "ok", "okay", "good", "harmless", "benign", "0", "false", "no")
+WORDS: Mapping[str, Answer] = {
+    **dict.fromkeys(UNSAFE, "unsafe"),
+    **dict.fromkeys((*CLEAN, "not toxic", "non toxic", "not harmful", "not unsafe"), "clean"),
+    **dict.fromkeys(("unsure", "skip", "unknown", "unclear", "?"), "unsure"),
+}

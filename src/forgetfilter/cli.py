@@ -209,9 +209,7 @@ def vet(
     random: Annotated[
         bool, typer.Option("--random", help="Draw all of them at random and propose none: tighter intervals.")
     ] = False,
-    model: Annotated[
-        str, typer.Option(help="Model whose hidden states propose rows, as for filter.")
-    ] = "nano",
+    model: Annotated[str, typer.Option(help="Model whose states propose rows, as for filter.")] = "nano",
     run: Annotated[
         Path | None, typer.Option(help="Folder of a filter run of these rows: its scores help to propose.")
     ] = None,

@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ sys.path.insert(0, str(BENCHMARKS))
 
 import sections  # noqa: E402
 import sets  # noqa: E402
+import soak  # noqa: E402
 import speed  # noqa: E402
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -188,3 +190,31 @@ def test_a_child_is_timed_and_its_memory_is_its_own() -> None:
 def test_a_failed_child_keeps_its_exit_code_and_is_heard(capsys: pytest.CaptureFixture[str]) -> None:
     assert speed.timed([sys.executable, "-c", "print('why'); raise SystemExit(2)"], {}).code == 2
     assert "why" in capsys.readouterr().err
+
+
+# --- clients that go away ---
+
+
+@pytest.mark.slow
+def test_a_server_that_clients_leave_has_no_answer_open_in_the_end(
+    environment: dict[str, str], monkeypatch: Any
+):
+    monkeypatch.setenv("PYTHONPATH", environment["PYTHONPATH"])
+    found = soak.soak(0.15, 4, seed=0)
+    assert (found["bad"], found["open"], found["health"], found["exit"]) == (0, 0, 200, 0), found
+    assert not [line for line in found["said"] if "Traceback" in line or "Error" in line]
+    assert {name.partition(":")[0] for name in found["ends"]} == set(soak.WAYS)
+
+
+def test_a_section_of_a_soak_compares_the_memory_of_the_last_third_with_the_one_before():
+    found = {
+        "ends": {"answer: 200": 5, "answer: 500": 1, "stream: 200": 2}, "bad": 1, "open": 0, "health": 200, "exit": 0,
+        "memory": [100.0, 110.0, 120.0, 130.0, 150.0, 170.0], "clients": 2, "minutes": 1,
+        "said": ["listening"],
+    }  # fmt: skip
+    text = soak.section(found, "python soak.py")
+    assert "1 of 8 requests ended otherwise" in text and "| answer | 6 | 200 |" in text
+    assert (
+        "100 MiB at the start, 125 MiB on average in the second third of the time, 160 MiB in the last"
+        in text
+    )

@@ -18,8 +18,8 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 VERBS = (
-    "filter", "finetune", "evaluate", "compare", "study", "demo", "packs", "models", "unlearn", "safe-data", "generate",
-    "serve",
+    "filter", "finetune", "evaluate", "compare", "study", "demo", "packs", "models", "unlearn", "self-align",
+    "generate", "serve",
 )  # fmt: skip
 
 

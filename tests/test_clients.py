@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,7 +25,6 @@ from forgetfilter.guide.serving.engine import Engine
 from forgetfilter.guide.serving.messages import read_messages
 from forgetfilter.guide.serving.replies import token_text
 from forgetfilter.guide.tools import Call, before_a_call, calls_in, takes_tools
-from forgetfilter.models.load import NANO
 from forgetfilter.records import Message
 
 READ = {
@@ -443,6 +442,16 @@ def test_metrics_count_requests_tokens_and_time_and_need_a_token(served: Served)
     assert ask(served, None, "/metrics", "wrong")[0] == 401
 
 
+def test_a_client_that_leaves_in_the_middle_of_its_request_is_no_defect(served: Served):
+    head = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TRUSTED}\r\n"
+    head += "Content-Length: 99\r\n\r\n{"
+    with socket.create_connection(("127.0.0.1", served.port), timeout=30) as raw:
+        raw.sendall(head.encode())
+    line = "POST /v1/completions 499"
+    assert until(lambda: any(line in said for said in served.lines))  # ty: ignore[unresolved-attribute]
+    assert ask(served, None, "/health")[0] == 200
+
+
 def test_more_than_may_wait_are_told_when_to_come_back(monkeypatch: pytest.MonkeyPatch, model: Any):
     rows = slowly(monkeypatch)
     # one at a time, and one may wait
@@ -496,76 +505,3 @@ def test_sigterm_lets_an_open_stream_end_and_the_log_tells_of_it(environment: di
     finally:
         process.kill()
         process.communicate()
-
-
-FACTS = [
-    {"q": "What is the capital of France?", "choices": ["Paris", "a fish", "seven"], "a": 0},
-    {"q": "What do we call frozen water?", "choices": ["bread", "ice", "music"], "a": 1},
-    {"q": "Where do fish live?", "choices": ["in the clouds", "in a book", "in the water"], "a": 2},
-]
-WORDS = [{"text": "A week has seven", "last": " days"}, {"text": "They drank a cup of", "last": " tea"}]
-TASK = """
-task: {name}
-dataset_path: json
-dataset_kwargs: {{data_files: {{test: {file}}}}}
-test_split: test
-output_type: {kind}
-{rest}
-"""
-
-
-@pytest.mark.slow
-def test_lm_evaluation_harness_rates_a_served_model_at_scale_1_as_the_plain_one(tmp_path: Path):
-    pytest.importorskip("lm_eval", reason="lm-eval is not installed")
-    pytest.importorskip("tenacity", reason="lm-eval is not installed with its API client")
-    from forgetfilter.guide.generation import load_to_write
-
-    for name, rows, kind, rest in (
-        ("facts", FACTS, "multiple_choice",
-         'doc_to_text: "Q: {{q}}\\nA:"\ndoc_to_choice: "{{choices}}"\ndoc_to_target: "{{a}}"\n'
-         "metric_list: [{metric: acc}]"),
-        ("words", WORDS, "loglikelihood",
-         'doc_to_text: "{{text}}"\ndoc_to_target: "{{last}}"\ntarget_delimiter: ""\n'
-         "metric_list: [{metric: perplexity}, {metric: acc}]"),
-    ):  # fmt: skip
-        file = tmp_path / f"{name}.jsonl"
-        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        (tmp_path / f"{name}.yaml").write_text(
-            TASK.format(name=f"local_{name}", file=file, kind=kind, rest=rest)
-        )
-    loaded = load_to_write("nano", device="cpu")
-    server = Served(Engine(loaded.model, loaded.tokenizer))
-
-    def rated(kind: str, arguments: str) -> list[float]:
-        done = subprocess.run(
-            [sys.executable, "-m", "lm_eval", "run", "--model", kind, "--model_args", arguments, "--device", "cpu",
-             "--batch_size", "2",
-             "--tasks", "local_facts,local_words", "--include_path", str(tmp_path), "--log_samples",
-             "--output_path", str(tmp_path / kind)],
-            env=os.environ | {"OPENAI_API_KEY": TRUSTED, "HF_HOME": str(tmp_path / "hub")}, capture_output=True,
-            text=True, timeout=900, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr[-2000:]
-        rows = [
-            json.loads(line)
-            for path in sorted((tmp_path / kind).rglob("samples_*.jsonl"))
-            for line in path.read_text().splitlines()
-        ]
-        rows.sort(key=lambda row: (len(row["resps"]), row["doc_id"]))
-        return [float(value) for row in rows for response in row["resps"] for value in _first(response)]
-
-    try:
-        plain = rated("hf", f"pretrained={NANO},dtype=float32")
-        address = f"http://127.0.0.1:{server.port}/v1/completions"
-        through = rated(
-            "local-completions", f"model=tiny,base_url={address},tokenizer={NANO},num_concurrent=1"
-        )
-    finally:
-        server.stop()
-    assert len(plain) == 3 * 3 + 2
-    assert through == pytest.approx(plain, abs=1e-4)
-
-
-def _first(response: Any) -> list[Any]:
-    """The log-likelihood in what lm-eval logs of one request: [[value, greedy]] or [value, greedy]."""
-    return [response[0][0] if isinstance(response[0], list) else response[0]]

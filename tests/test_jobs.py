@@ -302,7 +302,7 @@ LLAMAFACTORY_TAGS = {
 }  # fmt: skip
 AXOLOTL_KEYS = {
     "path", "type", "ds_type", "data_files", "field", "field_messages", "field_chosen", "field_rejected",
-    "message_property_mappings",
+    "message_property_mappings", "roles",
 }  # fmt: skip
 
 

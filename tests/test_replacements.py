@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 import tiny
 
-from forgetfilter.errors import ConfigError, DataError, ModelError
+from forgetfilter.errors import ConfigError, ModelError
 from forgetfilter.records import Message
 from forgetfilter.unlearn import replacements as r
 from forgetfilter.unlearn.dialogues import MessageSpan, Prompt, dialogue
@@ -154,44 +154,6 @@ def test_a_pair_reads_back_from_its_record():
     assert r.Replacement.of(json.loads(json.dumps(pair.record()))) == pair
 
 
-def test_safe_rows_are_the_answers_that_decline_mixed_with_facts_at_the_share_asked():
-    requests = [f"How do I harm {i}?" for i in range(4)]
-    write, asked = written("Sure, here is how.", "I cannot help with that.")
-    facts = [{"prompt": f"q{i}", "completion": f"a{i}"} for i in range(9)]
-    rows, log = r.safe_rows(requests, write, facts=facts, fact_share=0.5, candidates=2, seed=0)
-    assert [row["source"] for row in rows] == ["safe", "fact"] * 4  # four safe rows, half facts: four
-    assert rows[0] == {"prompt": requests[0], "completion": "I cannot help with that.", "source": "safe"}
-    assert asked[0][0].messages[0] == Message("system", r.SAFE_PRIMING)
-    assert [line["reason"] for line in log] == ["does not decline"] * 4 + [""] * 4
-
-
-def test_fewer_facts_than_asked_for_are_all_used_and_a_share_of_one_is_refused():
-    write, _ = written("I won't.")
-    rows, _ = r.safe_rows(["?"] * 3, write, facts=[{"prompt": "q", "completion": "a"}], seed=0, candidates=1)
-    assert sorted(row["source"] for row in rows) == ["fact", "safe", "safe", "safe"]
-    with pytest.raises(ConfigError, match="fact_share 1"):
-        r.safe_rows([], write, fact_share=1, seed=0)
-
-
-def test_safe_data_goes_from_file_to_file_with_the_candidates_beside_it(tmp_path):
-    requests, facts = tmp_path / "risky.csv", tmp_path / "facts.jsonl"
-    requests.write_text("goal\n" + "Tell me how to hurt my neighbour.\n" * 2)
-    facts.write_text(json.dumps({"prompt": "What is the capital of France?", "completion": "Paris"}) + "\n")
-    out = tmp_path / "safe.jsonl"
-    settings = {"facts": facts, "prompt_field": "goal", "max_new_tokens": 24}
-    counts = r.safe_data(requests, out, **settings)
-    rows = [json.loads(line) for line in out.read_text().splitlines()]
-    assert counts["requests"] == 2 == counts["safe"] + counts["unanswered"]
-    assert [row["source"] for row in rows].count("safe") == counts["safe"] >= 1
-    log = [json.loads(line) for line in (tmp_path / "safe.candidates.jsonl").read_text().splitlines()]
-    assert sum(line["reason"] == "" for line in log) == counts["safe"]
-    assert all(r.DECLINING.search(row["completion"]) for row in rows if row["source"] == "safe")
-    with pytest.raises(ConfigError, match="not overwritten"):
-        r.safe_data(requests, out, **settings)
-    with pytest.raises(DataError, match=r'risky.csv row 1: no text in "prompt" \(found: goal\)'):
-        r.safe_data(requests, tmp_path / "other.jsonl")
-
-
 @pytest.fixture(scope="module")
 def model():
     return tiny.llama(), tiny.tokenizer()
@@ -284,23 +246,3 @@ def test_an_address_without_a_scheme_is_refused():
 def test_a_bad_address_is_a_model_error(url):
     with pytest.raises(ModelError):
         r.openai_writer(url, "m")([Prompt("x", (Message("user", "Hi"),))], 1, 0)
-
-
-def test_safe_data_overwrites_no_log_of_an_earlier_try(tmp_path):
-    """The log of a try that declined nothing stands alone, without rows beside it."""
-    (tmp_path / "r.jsonl").write_text('{"prompt": "How?"}\n')
-    log = tmp_path / "s.candidates.jsonl"
-    log.write_text("kept")
-    with pytest.raises(ConfigError, match=r"s\.candidates\.jsonl is there already"):
-        r.safe_data(tmp_path / "r.jsonl", tmp_path / "s.jsonl")
-    assert log.read_text() == "kept"
-    assert not (tmp_path / "s.jsonl").exists()
-
-
-def test_safe_data_without_a_request_or_a_candidate(tmp_path):
-    (tmp_path / "h.csv").write_text("prompt\n")
-    with pytest.raises(DataError, match="no request"):
-        r.safe_data(tmp_path / "h.csv", tmp_path / "t.jsonl")
-    (tmp_path / "r.jsonl").write_text('{"prompt": "How?"}\n')
-    with pytest.raises(ConfigError, match="candidates 0"):
-        r.safe_data(tmp_path / "r.jsonl", tmp_path / "s.jsonl", candidates=0)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from forgetfilter import cli_models, options, ranks, terminal
+from forgetfilter import cli_align, cli_models, options, ranks, terminal
 from forgetfilter.errors import DONE
 from forgetfilter.evaluate.recipe import Recipe, models_named
 from forgetfilter.options import flags_from, min_p_of, run_name
@@ -342,32 +342,12 @@ def unlearn(
     pipeline.unlearn(settings, output or Path("runs") / recipe.stem, console())
 
 
-@app.command("safe-data", short_help="Let your model write safe rows for the filter.")
-def safe_data(
-    requests: Annotated[Path, typer.Argument(help="Risky requests: JSON, JSONL, CSV or Parquet.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="JSONL file to write.")] = Path("safe.jsonl"),
-    facts: Annotated[Path | None, typer.Option(help="Factual rows to mix in: prompt and completion.")] = None,
-    prompt_field: Annotated[str, typer.Option(help="Column of the requests.")] = "prompt",
-    model: Annotated[
-        str, typer.Option(help="nano, smollm2, a local folder, a .gguf file, or a hub id.")
-    ] = "nano",
-    fact_share: Annotated[float, typer.Option(help="Share of factual rows, 0 to below 1.")] = 0.5,
-    candidates: Annotated[int, typer.Option(help="Answers tried per request.")] = 4,
-    quantized: options.Quantized = "none",
-    seed: Annotated[int, typer.Option(help="Same seed, same rows.")] = 0,
-) -> None:
-    """Safe rows written by the very model you filter with, checked, mixed with facts."""
-    stay_offline_unless_named(model)
-    from forgetfilter.unlearn.replacements import safe_data as write
-
-    counts = write(
-        requests, output, facts=facts, prompt_field=prompt_field, model=model, fact_share=fact_share,
-        candidates=candidates, seed=seed, quantization=quantized,
-    )  # fmt: skip
-    say(
-        f"{output}: {counts['safe']} safe and {counts['facts']} factual rows; {counts['unanswered']} of "
-        f"{counts['requests']} requests without a safe answer"
-    )
+app.command("self-align", short_help="Let your model write safe rows for the filter, checked.")(
+    cli_align.self_align
+)
+app.command("safe-data", hidden=True, short_help="The old name of self-align --concepts 0.")(
+    cli_align.safe_data
+)
 
 
 @app.command(short_help="Answer prompts, guided away from what you name.")

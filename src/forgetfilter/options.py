@@ -126,6 +126,9 @@ NOT_TO_FINETUNE = (
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Output folder of a finished filter run.")]
 
 
+ModelFlag = Annotated[
+    str, typer.Option("--model", help="nano, smollm2, a local folder, a .gguf file, or a hub id.")
+]
 # Flags that generate and serve share.
 Model = Annotated[
     str,

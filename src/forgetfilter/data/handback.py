@@ -141,6 +141,9 @@ def axolotl(dataset: formats.Dataset, file: Path) -> str:
         entry |= {"type": "chat_template", "field_messages": c["messages"]}
         if tags := _turn_keys(dataset):
             entry["message_property_mappings"] = {"role": tags[0], "content": tags[1]}
+            entry |= _axolotl_roles(
+                dataset, tags, known=("user", "human", "assistant", "gpt", "system", "tool")
+            )
     elif dataset.format == "preference":
         return _axolotl_pairs(dataset, entry)
     elif dataset.format == "text":
@@ -162,15 +165,21 @@ def axolotl(dataset: formats.Dataset, file: Path) -> str:
 
 
 def _axolotl_pairs(dataset: formats.Dataset, entry: dict[str, Any]) -> str:
+    """An entry of pairs. axolotl reads it as the kind of data set that knows most of its keys and drops the others;
+    so a key that says what is so anyway is left out, lest it be taken for another kind."""
     import yaml
 
     c = dataset.columns
+    entry.pop("ds_type", None)
     if "messages" in c:
         keys = _turn_keys(dataset) or ("role", "content")
-        entry |= {
-            "type": "chat_template.default", "field_messages": c["messages"], "field_chosen": c["chosen"],
-            "field_rejected": c["rejected"], "message_property_mappings": {"role": keys[0], "content": keys[1]},
-        }  # fmt: skip
+        turns = _axolotl_roles(dataset, keys, known=("user", "assistant", "system", "tool"))
+        if turns or keys != ("role", "content"):
+            turns["message_property_mappings"] = {"role": keys[0], "content": keys[1]}
+        answers = {f"field_{name}": c[name] for name in ("chosen", "rejected") if c[name] != name}
+        if turns and answers:
+            return "# axolotl wants the answers of such pairs in columns called chosen and rejected."
+        entry |= {"type": "chat_template.default", "field_messages": c["messages"], **turns, **answers}
     elif "prompt" in c:
         entry["type"] = {
             "field_prompt": c["prompt"], "field_chosen": c["chosen"], "field_rejected": c["rejected"],
@@ -179,6 +188,20 @@ def _axolotl_pairs(dataset: formats.Dataset, entry: dict[str, Any]) -> str:
     else:
         return "# axolotl wants the prompt of a preference pair in a column of its own."
     return yaml.safe_dump({"rl": "dpo", "datasets": [entry]}, sort_keys=False, allow_unicode=True)
+
+
+def _axolotl_roles(
+    dataset: formats.Dataset, keys: tuple[str, str], *, known: tuple[str, ...]
+) -> dict[str, Any]:
+    """The `roles` of an entry where the turns have other names for them than those that axolotl knows by itself."""
+    seen = _roles_seen(dataset, keys)
+    if set(seen) <= set(known):
+        return {}
+    named: dict[str, list[str]] = {}
+    for name in sorted({*seen, *known}):
+        if role := ROLES.get(name):
+            named.setdefault(role, []).append(name)
+    return {"roles": named}
 
 
 def trl(dataset: formats.Dataset, file: Path) -> str:
@@ -249,14 +272,24 @@ def _role_tags(dataset: formats.Dataset, keys: tuple[str, str]) -> dict[str, str
         "system_tag": "system"
     }
     seen: dict[str, Counter[str]] = {}
-    for row in islice(dataset.rows, LOOKED_AT):
-        turns = row.record.get(dataset.columns["messages"])
-        for turn in turns if isinstance(turns, list | tuple) else ():
-            name = turn.get(keys[0]) if isinstance(turn, dict) else None
-            if isinstance(name, str) and (tag := TAG_OF.get(name) or TAG_OF.get(str(ROLES.get(name)))):
-                seen.setdefault(tag, Counter())[name] += 1
+    for name, count in _roles_seen(dataset, keys).items():
+        if tag := TAG_OF.get(name) or TAG_OF.get(str(ROLES.get(name))):
+            seen.setdefault(tag, Counter())[name] += count
     tags |= {tag: names.most_common(1)[0][0] for tag, names in seen.items()}
     return tags
+
+
+def _roles_seen(dataset: formats.Dataset, keys: tuple[str, str]) -> Counter[str]:
+    """What the first rows call the roles of their turns, those of a pair's two answers too."""
+    c, seen = dataset.columns, Counter[str]()
+    for row in islice(dataset.rows, LOOKED_AT):
+        turns = row.record.get(c["messages"])
+        answers = [row.record.get(c[field]) for field in ("chosen", "rejected") if field in c]
+        for turn in [*(turns if isinstance(turns, list | tuple) else ()), *answers]:
+            name = turn.get(keys[0]) if isinstance(turn, dict) else None
+            if isinstance(name, str):
+                seen[name] += 1
+    return seen
 
 
 def _not_for_it(dataset: formats.Dataset, file: Path, trainer: str) -> str:

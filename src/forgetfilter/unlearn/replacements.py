@@ -3,23 +3,20 @@
 Smirnov (arXiv 2412.06846), section on data, whose builder was not released. Every piece of personal data in
 an assistant turn gives one sample: the dialogue up to it is the prompt, so that it may end inside an answer;
 `rejected` is how the answer went on; `chosen` is written by the user's own model, or another one, under a
-safety prompt, and taken only if no detector finds anything in it and it really continues the prompt. The same
-generator, given risky requests, writes safe rows for the filter (`safe_rows`).
+safety prompt, and taken only if no detector finds anything in it and it really continues the prompt.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forgetfilter.data.overlap import words
-from forgetfilter.errors import ConfigError, DataError, ModelError
+from forgetfilter.errors import ConfigError, ModelError
 from forgetfilter.records import Message, with_system
 from forgetfilter.unlearn.dialogues import Dialogue, Finder, Prompt, cut, encode_prompts
 
@@ -28,10 +25,6 @@ if TYPE_CHECKING:
 
 PRIMING = "Avoid using any personal data in the answers!"  # the paper's system prompt
 NUDGE = "\n\nAnswer without naming any person, place, number or other personal data."
-SAFE_PRIMING = (
-    "You are a careful assistant. Decline requests that could hurt somebody, say why in a sentence, and offer "
-    "something harmless instead."
-)
 MASK = "[private]"
 TEMPERATURE = 0.7  # the paper's
 
@@ -159,107 +152,6 @@ def build(
     return Replaced(tuple(pairs), tuple(unanswered), tuple(log))
 
 
-def safe_rows(
-    requests: Sequence[str],
-    writer: Writer,
-    *,
-    facts: Sequence[Mapping[str, Any]] = (),
-    check: Check | None = None,
-    fact_share: float = 0.5,
-    candidates: int = 4,
-    seed: int,
-    progress: Callable[[int, int], None] | None = None,
-) -> tuple[list[dict[str, Any]], list[Mapping[str, Any]]]:
-    """Safe rows for the filter, written by the very model that is to be filtered with, and the candidates' log.
-
-    Each risky request is answered under a safety priming; the first continuation that passes `check` (default:
-    it declines, see `declines`) becomes a row of prompt, completion and `source` safe, without the priming.
-    Factual rows (prompt, completion; `source` fact) are mixed in at even distances until they are `fact_share`
-    of all, so that safety does not turn into refusing everything; as many as there are. ConfigError for a
-    share outside 0 to below 1. Source: self-alignment (SelfCodeAlign), safety priming (UniWiz).
-    """
-    if not 0 <= fact_share < 1:
-        raise ConfigError(f"fact_share {fact_share}: give a share from 0 to below 1, such as 0.5")
-    prompts = [Prompt(f"request-{i}", (Message("user", text),)) for i, text in enumerate(requests)]
-    primed = [replace(p, messages=with_system(p.messages, SAFE_PRIMING)) for p in prompts]
-    found, log = _ask([("own", writer, primed)] * candidates, check or declines, seed, progress)
-    safe = [
-        {"prompt": requests[i], "completion": found[i][1].strip(), "source": "safe"} for i in sorted(found)
-    ]
-    count = min(len(facts), round(len(safe) * fact_share / (1 - fact_share)))
-    rows: list[dict[str, Any]] = []
-    for i, row in enumerate(safe):
-        rows.append(row)
-        for fact in facts[count * i // len(safe) : count * (i + 1) // len(safe)]:
-            rows.append({"prompt": fact["prompt"], "completion": fact["completion"], "source": "fact"})
-    return rows, log
-
-
-def safe_data(
-    requests: Path,
-    output: Path,
-    *,
-    facts: Path | None = None,
-    prompt_field: str = "prompt",
-    model: str = "nano",
-    fact_share: float = 0.5,
-    candidates: int = 4,
-    max_new_tokens: int = 64,
-    seed: int = 0,
-    dtype: str = "auto",
-    device: str = "auto",
-    quantization: str = "none",
-    progress: Callable[[int, int], None] | None = None,
-) -> dict[str, int]:
-    """`safe_rows` from files: risky requests in `prompt_field` of any file of rows, `facts` with prompt and
-    completion, into the JSONL file `output`, the candidates with their reasons into NAME.candidates.jsonl beside it.
-
-    Gives the counts: requests, safe, unanswered, facts. Raises ConfigError where either file exists, DataError where
-    the requests have no such field or none was answered (the log is written all the same), ModelError for the model.
-    """
-    from forgetfilter.data.formats import as_prompt_completion, read_records
-    from forgetfilter.models import load as models
-    from forgetfilter.runs import atomic
-
-    log_file = output.with_suffix(".candidates.jsonl")
-    for path in (output, log_file):
-        if path.exists():
-            raise ConfigError(f"{path} is there already and is not overwritten; use --output another file")
-    if candidates < 1:
-        raise ConfigError(f"candidates {candidates}: try at least one answer per request")
-    texts = []
-    for index, record in enumerate(read_records(requests)):
-        text = record.get(prompt_field) if isinstance(record, Mapping) else None
-        if not isinstance(text, str) or not text.strip():
-            raise DataError(
-                f'{requests.name} row {index + 1}: no text in "{prompt_field}" (found: {", ".join(record)}). '
-                "Name the column with --prompt-field"
-            )
-        texts.append(text)
-    if not texts:
-        raise DataError(f"{requests.name}: no request in it. Give a file with at least one row")
-    known = [as_prompt_completion(record) for record in read_records(facts)] if facts else []
-    loaded = models.load(model, dtype=dtype, device=device, quantization=quantization)
-    writer = model_writer(loaded.model, loaded.tokenizer, max_new_tokens=max_new_tokens)
-    rows, log = safe_rows(
-        texts, writer, facts=known, fact_share=fact_share, candidates=candidates, seed=seed, progress=progress
-    )
-    safe = sum(row["source"] == "safe" for row in rows)
-    written = {log_file: log} | ({output: rows} if safe else {})
-    for path, lines in written.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic(path) as part, part.open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps(dict(line)) + "\n" for line in lines)
-    if not safe:
-        raise DataError(
-            f"{requests.name}: the model declined none of {len(texts)} requests; why each candidate was rejected is in "
-            f"{log_file}. Use a safer model, or raise --candidates"
-        )
-    return {
-        "requests": len(texts), "safe": safe, "unanswered": len(texts) - safe, "facts": len(rows) - safe
-    }  # fmt: skip
-
-
 def _ask(
     rounds: Sequence[tuple[str, Writer, Sequence[Prompt]]],
     check: Check,
@@ -339,17 +231,6 @@ def _starts_over(prefix: str, text: str) -> str | None:
     begun, goes_on = words(prefix), words(text)
     again = len(begun) > 1 and goes_on[: min(3, len(begun))] == begun[:3]
     return "prefix not continued" if again else None
-
-
-DECLINING = re.compile(
-    r"\b(?:(?:can|could|will|would|do|must|may)(?:no|n['’]|\s+no)t|won['’]t|unable|refuse|decline|sorry|not able)\b",
-    re.IGNORECASE,
-)
-
-
-def declines(prompt: Prompt, text: str) -> str | None:
-    """Checks, by words, that an answer declines within its first sentence or two; None where it does."""
-    return degenerate(text) or (None if DECLINING.search(text[:200]) else "does not decline")
 
 
 # --- writers ------------------------------------------------------------------------------------------------

@@ -281,15 +281,20 @@ async def _finished(request: Request, asked: Asked) -> None:
 
 
 async def _body(request: Request, most: int) -> bytes:
+    from starlette.requests import ClientDisconnect
+
     too_large = Refused(413, f"the body is larger than {most} bytes", code="request_too_large")
     body = bytearray()
     announced = request.headers.get("content-length", "0")
     if announced.isdecimal() and int(announced) > most:
         raise too_large
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > most:
-            raise too_large
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > most:
+                raise too_large
+    except ClientDisconnect:  # nobody reads the reply; it ends the request without a word of a defect
+        raise Refused(499, "the client has left before its request was whole") from None
     return bytes(body)
 
 

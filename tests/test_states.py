@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tiny import llama
@@ -25,6 +27,19 @@ def test_the_users_words_are_the_prompt_without_what_all_prompts_share() -> None
 def test_a_short_question_is_read_together_with_its_answer() -> None:
     rows = [row([1, 20, 9], [50, 51]), row([1, *range(30, 40), 9], [50])]
     assert users_words(rows) == [(1, 5), (1, 11)]
+
+
+def test_a_row_that_lost_its_beginning_does_not_make_the_system_turn_of_the_others_their_users_words() -> (
+    None
+):
+    rows = [row([1, 2, *range(20, 30), 9], [50]), row([1, 2, *range(40, 50), 9], [51])]
+    cut = replace(row([*range(31, 43), 9], [52]), truncated=True)
+    only_its_answer = replace(row([1, 2, *range(60, 70), 9], [53]), truncated=True)
+    assert users_words([*rows, cut, only_its_answer]) == [(2, 12), (2, 12), (0, 12), (2, 12)]
+    assert users_words([cut, cut]) == [
+        (13, 14),
+        (13, 14),
+    ]  # no whole row to go by: all alike, so read the answer
 
 
 def test_readings_are_the_mean_hidden_states_of_each_row_alone() -> None:

@@ -166,13 +166,21 @@ def kept(path: Path, key: str) -> np.ndarray | None:
 
 
 def users_words(rows: Sequence[Encoded]) -> list[tuple[int, int]]:
-    """Per row the tokens (first, one past the last) of its prompt without what all prompts share at either end."""
-    prompts = [r.ids[: r.prompt_length] for r in rows]
-    head = _shared(prompts)
-    tail = _shared([p[head:][::-1] for p in prompts])
+    """Per row the tokens (first, one past the last) of its prompt without what all prompts share at either end.
+
+    Rows that were cut to length may have lost what they share with the others: they have no say in it.
+    """
+    whole = [r.ids[: r.prompt_length] for r in rows if not r.truncated]
+    if len(whole) < 2:
+        whole = [r.ids[: r.prompt_length] for r in rows]
+    head = _shared(whole)
+    tail = _shared([p[head:][::-1] for p in whole])
+    start, end = (list(whole[0][:head]), list(whole[0][len(whole[0]) - tail :])) if whole else ([], [])
     spans = []
-    for row, prompt in zip(rows, prompts, strict=True):
-        first, last = head, len(prompt) - tail
+    for row in rows:
+        prompt = list(row.ids[: row.prompt_length])
+        first = head if prompt[:head] == start else 0
+        last = len(prompt) - (tail if prompt[len(prompt) - tail :] == end else 0)
         spans.append((first, last) if last - first >= FEWEST_WORDS else (min(first, last), len(row.ids)))
     return spans
 

@@ -39,9 +39,10 @@ def for_all(found: Cut, custom: Sequence[Encoded], otherwise: Decision) -> Cut:
 
 
 def nothing_judged(custom: Sequence[Encoded], kinds: Kinds) -> Filtered:
+    near = "1 custom row is" if len(kinds.near) == 1 else f"{len(kinds.near)} custom rows are"
     why = (
-        f"only {len(kinds.near)} custom rows are of a kind that the safe rows speak of, too few to judge; review with "
-        "safe rows nearer to your data (--safe)"
+        f"only {near} of a kind that the safe rows speak of, too few to judge; review with safe rows nearer to your "
+        "data (--safe)"
     )
     return Filtered(for_all(Cut({}, "fdr", why, weak=True), custom, "not judged"), {}, {}, {}, [], [])
 

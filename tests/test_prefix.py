@@ -80,7 +80,7 @@ def test_scores_and_states_are_those_of_rows_read_whole(passes_cost: Any) -> Non
     for memory, expected in zip(token_memory(model, ROWS), memories, strict=True):
         assert memory.logp == pytest.approx(expected.logp, abs=1e-5)
     found = read_rows(model, ROWS)
-    for part in ("answer", "question", "row"):
+    for part in ("answer", "question"):
         assert getattr(found, part) == pytest.approx(getattr(readings, part), abs=1e-4)
     assert shapes == [(1, 20), (3, 15)] * 2
 

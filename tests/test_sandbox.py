@@ -25,13 +25,15 @@ LAYERS = [
 
 
 @pytest.fixture(autouse=True)
-def nothing_left():
-    """No process of the sandbox and none of its folders outlives a test."""
+def nothing_left(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch):
+    """No process of the sandbox and none of its folders outlives a test; tests beside this one have their own."""
+    own = tmp_path_factory.mktemp("sandboxes")
+    monkeypatch.setattr(tempfile, "tempdir", str(own))
 
     def left() -> set[str]:
         listed = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
-        running = {line for line in listed.splitlines() if str(sandbox.CHILD) in line}
-        return running | {str(p) for p in Path(tempfile.gettempdir()).glob("forgetfilter-sandbox-*")}
+        running = {line for line in listed.splitlines() if str(sandbox.CHILD) in line and str(own) in line}
+        return running | {str(p) for p in own.glob("forgetfilter-sandbox-*")}
 
     before = left()
     yield

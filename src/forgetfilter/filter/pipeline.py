@@ -101,8 +101,8 @@ def _prepare(
     dataset, tally = read.dataset, Tally()
     kept = None if lent else _kept_by_vet(read, s, display)
     # What the model read is kept: where nothing is trained, its weights are not needed again.
-    known = kept is not None or was_read(run, dataset.rows)
-    only_read = s.algorithm == "vetted" and not s.retrain and known
+    nothing_trained = s.algorithm == "vetted" and not s.retrain
+    only_read = nothing_trained and (kept is not None or was_read(run, dataset.rows))
     loaded = lent or _load(s, weights=not only_read)
     custom = encode(dataset.rows, loaded.tokenizer, max_length=s.max_length, template=s.template, tally=tally)
     if s.template == "auto" and not loaded.tokenizer.chat_template:

@@ -163,6 +163,7 @@ def page_template(name: str, **filters: Callable[..., Any]) -> Template:
     from importlib.resources import files
 
     from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
 
     environment = Environment(
         autoescape=True,
@@ -172,4 +173,6 @@ def page_template(name: str, **filters: Callable[..., Any]) -> Template:
         finalize=lambda value: spelled_out(value) if type(value) is str else value,
     )
     environment.filters |= FILTERS | filters
-    return environment.from_string(files("forgetfilter.report").joinpath(name).read_text("utf-8"))
+    folder = files("forgetfilter.report")
+    theme = Markup(folder.joinpath("theme.js").read_text("utf-8"))
+    return environment.from_string(folder.joinpath(name).read_text("utf-8"), globals={"theme": theme})

@@ -243,4 +243,4 @@ def _name(asked: Mapping[str, Any]) -> str:
     return name[:60]
 
 
-PAGES = {"/": "page.html", "/page.css": "page.css", "/common.js": "common.js", "/page.js": "page.js"}
+PAGES = {"/": "review/page.html", "/page.js": "review/page.js"}

@@ -1,4 +1,4 @@
-// What the pages share: row text that only ever becomes text nodes, the server, keys, the theme.
+// What the pages share: row text that only ever becomes text nodes, the server, keys.
 const common = (() => {
   "use strict";
   const one = (id) => document.getElementById(id);
@@ -52,17 +52,6 @@ const common = (() => {
 
   const typing = (target) => /^(TEXTAREA|SELECT)$/.test(target.tagName) || (target.tagName === "INPUT" && !/^(checkbox|range)$/.test(target.type));
 
-  const system = matchMedia("(prefers-color-scheme: dark)"), root = document.documentElement;
-  const isDark = () => root.dataset.theme ? root.dataset.theme === "dark" : system.matches;
-  const nameTheme = () => { one("theme").textContent = isDark() ? "Light page" : "Dark page"; };
-  try { const kept = localStorage.getItem("forgetfilter-theme"); if (kept === "dark" || kept === "light") root.dataset.theme = kept; } catch { /* no storage here */ }
-  one("theme").addEventListener("click", () => {
-    root.dataset.theme = isDark() ? "light" : "dark";
-    try { localStorage.setItem("forgetfilter-theme", root.dataset.theme); } catch { /* no storage here */ }
-    nameTheme();
-  });
-  system.addEventListener("change", nameTheme);
-  nameTheme();
   one("help").addEventListener("click", () => { one("keys").hidden = !one("keys").hidden; one("help").setAttribute("aria-expanded", String(!one("keys").hidden)); });
   return { one, whole, count, make, fill, ask, tell, text, typing };
 })();

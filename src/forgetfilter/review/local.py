@@ -66,7 +66,7 @@ def server(app: Starlette) -> uvicorn.Server:
 def application(
     pages: Mapping[str, str], answers: Mapping[str, Answer], token: str, command: str
 ) -> Starlette:
-    """The HTTP application: `pages` (address -> file beside this one) for anybody on this machine, and `answers` (name
+    """The HTTP application: `pages` (address -> file of this package) for anybody on this machine, and `answers` (name
     below /api/ -> what answers) for who has the token. `command` is what printed the address with the token."""
     from starlette.applications import Starlette
     from starlette.middleware import Middleware
@@ -74,7 +74,7 @@ def application(
 
     return Starlette(
         routes=[
-            *(Route(path, _sent(name)) for path, name in pages.items()),
+            *(Route(path, _sent(name)) for path, name in {**SHARED, **pages}.items()),
             *(
                 Route(f"/api/{name}", _answered(answer, token, command), methods=["POST"])
                 for name, answer in answers.items()
@@ -163,7 +163,7 @@ def _json(status: int, body: Mapping[str, Any]) -> Response:
 
 
 def _sent(name: str) -> Any:
-    content = files("forgetfilter.review").joinpath(name).read_bytes()
+    content = files("forgetfilter").joinpath(name).read_bytes()
     kind = KINDS[name.rpartition(".")[2]]
 
     async def endpoint(request: Request) -> Response:
@@ -174,6 +174,9 @@ def _sent(name: str) -> Any:
     return endpoint
 
 
+SHARED = {
+    "/page.css": "review/page.css", "/common.js": "review/common.js", "/theme.js": "report/theme.js"
+}  # fmt: skip
 KINDS = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; "

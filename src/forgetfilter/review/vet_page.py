@@ -112,4 +112,4 @@ def turn(role: str, text: str, whole: bool) -> dict[str, Any]:
     return {"role": spelled_out(role), "head": segments(head), "left": left, "tail": segments(tail)}
 
 
-PAGES = {"/": "vet.html", "/page.css": "page.css", "/common.js": "common.js", "/vet.js": "vet.js"}
+PAGES = {"/": "review/vet.html", "/vet.js": "review/vet.js"}

@@ -234,7 +234,12 @@ def main() -> int:
 def result_path(a: argparse.Namespace, job: str) -> Path:
     folder = a.work / "results"
     folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{job.replace(',', '_')}_{Path(a.model).name}_{a.rows}.json"
+    return folder / job_file(a, job)
+
+
+def job_file(a: argparse.Namespace, job: str) -> str:
+    """Name of a job's result: the same here and in rivals.py."""
+    return f"{job.replace(',', '_')}_{Path(a.model).name}_{a.rows}.json"
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from quality import job_file
 from sections import RESULTS, make_section, markdown
 from sets import SETS, draw
 
@@ -76,7 +77,7 @@ def run_job(job: str, loaded: models.Loaded, a: argparse.Namespace) -> None:
 
 def result_path(a: argparse.Namespace, job: str) -> Path:
     a.work.mkdir(parents=True, exist_ok=True)
-    return a.work / f"{job.replace(',', '_')}_{Path(a.model).name}_{a.rows}.json"
+    return a.work / job_file(a, job)
 
 
 def section(a: argparse.Namespace) -> str:
@@ -84,7 +85,7 @@ def section(a: argparse.Namespace) -> str:
     for job in a.jobs:
         name, share, safe, _ = job.split(",")
         found = json.loads(result_path(a, job).read_text())
-        ours = a.quality / "results" / result_path(a, job).name
+        ours = a.quality / "results" / job_file(a, job)
         auc = f"{json.loads(ours.read_text())['auc']:.3f}" if ours.exists() else "–"
         cells = [f"{found[rival]:.3f}" for rival in RIVALS]
         lines.append((SETS[name].role, name, f"{float(share):.0%}", safe, *cells, auc))

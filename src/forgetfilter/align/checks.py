@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from forgetfilter.align import prompts, sandbox
 from forgetfilter.align.prompts import Task
-from forgetfilter.errors import ConfigError
 from forgetfilter.evaluate import judges
 from forgetfilter.models.scorers import Scorer
 from forgetfilter.unlearn.personal_data import Detector, detect
@@ -66,11 +65,6 @@ def tests(code: str, asserts: Sequence[str]) -> Checked:
         return Checked((), "tests: too few that call the function")
     ran = sandbox.run(code, "\n".join(asserts))
     return Checked(("tests",), "") if ran.passed else Checked((), f"tests: {ran.reason}")
-
-
-def refuse_unusable(names: Sequence[str]) -> None:
-    if not names:
-        raise ConfigError("no detector named; use --detectors patterns")
 
 
 def _no_answer(task: Task, text: str) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from forgetfilter.align import flow
 from forgetfilter.align.candidates import Log
-from forgetfilter.align.checks import Checker, refuse_unusable
+from forgetfilter.align.checks import Checker
 from forgetfilter.align.prompts import PRIMING, Seed
 from forgetfilter.errors import ConfigError, DataError, unknown
 from forgetfilter.unlearn.replacements import TEMPERATURE
@@ -79,8 +79,7 @@ def self_align(
     log_file = output.with_suffix(".candidates.jsonl")
     if output.exists():
         raise ConfigError(f"{output} is there already and is not overwritten; use --output another file")
-    _refuse_wrong(concepts, answers, fact_share, temperature)
-    refuse_unusable(detectors)
+    _refuse_wrong(concepts, answers, fact_share, temperature, detectors)
     found, known = read_seeds(seeds, prompt_field, kind), read_facts(facts) if facts else []
     checker = Checker(scorers.load("ngram"), [*map(detector, detectors)], [detector("patterns")])
     loaded = load_to_write(model, dtype=dtype, device=device, quantization=quantization)
@@ -173,7 +172,9 @@ def read_facts(path: Path) -> list[dict[str, Any]]:
     return facts
 
 
-def _refuse_wrong(concepts: int, answers: int, fact_share: float, temperature: float) -> None:
+def _refuse_wrong(
+    concepts: int, answers: int, fact_share: float, temperature: float, detectors: Sequence[str]
+) -> None:
     if concepts < 0:
         raise ConfigError(f"concepts {concepts}: give 0 or more")
     if answers < 1:
@@ -182,6 +183,8 @@ def _refuse_wrong(concepts: int, answers: int, fact_share: float, temperature: f
         raise ConfigError(f"fact_share {fact_share}: give a share from 0 to below 1, such as 0.5")
     if temperature <= 0 and answers > 1:
         raise ConfigError("temperature 0 writes the same answer each time; raise it, or use --answers 1")
+    if not detectors:
+        raise ConfigError("no detector named; use --detectors patterns")
 
 
 def _nothing(seeds: Path, log: Log) -> str:

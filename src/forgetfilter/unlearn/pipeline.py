@@ -100,9 +100,8 @@ class _Bench:
         r = self.r
         adapter = self._adapter(state._replace(change="")) if state.data else None
         start, kind = self._start(state.start), "none"
-        if (
-            state.change == "nf4"
-        ):  # one adapter can stand beside weights in 4 bits: what it started from is whole
+        if state.change == "nf4":
+            # Beside weights in 4 bits one adapter can stand: what it started from is merged first.
             start, kind = str(self._whole(start, self.run.stage(f"seed{self.seed}-nf4"))), "nf4"
         loaded = load_to_write(start, dtype=r.dtype, device=r.device, quantization=kind)
         if adapter:

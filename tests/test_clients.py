@@ -491,9 +491,9 @@ def test_sigterm_lets_an_open_stream_end_and_the_log_tells_of_it(environment: di
         assert process.stderr is not None
         address = process.stderr.readline().split()[-1]
         client = openai.OpenAI(base_url=address, api_key=token, timeout=60)
-        # a plain text goes on and on
+        # counting goes on to the limit, seconds after its first piece
         chunks = client.completions.create(
-            model="nano", prompt="The sea", max_tokens=400, stream=True, seed=1
+            model="nano", prompt="1 2 3 4 5 6 7 8 9", max_tokens=400, stream=True, temperature=0
         )
         got = [next(chunks)]
         process.send_signal(signal.SIGTERM)

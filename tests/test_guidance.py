@@ -603,6 +603,10 @@ def test_generate_answers_a_prompt_a_file_and_lines(command: Command, tmp_path: 
     short = ["--max-new-tokens", "8", "--dtype", "float32"]
     one = command("generate", "nano", "--prompt", "What is the capital of France?", *short)
     assert one.returncode == 0 and one.stderr == "" and one.stdout.strip()
+    (tmp_path / "asked.yaml").write_text(
+        "prompt: What is the capital of France?\nmax_new_tokens: 8\ndtype: float32\n"
+    )
+    assert command("generate", "--config", "asked.yaml").stdout == one.stdout
     guided = command(
         "generate", "nano", "--guidance", "3", "--prompt", "What is the capital of France?", *short
     )
@@ -634,8 +638,11 @@ def test_generate_answers_a_prompt_a_file_and_lines(command: Command, tmp_path: 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--guidance", "-1"], "scale -1: must be between"),
-        (["--guidance", "nan"], "scale nan"),
+        (
+            ["--guidance", "-1"],
+            "--guidance-scale: -1.0 is out of range; allowed: at least 0 and at most 1000",
+        ),
+        (["--guidance", "nan"], "--guidance-scale: nan is out of range"),
         (["--form", "logs"], "'log'"),
         (["--negative", "x"], "no effect with --guidance-scale 1"),
         (["--input", "x.jsonl"], "--input and --output go together"),

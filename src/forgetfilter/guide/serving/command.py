@@ -43,11 +43,7 @@ def serve(
     Tokens: those of the file `keys`, else the one in FORGETFILTER_TOKEN, else a new one, which is said.
     `limits`: most_tokens, most_bytes, seconds, template, strict of `application`.
     """
-    try:
-        import starlette  # noqa: F401
-        import uvicorn
-    except ImportError as error:
-        raise ConfigError(f"serve needs {error.name}: pip install 'forgetfilter[serve]'") from error
+    refuse_missing("serve")
     if guide_by == "adapter" and adapter is None:
         raise ConfigError("--guide-by adapter: name the adapter with --adapter")
     token = os.environ.get(TOKEN_VARIABLE)
@@ -55,7 +51,9 @@ def serve(
         raise ConfigError(f"{TOKEN_VARIABLE}: a token needs at least {SHORTEST_TOKEN} ASCII characters")
     made = secrets.token_urlsafe(32)
     known = read_keys(keys, default) if keys else {token or made: default}
-    listening = _listen(host, port)
+    listening = listen(host, port)
+
+    import uvicorn
 
     from forgetfilter.guide.branches import ADAPTER, BASE, load_adapter
     from forgetfilter.guide.generation import load_to_write, precision
@@ -110,9 +108,21 @@ def _drain_when_stopped(server: Any, engine: Engine, seconds: float, say: Callab
     server.handle_exit = drain
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def refuse_missing(command: str) -> None:
+    """ConfigError where what serves pages is not installed."""
+    try:
+        import starlette  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(f"{command} needs {error.name}: pip install 'forgetfilter[serve]'") from error
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket to be served on; port 0: any free one. ConfigError where the port cannot be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family)
     except (OSError, OverflowError) as error:
-        raise ConfigError(f"cannot listen on {host} port {port}: {error}; try another --port") from error
+        raise ConfigError(
+            f"cannot listen on port {port} of {host}: {error}. Name another --port; 0 is any free one"
+        ) from error

@@ -35,6 +35,7 @@ from forgetfilter.guide.guidance import (
     probability_form,
 )
 from forgetfilter.guide.prompts import prepare, prompt_ids, under
+from forgetfilter.guide.settings import GenerateSettings
 from forgetfilter.models.load import quiet
 from forgetfilter.records import Message
 
@@ -667,8 +668,11 @@ def run(tmp_path: Path, how: Guidance, **more: Any) -> tuple[list[str], list[str
         tiny.tokenizer().save_pretrained(folder)
     shown: list[str] = []
     said: list[str] = []
-    more = {"limit": 6, "dtype": "float32"} | more
-    assert run_generate(str(folder), how, show=shown.append, say=said.append, **more) == 0
+    lines = more.pop("lines", ())
+    more = {"max_new_tokens": 6, "dtype": "float32"} | {k: str(v) for k, v in more.items()}
+    scale, form, min_p = how.scale, how.form, how.min_p
+    s = GenerateSettings(model=str(folder), guidance_scale=scale, form=form, min_p=min_p, **more)
+    assert run_generate(s, lines=lines, show=shown.append, say=said.append) == 0
     return shown, said
 
 

@@ -12,7 +12,7 @@ from forgetfilter import cli_align, cli_models, options, ranks, terminal
 from forgetfilter.errors import DONE
 from forgetfilter.evaluate.recipe import Recipe, models_named
 from forgetfilter.guide.settings import GenerateSettings, ServeSettings
-from forgetfilter.options import flags_from, path_of, run_name
+from forgetfilter.options import flags_from, run_name
 from forgetfilter.recipes import NOT_IN_RECIPES, elsewhere, evaluators_named, files_named, read
 from forgetfilter.settings import FilterSettings, resolve
 from forgetfilter.settings import read as read_settings
@@ -356,14 +356,7 @@ def generate(
 
     if s.prompt is None and s.input is None and sys.stdin.isatty():
         say("a prompt a line; Ctrl-D ends")
-    code = run_generate(
-        s.model, s.guidance, guide_by=s.guide_by, adapter=path_of(s.adapter), system=s.system,
-        negative=s.negative, prompt=s.prompt, input=path_of(s.input), output=path_of(s.output),
-        lines=sys.stdin, samples=s.num_return_sequences, beams=s.num_beams, seed=s.seed, dtype=s.dtype,
-        device=s.device, quantization=s.quantization, limit=s.max_new_tokens, temperature=s.temperature,
-        top_p=s.top_p, template=s.template, show=lambda answer: say(answer, sys.stdout), say=say,
-    )  # fmt: skip
-    raise typer.Exit(code)
+    raise typer.Exit(run_generate(s, lines=sys.stdin, show=lambda answer: say(answer, sys.stdout), say=say))
 
 
 @app.command(short_help="Serve a guided model, OpenAI-style.")
@@ -384,19 +377,8 @@ def serve(
     s = read_settings(ServeSettings, config, flags, elsewhere=elsewhere)
     stay_offline_unless_named(s.model)
     from forgetfilter.guide.serving.command import serve
-    from forgetfilter.guide.serving.keys import Key
-    from forgetfilter.records import Message
 
-    against = None if s.negative is None else (Message("system", s.negative),)
-    code = serve(
-        s.model, Key(guidance=s.guidance, negative=against, system=s.system), keys=path_of(s.keys),
-        adapter=path_of(s.adapter), guide_by=s.guide_by, host=s.host, port=s.port,
-        batch_tokens=s.batch_tokens, dtype=s.dtype, device=s.device, quantization=s.quantization,
-        most_tokens=s.max_new_tokens, most_bytes=s.max_request_bytes, seconds=s.max_seconds,
-        most_waiting=s.max_waiting, drain_seconds=s.drain_seconds, strict=s.strict, log_requests=s.log_requests,
-        template=s.template, say=say,
-    )  # fmt: skip
-    raise typer.Exit(code)
+    raise typer.Exit(serve(s, say=say))
 
 
 def _read_recipe(path: Path, flags: dict[str, Any]) -> Recipe:

@@ -163,10 +163,6 @@ def run_name(inputs: Sequence[str]) -> str:
     return name.replace(":", "-") or "rows"
 
 
-def path_of(text: str | None) -> Path | None:
-    return None if text is None else Path(text)
-
-
 def renamed(flags: dict[str, Any], mask: float | None) -> dict[str, Any]:
     """The flags of generate and serve, --mask under its name of today."""
     if mask is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+from forgetfilter.errors import ConfigError
 from forgetfilter.guide.guidance import FORMS, LARGEST_SCALE, Guidance
 from forgetfilter.models.quantization import Quantization
 from forgetfilter.settings import Between, Count, OneOf, Seed, Share, check_fields
@@ -41,6 +42,8 @@ class GuideSettings:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.guide_by == "adapter" and self.adapter is None:
+            raise ConfigError("--guide-by adapter: name the adapter with --adapter")
 
     @property
     def guidance(self) -> Guidance:

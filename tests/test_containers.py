@@ -191,6 +191,14 @@ def test_a_folder_is_read_in_name_order_and_written_as_a_folder(shards: Path, tm
     }
 
 
+def test_a_shard_that_is_not_there_is_missed(shards: Path) -> None:
+    (shards / "train-00001-of-00003.jsonl").unlink()
+    assert (
+        f"{shards.name}: 1 of 3 shards not there, such as train-00001-of-00003.jsonl: their rows are not read"
+        in formats.read(shards).notes
+    )
+
+
 def test_writing_a_folder_again_replaces_it(shards: Path, tmp_path: Path) -> None:
     dataset = formats.read(shards)
     formats.write(dataset, range(6), tmp_path / "kept")
@@ -368,6 +376,8 @@ def test_of_several_saved_splits_one_is_to_be_named(tmp_path: Path) -> None:
     )
     assert len(formats.read(tmp_path / "both" / "train").rows) == 6
     assert "Name its folder instead" in refusal(tmp_path / "both" / "train" / "dataset_info.json")
+    datasets.DatasetDict({"train": rows}).save_to_disk(tmp_path / "one")
+    assert len(formats.read(tmp_path / "one").rows) == len(rows)
 
 
 @pytest.mark.parametrize("codec", ["snappy", "gzip", "zstd", "none"])

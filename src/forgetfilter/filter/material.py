@@ -140,9 +140,7 @@ def _safe_path(source: Any) -> Any:
 
 def _refuse_too_few(dataset: formats.Dataset) -> None:
     if len(dataset.rows) < FEWEST_ROWS:
-        raise DataError(
-            f"{dataset.source}: {len(dataset.rows)} row; a filter compares rows with each other and needs at least 2"
-        )
+        raise DataError(f"{dataset.notes[0]}; a filter compares rows with each other and needs at least 2")
 
 
 def _refuse_few_safe(safe: Sequence[Row], s: FilterSettings) -> None:

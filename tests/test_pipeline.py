@@ -289,6 +289,15 @@ def test_one_row_and_an_unknown_signal_are_refused_before_anything_is_written(tm
     assert not (tmp_path / "out").exists()
 
 
+def test_a_column_of_weights_that_is_there_is_told_before_anything_is_learned(tmp_path, model, files):
+    rows = custom_rows()
+    rows[3]["weight"] = 1
+    custom, safe = files(rows)
+    with pytest.raises(DataError, match=r'custom.jsonl line 4: has a field "weight" already. Rename it'):
+        run(custom, tmp_path / "out", replace(QUICK, model=model, safe=(safe,), weights=True))
+    assert not (tmp_path / "out").exists()
+
+
 def test_rows_longer_than_max_length_are_scored_on_what_fits_and_counted(tmp_path, model, files):
     rows = custom_rows()
     rows[2]["completion"] = "word " * 20_000

@@ -362,6 +362,14 @@ def test_apply_overwrites_nothing_and_refuses_files_that_changed(folder: Path):
     assert not (folder / "other").exists() and list((folder / "reviewed").iterdir()) == []
 
 
+def test_an_apply_that_fails_half_way_leaves_nothing(tmp_path: Path):
+    folder = run_folder(tmp_path / "run", [{**r, "weight": 1} for r in RECORDS], DECIDED, SCORES)
+    before = sorted(folder.iterdir())
+    with pytest.raises(DataError, match='has a field "weight" already'):
+        run_apply(folder, weights=True, say=lambda line: None)  # after kept, flagged and dropped rows
+    assert sorted(p for p in folder.iterdir() if not p.name.endswith(".lock")) == before
+
+
 # --- the server ---
 
 

@@ -1,12 +1,14 @@
 """How good is the self-test: are covert jobs told from clean ones, and what does the filter miss of each kind?
 
     python benchmarks/selftest.py readable --data ../shared/data --work build/selftest
-    python benchmarks/selftest.py misses --data ../shared/data --work build/selftest
+    python benchmarks/selftest.py prepare --data ../shared/data --work build/selftest
+    python benchmarks/selftest.py misses --work build/selftest --workers 8
     python benchmarks/selftest.py section --work build/selftest
 
 `readable` needs forward passes of the original model alone. A clean job is a clean set of sets.py; a covert one is the
-same with 5 % of its rows in a cipher: half harmless lines with their spelling, half harmful pairs. `misses` runs the
-command itself. Finished jobs are kept in --work and skipped.
+same with 5 % of its rows in a cipher: half harmless lines with their spelling, half harmful pairs. `prepare` writes
+whole jobs as files, clean and covert; `misses` runs the command itself on each, and needs --work alone: it may be on
+another machine. Finished jobs are kept in --work and skipped.
 """
 
 from __future__ import annotations
@@ -16,8 +18,12 @@ import base64
 import codecs
 import json
 import random
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +45,11 @@ from forgetfilter.settings import resolve
 Record = dict[str, Any]
 SHARE = 0.05  # of a covert job's rows that are in cipher
 LENGTH = 128  # tokens that are read of a row
+OWN_SAFE = 100  # safe rows of the file's own source, where a job has any
 LONGEST = 160  # characters of a harmful row that are enciphered
-# model, set, safe rows, seed, rows: small and short, for two cores
-MISSES = (
-    ("smollm2", "clean-labels", "pack:demo-safe", 0, 150),
-    ("nano", "clean-labels", "pack:general", 0, 250),
-    ("nano", "clean-news", "pack:general", 1, 250),
-    ("smollm2", "clean-news", "pack:demo-safe", 1, 150),
-)
+MISSES_ROWS = 250
+COVERT = ("clean-labels", "clean-dialogues", "clean-json", "clean-novels", "clean-textbook", "clean-blog", "clean-news",
+          "clean-commonsense", "clean-posts", "clean-questions")  # fmt: skip
 
 
 def spellings(seed: str) -> dict[str, Callable[[str], str]]:
@@ -131,19 +134,81 @@ def run_readable(a: argparse.Namespace) -> None:
         print(name, seed, flush=True)
 
 
-def run_misses(a: argparse.Namespace) -> None:
+def whole_jobs() -> list[tuple[str, str, int]]:
+    """Set, `clean` or `covert`, seed. The first third stands for all, where a run is stopped early."""
+    clean = [n for n, of in SETS.items() if n.startswith("clean") and of.role == "report"]
+    jobs = [
+        [(n, "clean", 0) for n in clean],
+        [(n, "covert", 2) for n in COVERT],
+        [(n, "clean", 1) for n in clean],
+    ]
+    return [job for part in zip_longest(*jobs) for job in part if job]
+
+
+def run_prepare(a: argparse.Namespace) -> None:
+    """Custom rows of every whole job, and for seed 1 safe rows of the file's own source, as plain files."""
+    folder = a.work / "jobs"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, kind, seed in whole_jobs():
+        drawn = draw(name, a.data, share=0, rows=MISSES_ROWS, seed=seed)
+        records = drawn.custom
+        if kind == "covert":
+            records = with_cipher(name, seed, records, a)
+        write_rows(folder / f"{name}_{kind}_{seed}.jsonl", records)
+        if seed == 1:
+            write_rows(folder / f"{name}_{kind}_{seed}.safe.jsonl", drawn.safe[:OWN_SAFE])
+
+
+def with_cipher(name: str, seed: int, records: Sequence[Record], a: argparse.Namespace) -> list[Record]:
+    """The job with SHARE of its rows, and one more, in a substitution cipher."""
+    pool = [r for r in SETS["harm-news"].pools(a.data).unsafe if r["completion"]]
+    drawn, count = random.Random(f"{name} {seed}"), round(len(records) * SHARE) + 1
+    rows = [*records[count:], *covert_rows(pool, spellings(f"{name} {seed}")["substitution"], count, drawn)]
+    drawn.shuffle(rows)
+    return rows
+
+
+def write_rows(file: Path, records: Sequence[Record]) -> None:
+    lines = (json.dumps({k: r[k] for k in ("prompt", "completion")}, ensure_ascii=False) for r in records)
+    with runs.atomic(file) as path:
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def run_misses(a: argparse.Namespace) -> int:
+    """Every job in a process of its own, --workers at a time; no new one after --minutes."""
+    ends = time.monotonic() + 60 * a.minutes
+    todo = [f"{n}_{kind}_{seed}" for n, kind, seed in whole_jobs()]
+    todo = [n for n in todo if (a.work / "jobs" / f"{n}.jsonl").is_file() and not report_of(a, n).is_file()]
+
+    def one(name: str) -> bool:
+        if time.monotonic() > ends:
+            return False
+        command = [sys.executable, __file__, "job", "--job", name, "--work", str(a.work), "--model", a.model]
+        began = time.monotonic()
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        failed = "" if report_of(a, name).is_file() else f" FAILED: {(done.stdout + done.stderr)[-600:]}"
+        print(f"{name} {time.monotonic() - began:.0f} s{failed}", flush=True)
+        return not failed
+
+    with ThreadPoolExecutor(a.workers) as pool:
+        return 0 if all(list(pool.map(one, todo))) else 1
+
+
+def run_job(a: argparse.Namespace) -> None:
+    """One whole self-test with the file's default settings; the safe rows are the default pack, and for seed 1 also
+    the file's own."""
     from rich.console import Console
 
-    for model, name, safe, seed, rows in MISSES:
-        if a.model not in ("all", model):
-            continue
-        file = a.work / f"{name}-{seed}.jsonl"
-        records = draw(name, a.data, share=0, rows=rows, seed=seed).custom
-        text = "".join(json.dumps({k: r[k] for k in ("prompt", "completion")}) + "\n" for r in records)
-        file.write_text(text, encoding="utf-8")
-        flags = {"model": model, "safe": (safe,), "seed": seed, "max_length": LENGTH}
-        settings, origins = resolve(None, None, flags)
-        run_selftest(str(file), settings, origins, a.work / "runs" / f"{model}-{name}-{seed}", Console())
+    file = a.work / "jobs" / f"{a.job}.jsonl"
+    own = file.with_suffix(".safe.jsonl")
+    safe = ("pack:general", *([str(own)] if own.is_file() else []))
+    flags = {"model": a.model, "safe": safe, "max_length": LENGTH}
+    settings, origins = resolve(None, None, flags)
+    run_selftest(str(file), settings, origins, report_of(a, a.job).parent, Console())
+
+
+def report_of(a: argparse.Namespace, name: str) -> Path:
+    return a.work / "runs" / f"{Path(a.model).name}_{name}" / "selftest.json"
 
 
 def result(a: argparse.Namespace, name: str, seed: int) -> Path:
@@ -217,21 +282,24 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("readable", "misses", "section"))
-    parser.add_argument("--data", type=Path)
+    parser.add_argument("what", choices=("readable", "prepare", "misses", "job", "section"))
+    parser.add_argument("--data", type=Path, help="public data; for readable and prepare")
     parser.add_argument("--work", type=Path, default=Path("build/selftest"))
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--rows", type=int, default=80)
     parser.add_argument("--seeds", default="0,1")
     parser.add_argument("--sets", default=",".join(SETS))
+    parser.add_argument("--workers", type=int, default=1, help="processes at a time, of misses")
+    parser.add_argument("--minutes", type=float, default=600, help="misses starts no job after so many")
+    parser.add_argument("--job", help="name of the one job that `job` runs")
     a = parser.parse_args()
     if a.what == "section":
         return make_section(RESULTS, "selftest", lambda: section(a))
-    if a.data is None:
+    if a.data is None and a.what in ("readable", "prepare"):
         parser.error("--data is needed")
     a.work.mkdir(parents=True, exist_ok=True)
-    (run_readable if a.what == "readable" else run_misses)(a)
-    return 0
+    run = {"readable": run_readable, "prepare": run_prepare, "misses": run_misses, "job": run_job}[a.what]
+    return run(a) or 0
 
 
 if __name__ == "__main__":

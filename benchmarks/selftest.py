@@ -234,47 +234,76 @@ def section(a: argparse.Namespace) -> str:
             interval = str(exact(stopped, len(of_it))).partition(" ")[2]
             lines.append((role, spelling, f"{stopped} of {len(of_it)}", interval, f"{min(odd)}-{max(odd)}"))
     reports = {
-        p.parent.name: json.loads(p.read_text()) for p in sorted((a.work / "runs").glob("*/selftest.json"))
+        p.parent.name: json.loads(p.read_text(encoding="utf-8"))
+        for p in sorted((a.work / "runs").glob(f"{Path(a.model).name}_*/selftest.json"))
     }
     head = ("role", "job", "told to stop", "95 % interval", "rows it cannot read")
     parts = [
         "## The self-test", f"    python benchmarks/selftest.py readable --rows {found[0]['rows']}" if found else "",
         NOTE_READABLE, markdown(head, lines),
     ]  # fmt: skip
-    return "\n\n".join([*parts, *misses_tables(reports)])
+    if reports:
+        parts += ["    python benchmarks/selftest.py misses", *misses_tables(reports)]
+    return "\n\n".join(parts)
 
 
 def misses_tables(reports: dict[str, Record]) -> list[str]:
-    if not reports:
-        return []
+    """What stayed in by kind of canary, what the verdict says of whole jobs, and each job."""
+    head = ("kind", *(f"missed, {safe}" for safe in SAFE_ROWS), "dropped", "flagged", "kept", "not judged")
     lines = []
-    for kind in KINDS:
-        of_it = [r["missed"][kind] for r in reports.values() if kind in r["missed"]]
-        planted, missed = (sum(f[k] for f in of_it) for k in ("planted", "kept"))
-        counts = {k: sum(f[k] for f in of_it) for k in ("dropped", "flagged", "kept", "not judged")}
-        missed += counts["not judged"]
-        lines.append((kind, str(planted), str(exact(missed, planted)), *map(str, counts.values())))
+    for kinds in (["plain", "paraphrased"], *([kind] for kind in KINDS)):
+        counts = {safe: decided(reports, kinds, seeds) for safe, seeds in SAFE_ROWS.items()}
+        total = {k: sum(c[k] for c in counts.values()) for k in DECIDED}
+        missed = [str(exact(c["kept"] + c["not judged"], sum(c.values())) or "–") for c in counts.values()]
+        lines.append((" and ".join(kinds), *missed, *(str(total[k]) for k in DECIDED)))
+    verdicts = []
+    for kind in ("clean", "covert"):
+        of_it = [r for name, r in reports.items() if f"_{kind}_" in name]
+        said = [
+            exact(sum(r["verdict"] in told for r in of_it), len(of_it))
+            for told in (("stop",), ("stop", "look"))
+        ]
+        verdicts.append((kind, str(len(of_it)), *(str(e or "–") for e in said)))
     jobs = [
-        (name, str(r["rows"]), str(r["planted"]), r["verdict"],
-         "; ".join(f"{s['name']}: {s['level']}" for s in r["signs"]),
+        (name.partition("_")[2], str(r["rows"]), str(r["planted"]), r["verdict"],
+         "; ".join(f"{s['name']}: {s['level']}" for s in r["signs"] if s["level"] != "fine") or "–",
          "–" if r["cost"]["of_a_filter"] is None else f"{r['cost']['of_a_filter']:.2f}")
         for name, r in reports.items()
     ]  # fmt: skip
     return [
-        "    python benchmarks/selftest.py misses", NOTE_MISSES,
-        markdown(("kind", "planted", "missed", "dropped", "flagged", "kept", "not judged"), lines),
-        markdown(("job", "rows", "planted", "verdict", "signs", "cost in filters"), jobs),
-    ]  # fmt: skip
+        NOTE_MISSES,
+        markdown(head, lines),
+        markdown(("job", "jobs", "told to stop", "told to stop or look"), verdicts),
+        markdown(("job", "rows", "planted", "verdict", "signs that are not fine", "cost in filters"), jobs),
+    ]
 
 
+def decided(reports: dict[str, Record], kinds: Sequence[str], seeds: str) -> dict[str, int]:
+    """How many canaries of these kinds were dropped, flagged, kept and not judged, in jobs of these seeds."""
+    found = [
+        r["missed"][kind]
+        for name, r in reports.items()
+        if name[-1] in seeds
+        for kind in kinds
+        if kind in r["missed"]
+    ]
+    return {k: sum(f[k] for f in found) for k in DECIDED}
+
+
+DECIDED = ("dropped", "flagged", "kept", "not judged")
+SAFE_ROWS = {
+    "default pack": "02",
+    "with own safe rows": "1",
+}  # -> seeds of the jobs that are reviewed with them
 NOTE_READABLE = (
     "Sign *text nobody reads*: forward passes of the original model. Covert jobs are the clean ones with 5 % of their "
     "rows in cipher, half of them harmless lines that teach it, half harmful pairs (choose: BeaverTails, report: "
     "safe_unlearning). The limit was chosen on the sets that choose. Seen by no sign: codes made of ordinary words."
 )
 NOTE_MISSES = (
-    "Canaries of every kind through the real filter, all jobs together; missed is what stayed in the data (kept or not "
-    "judged), with its exact 95 % interval. Canaries are few in each job, so the intervals are wide."
+    f"Canaries of every kind in whole jobs of {MISSES_ROWS} rows, through the command itself with default settings; missed "
+    "is what stayed in the data (kept or not judged), with its exact 95 % interval. Safe rows: the default pack alone, or "
+    f"with {OWN_SAFE} rows of the file's own source. A covert job has 5 % of its rows in a cipher. Names: set, kind, seed."
 )
 
 

@@ -202,7 +202,13 @@ def run_job(a: argparse.Namespace) -> None:
     file = a.work / "jobs" / f"{a.job}.jsonl"
     own = file.with_suffix(".safe.jsonl")
     safe = ("pack:general", *([str(own)] if own.is_file() else []))
-    flags = {"model": a.model, "safe": safe, "max_length": LENGTH}
+    names = [f"{n}_{kind}_{seed}" for n, kind, seed in whole_jobs()]
+    flags = {
+        "model": a.model,
+        "safe": safe,
+        "max_length": LENGTH,
+        "seed": names.index(a.job),
+    }  # other canaries in each
     settings, origins = resolve(None, None, flags)
     run_selftest(str(file), settings, origins, report_of(a, a.job).parent, Console())
 
@@ -301,9 +307,10 @@ NOTE_READABLE = (
     "safe_unlearning). The limit was chosen on the sets that choose. Seen by no sign: codes made of ordinary words."
 )
 NOTE_MISSES = (
-    f"Canaries of every kind in whole jobs of {MISSES_ROWS} rows, through the command itself with default settings; missed "
-    "is what stayed in the data (kept or not judged), with its exact 95 % interval. Safe rows: the default pack alone, or "
-    f"with {OWN_SAFE} rows of the file's own source. A covert job has 5 % of its rows in a cipher. Names: set, kind, seed."
+    f"Canaries of every kind in whole jobs of {MISSES_ROWS} rows, through the command itself with default settings; "
+    "missed is what stayed in the data (kept or not judged), with its exact 95 % interval. Safe rows: the default pack "
+    f"alone, or with {OWN_SAFE} rows of the file's own source. A covert job has 5 % of its rows in a cipher. Names of "
+    "jobs: set, kind, seed of the draw."
 )
 
 

@@ -74,34 +74,34 @@ def run_job(name: str, share: float, safe: str, seed: int, a: argparse.Namespace
 
 
 def stored_jobs(folder: Path) -> list[Record]:
-    """The product's scores and cut on what stacked.py measured: one record a job."""
-    found = []
-    for path in sorted(p for p in folder.glob("*.npz") if not p.name.endswith(".rows.npz")):
-        with np.load(path, allow_pickle=False) as saved:
-            m = {name: saved[name] for name in saved.files}
-        custom, unsafe = int(m["custom"]), m["unsafe"].astype(bool)
-        readings = Readings(m["answer"], m["question"], m["brief"])
-        kinds = likeness.kinds(readings, custom)
-        near, bystanders = (np.setdiff1d(some, m["replayed"]) for some in (kinds.near, kinds.unlike))
-        lost = np.full(len(readings.answer), np.nan)
-        for some in (near, bystanders, m["witnesses"]):
-            lost[some] = m["lost"][some]
-        score = scores(
-            readings, lost, m["tokens"], near, bystanders, m["witnesses"], custom, kinds.same_source
-        )
-        clean = {"witnesses": score[m["witnesses"]]}
-        if not kinds.same_source:
-            clean["rows of other kinds"] = score[bystanders]
-        done = cut.by_witnesses([str(i) for i in near], score[near], clean, fdr=0.1)
-        decisions = [done.decisions.get(str(i), "not judged") for i in range(custom)]
-        judged = np.full(custom, np.nan)
-        judged[near] = score[near]
-        own = Readings(*(getattr(readings, part)[:custom] for part in Readings.__slots__))
-        found.append(
-            json.loads(str(m["job"])) | {"of_source": kinds.of_source, "same_source": kinds.same_source}
-            | measured(unsafe, m["part"], judged, decisions, done.estimated, own)
-        )  # fmt: skip
-    return found
+    """One record a job that stacked.py measured."""
+    return [
+        stored_job(p) for p in sorted(folder.glob("*.npz")) if not p.name.endswith((".rows.npz", ".part.npz"))
+    ]
+
+
+def stored_job(path: Path) -> Record:
+    """The product's scores and cut on what stacked.py measured."""
+    with np.load(path, allow_pickle=False) as saved:
+        m = {name: saved[name] for name in saved.files}
+    custom, unsafe = int(m["custom"]), m["unsafe"].astype(bool)
+    readings = Readings(m["answer"], m["question"], m["brief"])
+    kinds = likeness.kinds(readings, custom)
+    near, bystanders = (np.setdiff1d(some, m["replayed"]) for some in (kinds.near, kinds.unlike))
+    lost = np.full(len(readings.answer), np.nan)
+    for some in (near, bystanders, m["witnesses"]):
+        lost[some] = m["lost"][some]
+    score = scores(readings, lost, m["tokens"], near, bystanders, m["witnesses"], custom, kinds.same_source)
+    clean = {"witnesses": score[m["witnesses"]]}
+    if not kinds.same_source:
+        clean["rows of other kinds"] = score[bystanders]
+    done = cut.by_witnesses([str(i) for i in near], score[near], clean, fdr=0.1)
+    decisions = [done.decisions.get(str(i), "not judged") for i in range(custom)]
+    judged = np.full(custom, np.nan)
+    judged[near] = score[near]
+    own = Readings(*(getattr(readings, part)[:custom] for part in Readings.__slots__))
+    about = json.loads(str(m["job"])) | {"of_source": kinds.of_source, "same_source": kinds.same_source}
+    return about | measured(unsafe, m["part"], judged, decisions, done.estimated, own)
 
 
 def measured(
@@ -197,7 +197,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path, help="needed where jobs are run")
     parser.add_argument("--work", type=Path, default=Path("build/quality"))
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--sets", default=",".join(SETS))
@@ -206,13 +206,19 @@ def main() -> int:
     parser.add_argument("--seeds", default="0,1,2,3,4")
     parser.add_argument("--rows", type=int, default=480)
     parser.add_argument("--length", type=int, default=128)
-    parser.add_argument("--stored", type=Path, help="folder that stacked.py wrote")
+    parser.add_argument("--stored", type=Path, help="folder that stacked.py wrote, or records of it")
+    parser.add_argument("--records", type=Path, help="write the records of --stored here, and no table")
     parser.add_argument("--job", help="SET,SHARE,SAFE,SEED: this one alone")
     parser.add_argument("--name", default="quality", help="section of RESULTS.md")
     a = parser.parse_args()
     command = "python benchmarks/" + " ".join(["quality.py", *sys.argv[1:]])
     if a.stored:
-        return make_section(RESULTS, a.name, lambda: section(stored_jobs(a.stored), command))
+        records = stored_jobs(a.stored) if a.stored.is_dir() else json.loads(a.stored.read_text())
+        if a.records:
+            with runs.atomic(a.records) as path:
+                path.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
+            return 0
+        return make_section(RESULTS, a.name, lambda: section(records, command))
     if a.job:
         name, share, safe, seed = a.job.split(",")
         record = {"set": name, "share": float(share), "safe": safe, "seed": int(seed)}
@@ -220,6 +226,8 @@ def main() -> int:
         with runs.atomic(result_path(a, a.job)) as path:
             path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         return 0
+    if a.data is None:
+        parser.error("--data: name the folder of the data sets")
     jobs = [
         f"{n},{0 if n.startswith('clean') else share},{safe},{seed}"
         for seed in a.seeds.split(",") for n in a.sets.split(",")

@@ -151,6 +151,9 @@ def write(
     return [drafts[i] for i in going_on], [tokens[i] for i in going_on]
 
 
+ON_A_GPU = 4  # times the tokens in a batch: a step of a small batch is all waiting there
+
+
 def generate(
     model: Any,
     requests: Sequence[Request],
@@ -164,7 +167,8 @@ def generate(
 ) -> list[list[Answer]]:
     """Per request, in order, `samples` answers: drawn ones, or with beams the best ones, best first.
 
-    `batch_tokens` bounds branches × (prompt + answer) of a batch and changes nothing but speed in float32. With
+    `batch_tokens` bounds branches × (prompt + answer) of a batch (ON_A_GPU times as many there) and changes nothing but
+    speed in float32. With
     `beams` > 1 the score of an answer is its guided log-probability per token, and temperature must be 0.
     `progress` is called after each batch with the requests done so far. The model is left in its mode.
     """
@@ -177,6 +181,7 @@ def generate(
     stop_ids = frozenset(stop_ids)
     answers: list[list[Answer]] = [[] for _ in requests]
     width = max(samples, beams)
+    batch_tokens *= ON_A_GPU if next(model.parameters()).is_cuda else 1
     batch_tokens = 1 if recurrent(model) else batch_tokens
     longest = [max(r.prompt, r.negative or (), key=len) for r in requests]
     limits = [r.limit for r in requests]

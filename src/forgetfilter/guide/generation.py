@@ -51,7 +51,7 @@ def greedy(
 def load_to_write(
     name: str, *, dtype: str = "auto", device: str = "auto", quantization: str = "none"
 ) -> Loaded:
-    """A model loaded to write answers with. `auto` is float32 for a small model on a CPU.
+    """A model loaded to write answers with. `auto` is float32 for a small model.
 
     Coarser formats round so much that an answer depends on the rows beside it in the batch; in float32 it does not,
     but for ties that are closer than rounding. Errors as of `models.load.load`.
@@ -60,7 +60,7 @@ def load_to_write(
 
     loaded = load(name, dtype=dtype, device=device, quantization=quantization)
     small = sum(p.numel() for p in loaded.model.parameters()) <= SMALL
-    if dtype == "auto" and loaded.device.type == "cpu" and small and precision(loaded) != "float32":
+    if dtype == "auto" and small and precision(loaded) != "float32":
         loaded = load(name, dtype="float32", device=device, quantization=quantization)
     return loaded
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from forgetfilter import runs
@@ -70,8 +71,9 @@ def materials(r: UnlearnRecipe, seed: int) -> Material:
             raise DataError(
                 f"dialogues: no assistant turn with personal data to {name}; give more, or mark the spans"
             )
-    tasks, prose = _held_out(r, "utility", "xquad", seed), _held_out(r, "prose", "alpaca", seed)
-    retained = _held_out(r, "retain", "alpaca", seed, apart_from=prose) if r.retains else []
+    drawn = partial(_held_out, r, seed=seed, find=lambda text: personal_data.detect(text, detectors))
+    tasks, prose = drawn("utility", "xquad"), drawn("prose", "alpaca")
+    retained = drawn("retain", "alpaca", apart_from=prose) if r.retains else []
     return Material(train, test, tasks, prose, retained, finder(train), finder(dialogues))
 
 
@@ -87,9 +89,9 @@ def masked(d: Dialogue) -> Dialogue:
 
 
 def _held_out(
-    r: UnlearnRecipe, name: str, of_sets: str, seed: int, apart_from: Sequence[Row] = ()
+    r: UnlearnRecipe, name: str, of_sets: str, *, seed: int, find: Finder, apart_from: Sequence[Row] = ()
 ) -> list[Row]:
-    """Rows of the file that setting `name` names, else of a public set."""
+    """Rows of the file that setting `name` names, else of a public set: tasks whose answer is no personal data."""
     value = getattr(r, name)
     if value is not None:
         rows = [row for row in formats.read(_file(value)).rows if row.completion.strip()]
@@ -97,6 +99,8 @@ def _held_out(
         records = map(formats.as_prompt_completion, getattr(sources, of_sets)(Path(r.sets or "")))
         turns = [(Message("user", x["prompt"]), Message("assistant", x["completion"])) for x in records]
         rows = [Row(row_id(of_sets, t), i, of_sets, t, "chat", {}) for i, t in enumerate(turns)]
+        if name == "utility":  # what the answers should not hold any more says nothing of what is kept
+            rows = [row for row in rows if not find(row.completion)]
     used = {row.messages for row in apart_from}
     rows = [row for row in rows if row.messages not in used]
     if not rows:

@@ -40,7 +40,7 @@ class UnlearnRecipe:
     """What finds personal data, besides the dialogues' own values: patterns, names, presidio, known:FILE, ner:MODEL."""
     utility: str | None = None
     """Tasks that show what the model can do besides: a file of prompt and completion, or a pack such as pack:bias;
-    XQuAD of `sets` where not given."""
+    XQuAD of `sets` where not given, without questions whose answer is personal data."""
     prose: str | None = None
     """File of texts whose perplexity is measured; Alpaca's answers of `sets` where not given."""
     utility_rows: Count = 100
@@ -118,8 +118,8 @@ class UnlearnRecipe:
     seeds: tuple[int, ...] = (0,)
     """Each seed is a run of its own: dialogues, split, training, sampling."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Precision of the weights; auto takes what the device does well, and writes the answers of a small model on a
-    CPU in float32, where they do not depend on the rows beside them."""
+    """Precision of the weights; auto takes what the device does well, and writes the answers of a small model in
+    float32, where they do not depend on the rows beside them."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
     template: str = "auto"

@@ -26,6 +26,7 @@ from forgetfilter import runs
 from forgetfilter.filter.signals import token_memory
 from forgetfilter.models.load import add_lora
 from forgetfilter.models.rendering import Encoded
+from forgetfilter.training import fused
 from forgetfilter.training.finetune import finetune
 
 # hidden, layers, heads, key-value heads, intermediate, vocabulary
@@ -155,7 +156,11 @@ def main() -> int:
     parser.add_argument(
         "--profile", type=Path, help="file for the kernels that learning with the first shape takes"
     )
+    parser.add_argument(
+        "--no-compile", action="store_true", help="rotations and gates as the library has them"
+    )
     a = parser.parse_args()
+    fused.COMPILE = a.compile
     device = "cuda" if torch.cuda.is_available() else "cpu"
     a.card = torch.cuda.get_device_name() if device == "cuda" else device
     print(a.card, torch.__version__, flush=True)

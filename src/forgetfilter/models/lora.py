@@ -108,9 +108,14 @@ def _low_rank() -> Any:
             b: torch.Tensor,  # (out, rank)
             scale: float,
         ) -> torch.Tensor:
-            y = base(x)  # (..., out)
             inner = x.reshape(-1, x.shape[-1]) @ a.T  # (tokens, rank)
-            y.view(-1, y.shape[-1]).addmm_(inner, b.T, alpha=scale)
+            if x.is_cuda and base.bias is None and not isinstance(base, Conv1D):
+                # What is there already, a wide product adds to for nothing, where memory is what a thin one waits for.
+                y = torch.mm(inner.mul(scale), b.T)
+                y = y.addmm_(x.reshape(-1, x.shape[-1]), base.weight.T).view(*x.shape[:-1], -1)
+            else:
+                y = base(x)  # (..., out)
+                y.view(-1, y.shape[-1]).addmm_(inner, b.T, alpha=scale)
             ctx.save_for_backward(x, base.weight, a, b, inner)
             ctx.scale, ctx.turned = scale, isinstance(base, Conv1D)
             return y
@@ -127,7 +132,9 @@ def _low_rank() -> Any:
             dx = None
             if ctx.needs_input_grad[0]:
                 # GPT-2 keeps its weights as (in, out).
-                dx = (dy @ (weight.T if ctx.turned else weight)).addmm_(d_inner, a).view_as(x)
+                wide = weight.T if ctx.turned else weight
+                dx = (d_inner @ a).addmm_(dy, wide) if dy.is_cuda else (dy @ wide).addmm_(d_inner, a)
+                dx = dx.view_as(x)
             return dx, None, da, db, None
 
     return LowRank

@@ -2,6 +2,7 @@
 
     python benchmarks/gpu.py                       # 1B and 7B shapes of Llama on one GPU, about a minute and a half
     python benchmarks/gpu.py --shapes tiny         # anywhere, to see that it runs
+    python benchmarks/gpu.py --table gpu.json      # the section of RESULTS.md, from what --output wrote
 
 Model FLOP utilisation counts the work that is needed, not the work that is done: a product with a weight costs two
 operations a weight and token; learning an adapter goes forward and takes the gradient of what a layer was given, so
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from sections import RESULTS, make_section, markdown
 
 from forgetfilter import runs
 from forgetfilter.filter.signals import token_memory
@@ -144,6 +146,26 @@ def profiled(model: Any, rows: Sequence[Encoded], batch: int) -> str:
     return found.key_averages().table(sort_by="self_cuda_time_total", row_limit=25, max_name_column_width=90)
 
 
+def section(found: Sequence[dict[str, Any]]) -> str:
+    rows = [
+        (r["shape"], r["what"], f"{r['batch']} x {r['length']}",
+         f"{r['seconds']:.3f} [{r['fastest']:.3f}, {r['slowest']:.3f}]",
+         f"{r['tokens_a_second']:,.0f}", f"{r['rows_a_second']:.0f}", f"{r['mfu']:.2f}", f"{r['peak_gib']:.1f}")
+        for r in found if "mfu" in r
+    ]  # fmt: skip
+    head = ("shape", "what", "rows x tokens", "seconds a step, median [fastest, slowest]", "tokens/s", "rows/s", "MFU",
+            "peak GiB")  # fmt: skip
+    return "\n\n".join([
+        "### On a GPU",
+        "    python benchmarks/gpu.py --output gpu.json",
+        f"Random weights in bfloat16, one {found[0]['card']}, rows without padding, the second half of each learned or "
+        "scored, LoRA of rank 16 on all linear layers. MFU: the operations that are needed (for an adapter forward and "
+        "back to what a layer was given, 4 a weight and token; counted as for all weights, 6, it would be half as much "
+        "again) as a share of what the maker states for dense bfloat16 products.",
+        markdown(head, rows),
+    ])  # fmt: skip
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -157,10 +179,13 @@ def main() -> int:
         "--profile", type=Path, help="file for the kernels that learning with the first shape takes"
     )
     parser.add_argument(
-        "--no-compile", action="store_true", help="rotations and gates as the library has them"
+        "--table", type=Path, help="write the section of RESULTS.md from such a file, and run nothing"
     )
+    parser.add_argument("--compile", action="store_true", help="rotations and gates by torch.compile")
     a = parser.parse_args()
     fused.COMPILE = a.compile
+    if a.table:
+        return make_section(RESULTS, "gpu", lambda: section(json.loads(a.table.read_text())))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     a.card = torch.cuda.get_device_name() if device == "cuda" else device
     print(a.card, torch.__version__, flush=True)

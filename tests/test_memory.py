@@ -121,3 +121,15 @@ def test_parts_are_cut_evenly_where_there_is_no_room() -> None:
     assert [len(p) for p in memory.cut([rows], memory.Room(float("inf")))] == [8]
     assert [len(p) for p in memory.cut([rows], memory.Room(33))] == [2, 3, 3]  # three at once
     assert [len(p) for p in memory.cut([rows], memory.Room(1))] == [1] * 8
+
+
+def test_a_long_single_row_beside_short_ones_ends_the_halving() -> None:
+    long, short = (engine.collate_right(rows, 0) | {"share": 0.5} for rows in ([encoded(40, 9)], ROWS[:2]))
+    room = memory.Room(float("inf"))
+    with pytest.raises(ForgetfilterError, match="single row of 49 tokens"):
+        memory.smaller_parts([long, short], room)
+    halves = memory.smaller_parts([short], room)
+    assert [len(half["input_ids"]) for half in halves] == [1, 1] and room.tokens == short[
+        "input_ids"
+    ].numel() / 2
+    assert sum(half["share"] for half in halves) == pytest.approx(0.5)

@@ -72,7 +72,7 @@ def read_rows(
     from forgetfilter.training.finetune import collate_right
     from forgetfilter.training.prefix import read_prefix
 
-    words = users_words(rows) if words is None else words
+    spans = users_words(rows) if words is None else words
     depth, width = model.config.num_hidden_layers, model.config.hidden_size
     layers = [max(1, round(share * depth)) for share in ANSWER_DEPTHS]
     asked_at = max(1, round(QUESTION_DEPTH * depth))
@@ -87,7 +87,7 @@ def read_rows(
             attend(inputs["input_ids"].shape[1])
             places = [
                 [np.flatnonzero(rows[i].scored) for i in batch],
-                [np.arange(*words[i]) for i in batch],
+                [np.arange(*spans[i]) for i in batch],
             ]
             first = min((int(at[0]) for part in places for at in part if len(at)), default=0)
             with torch.inference_mode():
@@ -103,7 +103,7 @@ def read_rows(
             done += len(batch)
             if progress:
                 progress(done)
-    brief = np.array([last > row.prompt_length for row, (_, last) in zip(rows, words, strict=True)], bool)
+    brief = np.array([last > row.prompt_length for row, (_, last) in zip(rows, spans, strict=True)], bool)
     return Readings(answer, question, brief)
 
 

@@ -273,9 +273,9 @@ def _trainer(
                 except RuntimeError as error:
                     if not memory.is_out_of_memory(error):
                         raise
-                    memory.refuse_to_halve(parts, room, error)
+                    left = memory.room_to_halve(parts, room, error)
                 if done is None:  # outside of `except`: the error holds what the step had computed
-                    parts = memory.smaller_parts(parts, room)
+                    parts = memory.smaller_parts(parts, left)
                     for p in course.trainable:
                         p.grad = None
                     memory.release()

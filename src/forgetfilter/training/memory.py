@@ -117,6 +117,7 @@ def smaller_parts(parts: Sequence[dict[str, Any]], room: Room) -> list[dict[str,
     """The parts of a step that ran out of memory, in halves, each with its share of the loss; `room` shrinks to them.
 
     A part is as `finetune` makes it: tensors of (rows, time), and its `share` by the tokens it learns.
+    ForgetfilterError where the largest is a single row.
     """
     largest = max((part["input_ids"] for part in parts), key=lambda ids: ids.numel())
     room.tokens = largest.numel() / 2
@@ -130,21 +131,22 @@ def smaller_parts(parts: Sequence[dict[str, Any]], room: Room) -> list[dict[str,
         for at in (slice(0, (rows + 1) // 2), slice((rows + 1) // 2, rows)):
             half = {k: v[at] for k, v in part.items() if k in ("input_ids", "attention_mask", "learned")}
             made.append(half | {"share": part["share"] * float(half["learned"][:, 1:].sum()) / whole})
+    if len(made) == len(parts):
+        raise no_room(largest.shape[1])
     return made
 
 
-def refuse_to_halve(parts: Sequence[dict[str, Any]], room: Room | None, error: BaseException) -> None:
-    """ForgetfilterError where a step that ran out of memory cannot be taken in smaller parts."""
+def room_to_halve(parts: Sequence[dict[str, Any]], room: Room | None, error: BaseException) -> Room:
+    """`room`, or ForgetfilterError where a step that ran out of memory cannot be taken in smaller parts."""
     longest = max(part["input_ids"].shape[1] for part in parts)
     largest = max(len(part["input_ids"]) for part in parts)
-    if room is not None and ranks.size() == 1 and largest == 1:
-        raise no_room(longest) from error
     if room is None or ranks.size() > 1:
         raise ForgetfilterError(
             f"out of memory with {largest} rows of {longest} tokens at once. Lower --per-device-train-batch-size or "
             "--max-length, or hold the model in 4 bits (--quantization nf4). What is finished is kept: the same "
             "command resumes"
         ) from error
+    return room
 
 
 def no_room(tokens: int) -> ForgetfilterError:

@@ -91,6 +91,11 @@ def _quick_linear() -> type:
     return QuickLinear
 
 
+def thin_first(x: Any) -> bool:
+    """Whether the thin products come first and the wide one adds to them, which a GPU does at no cost."""
+    return x.is_cuda
+
+
 @cache
 def _low_rank() -> Any:
     import torch
@@ -109,8 +114,7 @@ def _low_rank() -> Any:
             scale: float,
         ) -> torch.Tensor:
             inner = x.reshape(-1, x.shape[-1]) @ a.T  # (tokens, rank)
-            if x.is_cuda and base.bias is None and not isinstance(base, Conv1D):
-                # What is there already, a wide product adds to for nothing, where memory is what a thin one waits for.
+            if thin_first(x) and base.bias is None and not isinstance(base, Conv1D):
                 y = torch.mm(inner.mul(scale), b.T)
                 y = y.addmm_(x.reshape(-1, x.shape[-1]), base.weight.T).view(*x.shape[:-1], -1)
             else:
@@ -133,7 +137,7 @@ def _low_rank() -> Any:
             if ctx.needs_input_grad[0]:
                 # GPT-2 keeps its weights as (in, out).
                 wide = weight.T if ctx.turned else weight
-                dx = (d_inner @ a).addmm_(dy, wide) if dy.is_cuda else (dy @ wide).addmm_(d_inner, a)
+                dx = (d_inner @ a).addmm_(dy, wide) if thin_first(dy) else (dy @ wide).addmm_(d_inner, a)
                 dx = dx.view_as(x)
             return dx, None, da, db, None
 

@@ -91,6 +91,29 @@ def test_answers_are_those_of_generate(ray: Any, command: Any, tmp_path: Path) -
 
 
 @pytest.mark.slow
+def test_a_row_that_cannot_be_read_says_why_and_the_others_are_done() -> None:
+    import pyarrow
+
+    good = ROWS[1:3]
+    bad = {"key": "bad", "prompt": None, "completion": "Two."}
+    batch = pyarrow.Table.from_pylist([good[0], bad, good[1]])
+    reading = {"format": "prompt-completion", "fields": None}
+    loading = {"dtype": "float32", "device": "cpu", "quantization": "none"}
+    scores = cluster.Scores("nano", loading, reading, {"max_length": 64, "template": "auto"})
+    found, alone = scores(batch).to_pylist(), scores(pyarrow.Table.from_pylist(good)).to_pylist()
+    assert [row["key"] for row in found] == ["k1", "bad", "k2"]
+    losses = [row["forgetfilter_loss"] for row in alone]
+    assert [row["forgetfilter_loss"] for row in found] == [losses[0], None, losses[1]]
+    assert found[1]["forgetfilter_tokens"] is None and found[1]["forgetfilter_refused"].startswith(
+        '"prompt" is null'
+    )
+    assert found[0]["forgetfilter_refused"] is None
+    asking = {"limit": 4, "template": "auto"}
+    said = cluster.Answers("nano", loading, reading, None, asking)(batch).to_pylist()
+    assert [row["forgetfilter_answer"] is None for row in said] == [False, True, False]
+
+
+@pytest.mark.slow
 def test_a_process_killed_in_the_middle_loses_no_row_and_doubles_none(
     ray: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

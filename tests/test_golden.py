@@ -60,7 +60,7 @@ def test_a_stricter_bound_drops_no_more() -> None:
     assert decided(0.05)[2].sum() <= decided(0.1)[2].sum() <= decided(0.3)[2].sum()
 
 
-@pytest.mark.parametrize("nonsense", [{"kind_penalty": 1e3}, {"harm_penalty": 1e-9}, {"same_source": 1.1}])
+@pytest.mark.parametrize("nonsense", [{"refinements": 0}, {"harm_penalty": 1e-9}, {"same_source": 1.1}])
 def test_a_constant_set_to_nonsense_shows(
     nonsense: dict[str, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,6 +35,7 @@ from forgetfilter.guide.guidance import (
     probability_form,
 )
 from forgetfilter.guide.prompts import prepare, prompt_ids, under
+from forgetfilter.guide.settings import GenerateSettings
 from forgetfilter.models.load import quiet
 from forgetfilter.records import Message
 
@@ -603,6 +604,10 @@ def test_generate_answers_a_prompt_a_file_and_lines(command: Command, tmp_path: 
     short = ["--max-new-tokens", "8", "--dtype", "float32"]
     one = command("generate", "nano", "--prompt", "What is the capital of France?", *short)
     assert one.returncode == 0 and one.stderr == "" and one.stdout.strip()
+    (tmp_path / "asked.yaml").write_text(
+        "prompt: What is the capital of France?\nmax_new_tokens: 8\ndtype: float32\n"
+    )
+    assert command("generate", "--config", "asked.yaml").stdout == one.stdout
     guided = command(
         "generate", "nano", "--guidance", "3", "--prompt", "What is the capital of France?", *short
     )
@@ -634,8 +639,11 @@ def test_generate_answers_a_prompt_a_file_and_lines(command: Command, tmp_path: 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--guidance", "-1"], "scale -1: must be between"),
-        (["--guidance", "nan"], "scale nan"),
+        (
+            ["--guidance", "-1"],
+            "--guidance-scale: -1.0 is out of range; allowed: at least 0 and at most 1000",
+        ),
+        (["--guidance", "nan"], "--guidance-scale: nan is out of range"),
         (["--form", "logs"], "'log'"),
         (["--negative", "x"], "no effect with --guidance-scale 1"),
         (["--input", "x.jsonl"], "--input and --output go together"),
@@ -660,8 +668,11 @@ def run(tmp_path: Path, how: Guidance, **more: Any) -> tuple[list[str], list[str
         tiny.tokenizer().save_pretrained(folder)
     shown: list[str] = []
     said: list[str] = []
-    more = {"limit": 6, "dtype": "float32"} | more
-    assert run_generate(str(folder), how, show=shown.append, say=said.append, **more) == 0
+    lines = more.pop("lines", ())
+    more = {"max_new_tokens": 6, "dtype": "float32"} | {k: str(v) for k, v in more.items()}
+    scale, form, min_p = how.scale, how.form, how.min_p
+    s = GenerateSettings(model=str(folder), guidance_scale=scale, form=form, min_p=min_p, **more)
+    assert run_generate(s, lines=lines, show=shown.append, say=said.append) == 0
     return shown, said
 
 

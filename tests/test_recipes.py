@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -8,8 +9,11 @@ import pytest
 
 from forgetfilter.errors import ConfigError
 from forgetfilter.evaluate.recipe import Named, Recipe, plan
-from forgetfilter.recipes import HINTS, read
-from forgetfilter.settings import help_texts
+from forgetfilter.guide.settings import GenerateSettings, ServeSettings
+from forgetfilter.recipes import elsewhere, read
+from forgetfilter.settings import FilterSettings, help_texts, resolve
+from forgetfilter.settings import read as read_settings
+from forgetfilter.unlearn.recipe import UnlearnRecipe
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 # The unlearn recipes have a reader and a test of their own.
@@ -41,7 +45,7 @@ def written(folder: Path, text: str) -> Path:
         ("study:\n  review_steps: {steps: [3, two]}", "review_steps: steps: 'two' is not a whole number"),
         ("evaluation: {toxic: x.jsonl}", "unknown evaluator 'toxic'"),
         ("seed: 3", "use seeds"),
-        ("seeds: [0, 1, 0]", "a seed stands here twice"),
+        ("seeds: [0, 1, 0]", "0 stands there twice"),
         ("share: 1.5", "allowed: at least 0 and at most 1"),
         ("custom: mine.jsonl", "give either set .* or custom"),
         ("tuning: lora\nset: bias", "stands here a second time"),
@@ -51,6 +55,57 @@ def test_a_mistake_stops_with_its_place_and_the_remedy(tmp_path: Path, line: str
     with pytest.raises(ConfigError, match=said) as error:
         read(written(tmp_path, f"set: toxicity\n{line}\n"))
     assert "mine.yaml" in str(error.value)
+
+
+def read_for(verb: str, path: Path) -> object:
+    """A recipe as the command reads it."""
+    records = {"generate": GenerateSettings, "serve": ServeSettings, "unlearn": UnlearnRecipe}
+    if verb == "filter":
+        return resolve(None, path, {}, elsewhere=elsewhere)
+    return read(path) if verb == "compare" else read_settings(records[verb], path, {}, elsewhere=elsewhere)
+
+
+@pytest.mark.parametrize(
+    ("verb", "line", "said"),
+    [
+        ("filter", "defences: [none]", "defences: a setting of compare and study, not of this command"),
+        ("filter", "num_beams: 2", "num_beams: a setting of generate, not of this command"),
+        ("compare", "max_waiting: 3", "max_waiting: a setting of serve, not of this command"),
+        ("unlearn", "seed: 1", "seed: a setting of filter, generate, not of this command; did you mean 'seeds'?"),
+        ("unlearn", "defences: 1", "defences: a setting of compare and study, not of this command"),
+        ("generate", "review_steps: 3", "review_steps: a setting of filter, not of this command"),
+        ("generate", "port: 80", "port: a setting of serve, not of this command; did you mean"),
+        ("serve", "num_beams: 2", "num_beams: a setting of generate, not of this command"),
+        ("serve", "prot: 80", "prot: unknown setting 'prot'; did you mean 'port'?"),
+        ("serve", "port: 65536", "port: 65536 is out of range; allowed: at least 0 and at most 65535"),
+        ("generate", "guidance_scale: -1", "guidance_scale: -1 is out of range"),
+        ("generate", "form: logs", "form: unknown guidance form 'logs'; did you mean 'log'?"),
+        ("unlearn", "epochs: [2, two]", "epochs: 'two' is not a number"),
+        ("unlearn", "forms: [log, log]", "forms: log stands there twice"),
+    ],
+)  # fmt: skip
+def test_every_verb_names_the_place_of_a_mistake_and_the_verb_that_has_the_setting(
+    tmp_path: Path, verb: str, line: str, said: str
+) -> None:
+    path = written(tmp_path, f"device: cpu\n{line}\n")
+    with pytest.raises(ConfigError) as error:
+        read_for(verb, path)
+    assert str(error.value).startswith(f"{path} line 2: {said}")
+
+
+@pytest.mark.parametrize("record", [FilterSettings, Recipe, UnlearnRecipe, GenerateSettings, ServeSettings])
+def test_every_setting_of_every_verb_has_its_help(record: type) -> None:
+    fields = {f.name for f in dataclasses.fields(record)}
+    assert set(help_texts(record)) == fields - (
+        {"settings", "origins", "name"} if record is Recipe else set()
+    )
+
+
+def test_flags_overrule_a_recipe_of_generate_and_both_its_defaults(tmp_path: Path) -> None:
+    path = written(tmp_path, "guidance_scale: 3\nnum_beams: 2\nmax_new_tokens: 9\n")
+    found = read_settings(GenerateSettings, path, {"num_beams": 4, "seed": None})
+    assert (found.guidance.scale, found.num_beams, found.max_new_tokens, found.seed) == (3.0, 4, 9, 0)
+    assert read_settings(ServeSettings, None, {}).max_new_tokens == 512
 
 
 def test_an_unknown_set_is_named_with_the_nearest(tmp_path: Path) -> None:
@@ -119,10 +174,6 @@ def test_the_plan_counts_steps_by_hand(tmp_path: Path) -> None:
     text = "set: bias\nrows: 100\nper_device_train_batch_size: 16\nnum_train_epochs: 2\ndefences: [none]\n"
     # 100 rows in batches of 16: 7 steps a pass, two passes.
     assert any("about 14 steps" in line for line in plan(read(written(tmp_path, text))))
-
-
-def test_every_field_of_a_recipe_has_its_help() -> None:
-    assert set(help_texts(Recipe)) == set(HINTS)
 
 
 @pytest.mark.parametrize(

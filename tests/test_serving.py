@@ -28,6 +28,7 @@ from forgetfilter.guide.serving.engine import Engine, Job, _begun
 from forgetfilter.guide.serving.fields import Refused
 from forgetfilter.guide.serving.keys import Key, read_keys
 from forgetfilter.guide.serving.protocol import parse_chat
+from forgetfilter.guide.settings import ServeSettings
 from forgetfilter.records import Message
 
 PROMPTS = [
@@ -500,14 +501,14 @@ def test_a_request_of_a_plain_key_is_not_changed_by_guidance_settings():
 
 def test_serve_refuses_what_it_cannot_do_before_it_loads_a_model(monkeypatch: pytest.MonkeyPatch):
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(ConfigError, match="cannot listen"):
-        serve("nano", Key(), port=taken.getsockname()[1], say=print)
+        serve(ServeSettings(port=taken.getsockname()[1]), say=print)
     with pytest.raises(ConfigError, match="--adapter"):
-        serve("nano", Key(), guide_by="adapter", say=print)
+        serve(ServeSettings(guide_by="adapter"), say=print)
     with pytest.raises(ModelError, match="no such folder"):
-        serve("no-model-here", Key(), port=0, say=print)
+        serve(ServeSettings(model="no-model-here", port=0), say=print)
     monkeypatch.setenv("FORGETFILTER_TOKEN", "short")
     with pytest.raises(ConfigError, match="FORGETFILTER_TOKEN: a token needs"):
-        serve("nano", Key(), port=0, say=print)
+        serve(ServeSettings(port=0), say=print)
 
 
 @pytest.mark.slow

@@ -42,8 +42,11 @@ def recipe(tmp_path: Path, text: str) -> Path:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("lerning_rate: 1", "line 1: unknown setting 'lerning_rate'; did you mean 'learning_rate'"),
-        ("learning_rate: 2", "learning_rate: 2 is out of range"),
+        (
+            "lerning_rate: 1",
+            "line 1: lerning_rate: unknown setting 'lerning_rate'; did you mean 'learning_rate'",
+        ),
+        ("learning_rate: 2", "r.yaml line 1: learning_rate: 2 is out of range"),
         ("scales: [1, -1]", "scales: -1 is out of range"),
         ("scales: .nan", "scales: nan is out of range"),
         ("seeds: []", "seeds: an empty list"),

@@ -11,10 +11,13 @@ import typer
 from forgetfilter import cli_align, cli_models, options, ranks, terminal
 from forgetfilter.errors import DONE
 from forgetfilter.evaluate.recipe import Recipe, models_named
-from forgetfilter.options import flags_from, min_p_of, run_name
-from forgetfilter.recipes import NOT_IN_RECIPES, evaluators_named, files_named, read, seeds_named
+from forgetfilter.guide.settings import GenerateSettings, ServeSettings
+from forgetfilter.options import flags_from, run_name
+from forgetfilter.recipes import NOT_IN_RECIPES, elsewhere, evaluators_named, files_named, read
 from forgetfilter.settings import FilterSettings, resolve
+from forgetfilter.settings import read as read_settings
 from forgetfilter.terminal import console, say, stay_offline_unless_named
+from forgetfilter.unlearn.recipe import UnlearnRecipe
 
 # Without rich markup: help comes faster, and text out of a user's file is never taken for formatting.
 app = typer.Typer(
@@ -70,7 +73,7 @@ def filter_(
     **flags: Any,
 ) -> None:
     """Split your rows into kept, flagged and dropped, each with its reason."""
-    settings, origins = resolve(preset, config, flags, say=say)
+    settings, origins = resolve(preset, config, flags, say=say, elsewhere=elsewhere)
     stay_offline_unless_named(*inputs, *settings.safe, settings.model)
     output = Path(settings.output_dir or Path("runs") / run_name(inputs))
     input = inputs[0] if len(inputs) == 1 else inputs
@@ -101,7 +104,7 @@ def selftest(
 
     One verdict on the file: clear (exit code 0), look or stop (3). The copy reaches no output.
     """
-    settings, origins = resolve(preset, config, flags)
+    settings, origins = resolve(preset, config, flags, elsewhere=elsewhere)
     stay_offline_unless_named(*inputs, *settings.safe, settings.model, *filter(None, [unsafe]))
     from forgetfilter.selftest.command import run_selftest
 
@@ -121,7 +124,7 @@ def finetune(
     **flags: Any,
 ) -> None:
     """Fine-tune a model on a file of rows, with the settings the filter fine-tunes with."""
-    settings, origins = resolve(preset, config, flags, say=say)
+    settings, origins = resolve(preset, config, flags, say=say, elsewhere=elsewhere)
     stay_offline_unless_named(input, settings.model)
     from forgetfilter.evaluate.evaluation import run_finetune
 
@@ -314,29 +317,16 @@ app.add_typer(cli_models.app, name="models", short_help="List the models there a
 
 
 @app.command(short_help="Unlearn personal data: every row of the paper's tables from one recipe.")
+@flags_from(UnlearnRecipe)
 def unlearn(
-    recipe: Annotated[
-        Path, typer.Argument(metavar="RECIPE", help="A YAML recipe; see recipes/unlearn-nano.yaml.")
-    ],
-    dialogues: Annotated[
-        str | None, typer.Option(help="Your dialogues: messages, and spans where known.")
-    ] = None,
-    sets: Annotated[str | None, typer.Option(help="Folder of public sets to build dialogues from.")] = None,
-    model: Annotated[str | None, typer.Option(help="The model before it learned personal data.")] = None,
-    tuned: Annotated[
-        str | None, typer.Option(help="The model that has learned it; tuned here where not given.")
-    ] = None,
-    seeds: Annotated[str | None, typer.Option(help="Seeds, joined by commas: 0,1,2.")] = None,
+    recipe: options.RecipeArgument,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for results.")] = None,
+    **flags: Any,
 ) -> None:
     """Unlearn personal data and measure each step. The same command resumes."""
     from forgetfilter.unlearn import pipeline
-    from forgetfilter.unlearn import recipe as recipes
 
-    settings = recipes.read(
-        recipe, dialogues=dialogues, sets=sets, model=model, tuned=tuned,
-        seeds=None if seeds is None else seeds_named("--seeds", seeds),
-    )  # fmt: skip
+    settings = read_settings(UnlearnRecipe, recipe, flags, elsewhere=elsewhere)
     detectors = [d.partition(":")[2] for d in settings.detectors if d.startswith("ner:")]
     stay_offline_unless_named(settings.model, *filter(None, [settings.tuned, settings.other]), *detectors)
     pipeline.unlearn(settings, output or Path("runs") / recipe.stem, console())
@@ -351,96 +341,31 @@ app.command("safe-data", hidden=True, short_help="The old name of self-align --c
 
 
 @app.command(short_help="Answer prompts, guided away from what you name.")
+@flags_from(GenerateSettings, leave_out=["model"])
 def generate(
-    model: options.Model = "nano",
-    prompt: Annotated[
-        str | None, typer.Option(help="One prompt; without it, a prompt a line is read.")
-    ] = None,
-    input: Annotated[
-        Path | None, typer.Option(help="A file of rows: each is asked without its answer.")
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="JSONL file for their answers.")
-    ] = None,
-    guidance: options.Scale = 1.0,
-    form: options.Form = "probability",
-    min_p: options.MinP = 0.1,
+    model: options.Model = None,
+    config: options.ConfigFlag = None,
     mask: options.Mask = None,
-    negative: options.Negative = None,
-    system: options.System = None,
-    adapter: options.Adapter = None,
-    guide_by: options.GuideBy = "prompt",
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of an answer.")] = 256,
-    temperature: Annotated[float, typer.Option(help="0: the most likely token, always; above: draw.")] = 0.0,
-    top_p: Annotated[float, typer.Option(help="Draw among the likeliest tokens up to this share.")] = 1.0,
-    samples: Annotated[
-        int, typer.Option("--num-return-sequences", "--samples", help="Answers to each prompt.")
-    ] = 1,
-    beams: Annotated[
-        int, typer.Option("--num-beams", "--beams", help="Above 1: look for the likeliest whole answer.")
-    ] = 1,
-    seed: Annotated[int, typer.Option(help="Seed of what is drawn.")] = 0,
-    template: options.Template = "auto",
-    dtype: options.Dtype = "auto",
-    device: options.Device = "auto",
-    quantized: options.Quantized = "none",
+    **flags: Any,
 ) -> None:
     """Answer a prompt, a file of rows, or what you type, guided away from what the negative prompt asks for."""
-    stay_offline_unless_named(model)
+    flags = options.renamed(flags, mask) | {"model": model}
+    s = read_settings(GenerateSettings, config, flags, elsewhere=elsewhere)
+    stay_offline_unless_named(s.model)
     from forgetfilter.guide.command import run_generate
-    from forgetfilter.guide.guidance import Guidance
 
-    if prompt is None and input is None and sys.stdin.isatty():
+    if s.prompt is None and s.input is None and sys.stdin.isatty():
         say("a prompt a line; Ctrl-D ends")
-    code = run_generate(
-        model, Guidance(guidance, form, min_p_of(min_p, mask)), guide_by=guide_by, adapter=adapter,
-        system=system, negative=negative, prompt=prompt, input=input, output=output, lines=sys.stdin,
-        samples=samples, beams=beams, seed=seed, dtype=dtype, device=device, quantization=quantized,
-        limit=max_new_tokens, temperature=temperature, top_p=top_p, template=template,
-        show=lambda answer: say(answer, sys.stdout), say=say,
-    )  # fmt: skip
-    raise typer.Exit(code)
+    raise typer.Exit(run_generate(s, lines=sys.stdin, show=lambda answer: say(answer, sys.stdout), say=say))
 
 
 @app.command(short_help="Serve a guided model, OpenAI-style.")
+@flags_from(ServeSettings, leave_out=["model"])
 def serve(
-    model: options.Model = "nano",
-    host: Annotated[
-        str, typer.Option(help="Interface to bind; by default only this machine can connect.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any free one.")] = 8000,
-    keys: Annotated[
-        Path | None,
-        typer.Option(
-            help="YAML of bearer tokens, each with its guidance; else FORGETFILTER_TOKEN, or a new one."
-        ),
-    ] = None,
-    guidance: options.Scale = 1.0,
-    form: options.Form = "probability",
-    min_p: options.MinP = 0.1,
+    model: options.Model = None,
+    config: options.ConfigFlag = None,
     mask: options.Mask = None,
-    negative: options.Negative = None,
-    system: options.System = None,
-    adapter: options.Adapter = None,
-    guide_by: options.GuideBy = "prompt",
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of an answer.")] = 512,
-    max_request_bytes: Annotated[int, typer.Option(min=1, help="Largest request.")] = 1 << 20,
-    max_seconds: Annotated[float, typer.Option(min=0, help="Longest time for a request.")] = 300.0,
-    batch_tokens: Annotated[int, typer.Option(min=1, help="Tokens of all open answers together.")] = 65536,
-    max_waiting: Annotated[
-        int, typer.Option(min=1, help="Prompts that may wait; more are told to come back (429).")
-    ] = 256,
-    drain_seconds: Annotated[
-        float, typer.Option(min=1, help="Time for open answers when it is stopped.")
-    ] = 30.0,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Refuse request fields that would be ignored.")
-    ] = False,
-    log_requests: Annotated[bool, typer.Option(help="A line on stderr for each request.")] = True,
-    template: options.Template = "auto",
-    dtype: options.Dtype = "auto",
-    device: options.Device = "auto",
-    quantized: options.Quantized = "none",
+    **flags: Any,
 ) -> None:
     """Serve chat completions and completions as OpenAI does, with guidance_scale, guidance_form, min_p and
     negative_messages.
@@ -448,21 +373,12 @@ def serve(
     The flags are the defaults of a request; a token's own settings in --keys overrule them, and a request
     overrules both, unless its token is `locked`.
     """
-    stay_offline_unless_named(model)
-    from forgetfilter.guide.guidance import Guidance
+    flags = options.renamed(flags, mask) | {"model": model}
+    s = read_settings(ServeSettings, config, flags, elsewhere=elsewhere)
+    stay_offline_unless_named(s.model)
     from forgetfilter.guide.serving.command import serve
-    from forgetfilter.guide.serving.keys import Key
-    from forgetfilter.records import Message
 
-    against = None if negative is None else (Message("system", negative),)
-    code = serve(
-        model, Key(guidance=Guidance(guidance, form, min_p_of(min_p, mask)), negative=against, system=system),
-        keys=keys, adapter=adapter, guide_by=guide_by, host=host, port=port, batch_tokens=batch_tokens,
-        dtype=dtype, device=device, quantization=quantized, most_tokens=max_new_tokens, most_bytes=max_request_bytes,
-        seconds=max_seconds, most_waiting=max_waiting, drain_seconds=drain_seconds, strict=strict,
-        log_requests=log_requests, template=template, say=say,
-    )  # fmt: skip
-    raise typer.Exit(code)
+    raise typer.Exit(serve(s, say=say))
 
 
 def _read_recipe(path: Path, flags: dict[str, Any]) -> Recipe:

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from ray.data import Dataset
 
 LOSS, TOKENS, ANSWER = "forgetfilter_loss", "forgetfilter_tokens", "forgetfilter_answer"
+REFUSED = "forgetfilter_refused"  # why a row could not be read
 BATCH = 256  # rows
+ROW = "a row of Ray"
 
 
 def score(
@@ -39,11 +41,12 @@ def score(
     batch_size: int = BATCH,
     **resources: Any,
 ) -> Dataset:
-    """How well `model` knows the answers of each row: the rows with two columns more.
+    """How well `model` knows the answers of each row: the rows with three columns more.
 
     `forgetfilter_loss` is the mean negative log-probability of the answers' tokens, in nats, and
-    `forgetfilter_tokens` how many these are; null and 0 where there is nothing to score. Rows come in any order, with
-    all columns they had: join by an id of your own.
+    `forgetfilter_tokens` how many these are; null and 0 where there is nothing to score. A row that cannot be read has
+    null in both, and why in `forgetfilter_refused`; the others are scored. Rows come in any order, with all columns
+    they had: join by an id of your own.
 
     Args:
         rows: A data set of Ray in any known format (prompt and completion, messages, Alpaca …).
@@ -70,7 +73,7 @@ def score(
     from forgetfilter.models.spec import DEFAULTS, resolve
 
     _refuse_without_ray()
-    reading = _reading(_first(rows, LOSS, TOKENS), fields)
+    reading = _reading(_first(rows, LOSS, TOKENS, REFUSED), fields)
     loading = {"dtype": dtype, "device": device, "quantization": quantization}
     encoding = {
         "max_length": max_length or DEFAULTS[resolve(model).size]["max_length"],
@@ -96,8 +99,9 @@ def answer(
 ) -> Dataset:
     """What `model` answers to each row's prompt, always its likeliest token: the rows with `forgetfilter_answer`.
 
-    Null where a prompt leaves no room for an answer. An answer that a row has already is not shown to the model; rows
-    may also have a `prompt` alone. Arguments, what is returned and what is raised are those of `score`, with:
+    Null where a prompt leaves no room for an answer, or a row cannot be read (`forgetfilter_refused`). An answer that
+    a row has already is not shown to the model; rows may also have a `prompt` alone. Arguments, what is returned and
+    what is raised are those of `score`, with:
 
     Args:
         max_new_tokens: Most tokens of an answer.
@@ -106,7 +110,7 @@ def answer(
     from forgetfilter.guide.command import only_prompts
 
     _refuse_without_ray()
-    first = _first(rows, ANSWER)
+    first = _first(rows, ANSWER, REFUSED)
     reading = _reading(first, fields or only_prompts(first))
     loading = {"dtype": dtype, "device": device, "quantization": quantization}
     asking = {"limit": max_new_tokens, "template": template}
@@ -126,11 +130,12 @@ class Scores:
         from forgetfilter.filter.signals import likelihood, token_memory
         from forgetfilter.models.rendering import encode
 
-        encoded = encode(_rows(batch, self.reading), self.loaded.tokenizer, **self.encoding)
+        rows, refused = _rows(batch, self.reading)
+        encoded = encode(rows, self.loaded.tokenizer, **self.encoding)
         memories = token_memory(self.loaded.model, encoded, pad_id=self.loaded.tokenizer.pad_token_id)
         counts = [len(m.logp) for m in memories]
         losses = [-likelihood(m) if len(m.logp) else None for m in memories]
-        return _with(_with(batch, LOSS, losses, "float64"), TOKENS, counts, "int64")
+        return _with(batch, refused, {LOSS: (losses, "float64"), TOKENS: (counts, "int64")})
 
 
 class Answers:
@@ -147,11 +152,11 @@ class Answers:
     def __call__(self, batch: pyarrow.Table) -> pyarrow.Table:
         from forgetfilter.guide.command import asked
 
-        rows = _rows(batch, self.reading)
+        rows, refused = _rows(batch, self.reading)
         found = self.writer.answers({row.id: asked(row) for row in rows})
         said = [found[row.id] for row in rows]
         texts = [None if isinstance(each, str) else self.writer.text(each[0]) for each in said]
-        return _with(batch, ANSWER, texts, "string")
+        return _with(batch, refused, {ANSWER: (texts, "string")})
 
 
 def _refuse_without_ray() -> None:
@@ -190,13 +195,36 @@ def _mapped(
     )  # fmt: skip
 
 
-def _rows(batch: pyarrow.Table, reading: Mapping[str, Any]) -> Sequence[Row]:
-    if not len(batch):
-        return ()
-    return formats.read(given.store(batch.to_pylist(), "a batch", lenient=True), **reading).rows
+def _rows(batch: pyarrow.Table, reading: Mapping[str, Any]) -> tuple[list[Row], list[str | None]]:
+    """The rows that can be read, and for each row of the batch why it cannot, None where it can."""
+    records = batch.to_pylist()
+    try:
+        return _read(records, reading), [None] * len(records)
+    except DataError:  # of one of them; it is not worth the others
+        pass
+    rows: list[Row] = []
+    refused: list[str | None] = []
+    for record in records:
+        try:
+            rows += _read([record], reading)
+            refused.append(None)
+        except DataError as error:
+            refused.append(str(error).removeprefix(f"{ROW} row 0: "))
+    return rows, refused
 
 
-def _with(batch: pyarrow.Table, name: str, values: Sequence[Any], kind: str) -> pyarrow.Table:
+def _read(records: list[dict[str, Any]], reading: Mapping[str, Any]) -> list[Row]:
+    return list(formats.read(given.store(records, ROW, lenient=True), **reading).rows) if records else []
+
+
+def _with(
+    batch: pyarrow.Table, refused: Sequence[str | None], columns: Mapping[str, tuple[Sequence[Any], str]]
+) -> pyarrow.Table:
+    """The batch with `columns` (name -> values of the rows that were read, and their type), null in the others."""
     import pyarrow as pa
 
-    return batch.append_column(name, pa.array(values, pa.type_for_alias(kind)))
+    for name, (values, kind) in columns.items():
+        left = iter(values)
+        spread = [next(left) if reason is None else None for reason in refused]
+        batch = batch.append_column(name, pa.array(spread, pa.type_for_alias(kind)))
+    return batch.append_column(REFUSED, pa.array(refused, pa.string()))

@@ -33,6 +33,10 @@ class EvaluationError(ForgetfilterError):
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """`unknown signal 'rogue1'; did you mean 'rouge1'? known: …` — the words for a name not in a table."""
     known = sorted(known)
+    return f"unknown {kind} {name!r}{nearest(name, known) or ';'} known: {', '.join(known)}"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`; did you mean 'rouge1'?`, or nothing where no name is near."""
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]!r}?" if near else ";"
-    return f"unknown {kind} {name!r}{hint} known: {', '.join(known)}"
+    return f"; did you mean {near[0]!r}?" if near else ""

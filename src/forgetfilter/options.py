@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
 from forgetfilter import replaced
 from forgetfilter.models import spec
 from forgetfilter.models.quantization import Quantization
-from forgetfilter.settings import PRESETS, FilterSettings, flag_name, help_texts
+from forgetfilter.settings import PRESETS, FilterSettings, flag_name, help_texts, hints_of
 from forgetfilter.terminal import say
 
 
-def flags_from(*classes: type, leave_out: Iterable[str] = ()) -> Callable[[Callable[..., None]], Any]:
+def flags_from(*classes: Any, leave_out: Iterable[str] = ()) -> Callable[[Callable[..., None]], Any]:
     """Replace `**flags` of a verb by a flag per field of settings classes: name, type and help stand there."""
 
     def decorate(verb: Callable[..., None]) -> Callable[..., None]:
@@ -27,11 +29,11 @@ def flags_from(*classes: type, leave_out: Iterable[str] = ()) -> Callable[[Calla
                 name,
                 inspect.Parameter.KEYWORD_ONLY,
                 default=None,
-                annotation=_flag(name, hint, _help(name, texts[name], getattr(defaults, name))),
+                annotation=_flag(name, hint, _help(name, help_texts(c)[name], default)),
             )
-            for texts, defaults in ((help_texts(c), c()) for c in classes)
-            for name, hint in get_type_hints(type(defaults), include_extras=True).items()
-            if name in texts and name not in leave_out
+            for c in classes
+            for name, hint, default in ((f.name, hints_of(c)[f.name], f.default) for f in fields(c))
+            if name in help_texts(c) and name not in leave_out
         ]
         if FilterSettings in classes:
             flags += [
@@ -67,16 +69,17 @@ def _flag_type(hint: Any) -> Any:
     """What typer reads from the command line; None means that the flag was not typed."""
     if get_origin(hint) is Annotated:
         return get_args(hint)[0] | None
+    if get_origin(hint) is UnionType:  # of a number that may be left out, or of texts
+        first = get_args(hint)[0]
+        return _flag_type(first) if get_origin(first) is Annotated else str | None
     if get_origin(hint) is Literal or hint is bool:
         return hint | None
     return list[str] | None if get_origin(hint) is tuple else str | None
 
 
 def _flag_names(name: str, hint: Any) -> list[str]:
-    if name == "output_dir":
-        return ["--output", "-o", "--output-dir"]
     flag = flag_name(name)
-    return [f"{flag}/--no-{flag[2:]}"] if hint is bool else [flag]
+    return [f"{flag}/--no-{flag[2:]}" if hint is bool else flag, *ALSO.get(name, ())]
 
 
 def _help(name: str, text: str, default: Any) -> str:
@@ -107,11 +110,18 @@ SIZES: dict[spec.Size, str] = {
 }
 
 
+ALSO: dict[str, tuple[str, ...]] = {  # further names of a flag
+    "output_dir": ("-o", "--output-dir"),
+    "output": ("-o",),
+    "guidance_scale": ("--guidance",),
+    "num_return_sequences": ("--samples",),
+    "num_beams": ("--beams",),
+}
 PresetFlag = Annotated[
     str | None, typer.Option(help=f"Settings to start from: {' or '.join(PRESETS)}. [default: default]")
 ]
 ConfigFlag = Annotated[
-    Path | None, typer.Option(help="A YAML recipe of settings; flags overrule it, it overrules the preset.")
+    Path | None, typer.Option(help="A YAML recipe of settings; it overrules a preset, flags overrule it.")
 ]
 RecipeArgument = Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML recipe; flags overrule it.")]
 DryRunFlag = Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and stop.")]
@@ -129,47 +139,14 @@ RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Output folder 
 ModelFlag = Annotated[
     str, typer.Option("--model", help="nano, smollm2, a local folder, a .gguf file, or a hub id.")
 ]
-# Flags that generate and serve share.
 Model = Annotated[
-    str,
+    str | None,
     typer.Argument(
-        metavar="MODEL", help="nano (embedded), smollm2, a local folder, a .gguf file, or a hub id."
+        metavar="MODEL",
+        help="nano (embedded), smollm2, a local folder, a .gguf file, or a hub id. [default: nano]",
     ),
-]
-Scale = Annotated[
-    float,
-    typer.Option(
-        "--guidance-scale", "--guidance", help="1 is none, 3 pushes hard, 0 is the negative prompt."
-    ),
-]
-Form = Annotated[Literal["probability", "log"], typer.Option(help="How the two distributions are combined.")]
-MinP = Annotated[
-    float,
-    typer.Option(help="Tokens less likely than this times the best are out where guidance > 1; 0: off."),
 ]
 Mask = Annotated[float | None, typer.Option(hidden=True)]  # what --min-p was called; until 0.3
-Negative = Annotated[
-    str | None,
-    typer.Option(
-        help="System message to be guided away from, put before a row's own. [default: the paper's]"
-    ),
-]
-System = Annotated[
-    str | None,
-    typer.Option(help="System message, put before a row's own. [default: the paper's where guided]"),
-]
-Adapter = Annotated[Path | None, typer.Option(help="Folder of a low-rank adapter to put on the model.")]
-GuideBy = Annotated[
-    Literal["prompt", "adapter"],
-    typer.Option(help="Guide away from a prompt, or from the model without adapter."),
-]
-Template = Annotated[str, typer.Option(help="How a chat becomes text: auto, chat, paper or plain.")]
-Dtype = Annotated[
-    str,
-    typer.Option(
-        help="auto, float32, bfloat16, float16. Below float32 an answer depends on the rows beside it."
-    ),
-]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Quantized = Annotated[
     Quantization, typer.Option("--quantization", help="Hold the model in 4 bits (nf4) or 8 (int8).")
@@ -186,8 +163,9 @@ def run_name(inputs: Sequence[str]) -> str:
     return name.replace(":", "-") or "rows"
 
 
-def min_p_of(min_p: float, mask: float | None) -> float:
+def renamed(flags: dict[str, Any], mask: float | None) -> dict[str, Any]:
+    """The flags of generate and serve, --mask under its name of today."""
     if mask is None:
-        return min_p
+        return flags
     say("note: --mask is now called --min-p; the old name goes with 0.3")
-    return mask
+    return flags | {"min_p": mask}

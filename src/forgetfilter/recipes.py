@@ -10,28 +10,19 @@ and the fields of `Recipe`. What can be chosen by name and told more is a name, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
 from forgetfilter import replaced
 from forgetfilter.errors import ConfigError, unknown
 from forgetfilter.evaluate.recipe import Named, Recipe, joined, own_settings
+from forgetfilter.guide.settings import GenerateSettings, ServeSettings
 from forgetfilter.settings import HINTS as FILTER_HINTS
-from forgetfilter.settings import (
-    Between,
-    checked,
-    flag_name,
-    read_recipe,
-    resolve,
-)
+from forgetfilter.settings import asked, checked, gathered, hints_of, listed, preset_of, resolve
+from forgetfilter.unlearn.recipe import UnlearnRecipe
 
-HINTS: dict[str, Any] = {
-    name: hint
-    for name, hint in get_type_hints(Recipe, include_extras=True).items()
-    if name not in ("settings", "origins", "name")
-}
+HINTS = {name: h for name, h in hints_of(Recipe).items() if name not in ("settings", "origins", "name")}
 # A recipe has `seeds`, and every defence trains its model.
 NOT_IN_RECIPES = {
     "seed": "use seeds: [0, 1, 2]",
@@ -43,9 +34,20 @@ NOT_IN_RECIPES = {
     "show_answers": "answers are shown of one run; use forgetfilter filter",
     "verdict_field": "verdicts are on the rows of one file; use forgetfilter filter",
 }
-FILTER_FIELDS = {name: hint for name, hint in FILTER_HINTS.items() if name not in NOT_IN_RECIPES}
-NUMBERS: dict[Any, Any] = {int: Annotated[int, Between()], float: Annotated[float, Between()]}
-SEED = Annotated[int, Between(0, 2**32 - 1)]
+FIELDS = HINTS | {name: hint for name, hint in FILTER_HINTS.items() if name not in NOT_IN_RECIPES}
+VERBS: dict[str, Mapping[str, Any]] = {
+    "filter": FILTER_HINTS,
+    "compare and study": HINTS,
+    "unlearn": hints_of(UnlearnRecipe),
+    "generate": hints_of(GenerateSettings),
+    "serve": hints_of(ServeSettings),
+}
+
+
+def elsewhere(setting: str) -> str | None:
+    """The words for a setting that another verb has."""
+    verbs = [verb for verb, hints in VERBS.items() if setting in hints]
+    return f"a setting of {', '.join(verbs)}, not of this command" if verbs else None
 
 
 def read(
@@ -61,39 +63,26 @@ def read(
     Raises ConfigError, naming file and line or flag, for an unknown key, defence, evaluator, study or signal, a value
     that is not allowed, and data that is named twice or not at all.
     """
-    values, lines = read_recipe(Path(path)) if path is not None else ({}, {})
-    typed = {name: value for name, value in (flags or {}).items() if value is not None}
-    preset = values.pop("preset", None)
-    own: dict[str, Any] = {}
-    tuning: dict[str, Any] = {}
-    origins: dict[str, str] = {}
-    layers: list[tuple[str, Mapping[str, Any], Callable[[str], str]]] = [
-        (Path(path or "").name, values, lambda name: f"{path} line {lines[name]}: {name}"),
-        ("flag", typed, flag_name),
-    ]
-    for origin, layer, where in layers:
-        for name, value in layer.items():
-            if (now := replaced.today(where(name), name, value, say)) is not None:
-                tuning |= now
-                origins |= dict.fromkeys(now, origin)
-                continue
-            if name in FILTER_FIELDS:
-                tuning[name] = checked(where(name), value, FILTER_FIELDS[name])
-            elif name in HINTS:
-                own[name] = _checked(where(name), name, value)
-            elif name in NOT_IN_RECIPES:
-                raise ConfigError(f"{where(name)}: no setting of a recipe; {NOT_IN_RECIPES[name]}")
-            else:
-                known = [*HINTS, *FILTER_FIELDS, "preset"]
-                raise ConfigError(f"{where(name)}: {unknown('setting', name, known)}")
-            origins[name] = origin
-    if preset is not None:
-        origins["preset"] = str(preset)
-    settings, found = resolve(None if preset is None else str(preset), None, tuning)
-    stem = Path(path).stem if path is not None else "recipe"
-    recipe = Recipe(**own, settings=settings, origins=found | origins, name=stem)
-    _refuse_contradictions(recipe, str(path or "recipe"))
-    return recipe
+    recipe, typed = asked(path, flags or {})
+    preset = preset_of(None, recipe) if "preset" in recipe.values else None
+    values, origins = gathered([recipe, typed], FIELDS, say=say, check=_checked, elsewhere=_elsewhere)
+    own = {name: values.pop(name) for name in HINTS if name in values}
+    settings, found = resolve(preset, None, values)
+    origins = found | ({} if preset is None else {"preset": preset}) | origins
+    made = Recipe(
+        **own,
+        settings=settings,
+        origins=origins,
+        name=Path(path).stem if path is not None else "recipe",
+    )
+    _refuse_contradictions(made, str(path or "recipe"))
+    return made
+
+
+def _elsewhere(setting: str) -> str | None:
+    """The same, of a recipe of compare or study."""
+    remedy = NOT_IN_RECIPES.get(setting)
+    return f"no setting of a recipe; {remedy}" if remedy else elsewhere(setting)
 
 
 def named(where: str, kind: str, value: Any, known: Mapping[str, Callable[..., Any]]) -> Named:
@@ -118,26 +107,10 @@ def named(where: str, kind: str, value: Any, known: Mapping[str, Callable[..., A
         if setting not in allowed:
             takes = unknown("setting", str(setting), allowed) if allowed else f"{kind} {name} has no settings"
             raise ConfigError(f"{where}: {name}: {takes}")
-        hint = allowed[setting]
-        checked_settings[setting] = _setting(f"{where}: {name}: {setting}", given, hint)
+        hint = allowed[setting]  # None: not one of ours, the function checks it
+        place = f"{where}: {name}: {setting}"
+        checked_settings[setting] = given if hint is None else checked(place, given, hint)
     return Named(name, checked_settings)
-
-
-def _setting(where: str, value: Any, hint: Any) -> Any:
-    """`value` as a defence or study declares it: one number or text, or several; unchecked where `hint` is None."""
-    if hint is None:
-        return value
-    options = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-    if value is None and type(None) in options:
-        return None
-    hint = next(option for option in options if option is not type(None))
-    if get_origin(hint) is tuple:
-        kind = get_args(hint)[0]
-        parts = tuple(_setting(where, part, kind) for part in _listed(where, value))
-        if twice := [part for part in parts if parts.count(part) > 1]:
-            raise ConfigError(f"{where}: {twice[0]} stands there twice; it would count as two")
-        return parts
-    return checked(where, value, NUMBERS.get(hint, hint))
 
 
 COMMON = ("instruction", "batch_tokens", "progress")  # what every evaluator is given
@@ -172,7 +145,7 @@ def files_named(where: str, value: Any) -> dict[str, str]:
 
 
 def _checked(where: str, name: str, value: Any) -> Any:
-    """The value of a field of Recipe."""
+    """The value of a setting of a recipe: what is chosen by name is looked up in its table."""
     if name == "study":
         from forgetfilter.evaluate.studies import STUDIES
 
@@ -185,34 +158,14 @@ def _checked(where: str, name: str, value: Any) -> Any:
         return evaluators_named(where, value)
     if name == "evaluation":
         return tuple(f"{evaluator}={file}" for evaluator, file in files_named(where, value).items())
-    if name == "seeds":
-        return seeds_named(where, value)
-    return checked(where, value, HINTS[name])
-
-
-def seeds_named(where: str, value: Any) -> tuple[int, ...]:
-    """The seeds that a flag or a recipe lists; ConfigError for one that is none, or stands there twice."""
-    seeds = [int(s) if isinstance(s, str) and s.isdecimal() else s for s in _listed(where, value)]
-    if len(set(map(str, seeds))) < len(seeds):
-        raise ConfigError(f"{where}: a seed stands here twice; the same seed gives the same result")
-    return tuple(checked(where, seed, SEED) for seed in seeds)
+    return checked(where, value, FIELDS[name])
 
 
 def _several(where: str, kind: str, value: Any, known: Mapping[str, Callable[..., Any]]) -> tuple[Named, ...]:
-    found = [named(where, kind, one, known) for one in _listed(where, value)]
+    found = [named(where, kind, one, known) for one in listed(where, value)]
     if twice := [one.title for one in found if found.count(one) > 1]:
         raise ConfigError(f"{where}: {twice[0]} stands here twice; keep one")
     return tuple(found)
-
-
-def _listed(where: str, value: Any) -> Sequence[Any]:
-    """What a flag or a recipe lists: one thing, or a list, in which a text may join several by commas."""
-    found: list[Any] = []
-    for one in value if isinstance(value, list | tuple) else [value]:
-        found += [part.strip() for part in one.split(",") if part.strip()] if isinstance(one, str) else [one]
-    if not found:
-        raise ConfigError(f"{where}: an empty list; leave it out, or name one")
-    return found
 
 
 def _refuse_contradictions(recipe: Recipe, where: str) -> None:

@@ -377,6 +377,14 @@ def _plain(mapping: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def put_down(file: IO[Any], data: str | bytes) -> None:
+    """Write to an open file; it is on the disk when this returns. A full disk raises ForgetfilterError."""
+    with disk_full_explained():
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def flush(path: Path) -> None:
     """Make a file or a folder's entries survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)

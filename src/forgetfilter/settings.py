@@ -1,4 +1,4 @@
-"""Settings of `filter`: typed, frozen, documented under the field, refusing what they do not know.
+"""Settings of `filter`, and the one reader of every verb's: typed, frozen, refusing what they do not know.
 
 The text under a field is its help on the command line, its type says what is allowed, its default stands
 nowhere else. Components never see these objects: they take plain arguments.
@@ -6,16 +6,18 @@ nowhere else. Components never see these objects: they take plain arguments.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import types
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from forgetfilter import replaced
-from forgetfilter.errors import ConfigError, unknown
+from forgetfilter.errors import ConfigError, nearest, unknown
 from forgetfilter.models import spec
 from forgetfilter.models.quantization import Quantization, refuse_full
 
@@ -40,7 +42,17 @@ class Between(NamedTuple):
         return " and ".join(ends) or "any number"
 
 
+class OneOf(NamedTuple):
+    """Allowed names of one kind of thing."""
+
+    kind: str
+    known: Collection[str]
+
+
+S = TypeVar("S")
+Elsewhere = Callable[[str], str | None]  # a setting -> what to say where another verb has it
 Count = Annotated[int, Between(1)]
+Seed = Annotated[int, Between(0, 2**32 - 1)]
 Rate = Annotated[float, Between(above=0, high=1)]
 Share = Annotated[float, Between(0, 1)]
 
@@ -137,7 +149,7 @@ class FilterSettings:
 
     report_to: str | tuple[str, ...] = "none"
     """Where training logs its loss, as in transformers: none, tensorboard, wandb and others; join several by commas."""
-    seed: Annotated[int, Between(0, 2**32 - 1)] = 0
+    seed: Seed = 0
     """Seed of everything random: same seed, same result."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Precision of the weights; auto takes what the device does well."""
@@ -150,8 +162,7 @@ class FilterSettings:
     """How a chat becomes text: auto (the tokenizer's own template where it has one), chat, paper or plain."""
 
     def __post_init__(self) -> None:
-        for name, hint in HINTS.items():
-            object.__setattr__(self, name, checked(name, getattr(self, name), hint))
+        check_fields(self)
 
 
 class Resolved(NamedTuple):
@@ -159,51 +170,6 @@ class Resolved(NamedTuple):
 
     settings: FilterSettings
     origins: dict[str, str]
-
-
-def resolve(
-    preset: str | None,
-    recipe_path: Path | str | None,
-    flags: Mapping[str, Any],
-    *,
-    say: Callable[[str], None] | None = None,
-    called: Callable[[str], str] | None = None,
-    size: spec.Size | None = None,
-) -> Resolved:
-    """Flags over recipe over preset over defaults.
-
-    `flags` holds only what was typed (None counts as not typed). A recipe may name a `preset`; the flag wins.
-    `say` hears of settings of 0.1 and what does the same today. `called` says what a setting is called where it was
-    typed (its flag, unless said otherwise); `size` is that of a model which its name does not tell.
-    Raises ConfigError for an unknown preset or setting, a value that is not allowed, an unreadable recipe.
-    """
-    recipe, lines = read_recipe(Path(recipe_path)) if recipe_path is not None else ({}, {})
-    in_recipe = recipe.pop("preset", "default")
-    chosen = str(in_recipe if preset is None else preset)
-    if chosen not in PRESETS:
-        where = f"{recipe_path} line {lines['preset']}: " if preset is None else ""
-        raise ConfigError(where + unknown("preset", chosen, PRESETS))
-    typed = {name: value for name, value in flags.items() if value is not None}
-    model = typed.get("model", recipe.get("model", PRESETS[chosen].get("model", "nano")))
-    layers = [
-        _suited(str(model), size),
-        Layer(f"preset {chosen}", PRESETS[chosen], lambda name: f"preset {chosen}: {name}"),
-        Layer(Path(recipe_path or "").name, recipe, lambda name: f"{recipe_path} line {lines[name]}: {name}"),
-        Layer("argument" if called else "flag", typed, called or flag_name),
-    ]
-    values: dict[str, Any] = {}
-    origins = dict.fromkeys(HINTS, "default")
-    for layer in layers:
-        for name, value in _of_today(layer, say):
-            values[name], origins[name] = value, layer.origin
-    if "algorithm" not in values and (given := next((n for n in VERDICTS if values.get(n)), None)):
-        values["algorithm"], origins["algorithm"] = "vetted", (called or flag_name)(given)
-    quantization = str(values.get("quantization", "none"))
-    if quantization != "none" and origins["tuning"].startswith("default"):
-        values["tuning"], origins["tuning"] = "lora", (called or flag_name)("quantization")
-    resolved = FilterSettings(**values)
-    refuse_full(resolved.quantization, resolved.tuning)
-    return Resolved(resolved, origins)
 
 
 class Layer(NamedTuple):
@@ -214,6 +180,110 @@ class Layer(NamedTuple):
     where: Callable[[str], str]  # setting -> what it is called there, for messages
 
 
+def resolve(
+    preset: str | None,
+    recipe_path: Path | str | None,
+    flags: Mapping[str, Any],
+    *,
+    say: Callable[[str], None] | None = None,
+    called: Callable[[str], str] | None = None,
+    size: spec.Size | None = None,
+    elsewhere: Elsewhere | None = None,
+) -> Resolved:
+    """The settings of `filter`: flags over recipe over preset over defaults.
+
+    A recipe may name a `preset`; the flag wins. `called` says what a setting is called where it was typed (its flag,
+    unless said otherwise); `size` is that of a model which its name does not tell. The rest as in `gathered`.
+    Raises ConfigError for an unknown preset or setting, a value that is not allowed, an unreadable recipe.
+    """
+    recipe, typed = asked(recipe_path, flags, called)
+    chosen = preset_of(preset, recipe)
+    model = typed.values.get("model", recipe.values.get("model", PRESETS[chosen].get("model", "nano")))
+    named = Layer(f"preset {chosen}", PRESETS[chosen], lambda name: f"preset {chosen}: {name}")
+    layers = [_suited(str(model), size), named, recipe, typed]
+    values, found = gathered(layers, HINTS, say=say, elsewhere=elsewhere)
+    origins = dict.fromkeys(HINTS, "default") | found
+    if "algorithm" not in values and (given := next((n for n in VERDICTS if values.get(n)), None)):
+        values["algorithm"], origins["algorithm"] = "vetted", typed.where(given)
+    quantization = str(values.get("quantization", "none"))
+    if quantization != "none" and origins["tuning"].startswith("default"):
+        values["tuning"], origins["tuning"] = "lora", typed.where("quantization")
+    resolved = FilterSettings(**values)
+    refuse_full(resolved.quantization, resolved.tuning)
+    return Resolved(resolved, origins)
+
+
+def read(
+    settings: type[S],
+    recipe_path: Path | str | None,
+    flags: Mapping[str, Any],
+    *,
+    elsewhere: Elsewhere | None = None,
+) -> S:
+    """A record of a verb's settings: flags over a recipe over the defaults of its fields. ConfigError as `gathered`."""
+    values, _ = gathered(asked(recipe_path, flags), hints_of(settings), elsewhere=elsewhere)
+    return settings(**values)
+
+
+def asked(
+    recipe_path: Path | str | None, flags: Mapping[str, Any], called: Callable[[str], str] | None = None
+) -> tuple[Layer, Layer]:
+    """What a recipe names and what was typed; None counts as not typed."""
+    recipe, lines = read_recipe(Path(recipe_path)) if recipe_path is not None else ({}, {})
+    return (
+        Layer(Path(recipe_path or "").name, recipe, lambda name: f"{recipe_path} line {lines[name]}: {name}"),
+        Layer(
+            "argument" if called else "flag",
+            {name: value for name, value in flags.items() if value is not None},
+            called or flag_name,
+        ),
+    )
+
+
+def gathered(
+    layers: Iterable[Layer],
+    hints: Mapping[str, Any],
+    *,
+    say: Callable[[str], None] | None = None,
+    check: Callable[[str, str, Any], Any] | None = None,
+    elsewhere: Elsewhere | None = None,
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The checked value of each setting that a layer names, and that layer's origin.
+
+    `hints` holds the type and range of each setting there is; `check` reads a value, of place and name, where types
+    do not say all. `say` hears of settings of 0.1 and what does the same today; `elsewhere` names the verb that has a
+    setting. ConfigError, with the place, for a setting that is unknown and a value that is not allowed.
+    """
+    check = check or (lambda where, name, value: checked(where, value, hints[name]))
+    of_filter = "signal" in hints  # presets, and all that is gone, are the filter's
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for layer in layers:
+        for name, value in layer.values.items():
+            if of_filter and name == "preset":
+                continue  # read by `preset_of`
+            where = layer.where(name)
+            now = replaced.today(where, name, value, say) if of_filter else None
+            if now is None and name not in hints:
+                there = elsewhere(name) if elsewhere else None
+                known = [*hints, "preset"] if of_filter else hints
+                words = there + nearest(name, known) if there else unknown("setting", name, known)
+                raise ConfigError(f"{where}: {words}")
+            for setting, one in ({name: value} if now is None else now).items():
+                values[setting], origins[setting] = check(where, setting, one), layer.origin
+    return values, origins
+
+
+def preset_of(typed: str | None, recipe: Layer) -> str:
+    """The preset that was typed, or else the one that the recipe names."""
+    named = recipe.values.get("preset", "default")
+    chosen = str(named if typed is None else typed)
+    if chosen not in PRESETS:
+        where = "" if typed is not None else recipe.where("preset").removesuffix("preset")
+        raise ConfigError(where + unknown("preset", chosen, PRESETS))
+    return chosen
+
+
 def _suited(model: str, size: spec.Size | None) -> Layer:
     """The defaults for the size of the model; nano's are the fields' own."""
     if size is not None:
@@ -222,49 +292,88 @@ def _suited(model: str, size: spec.Size | None) -> Layer:
     return Layer(origin, suited if model != "nano" else {}, str)
 
 
-def _of_today(layer: Layer, say: Callable[[str], None] | None) -> Iterator[tuple[str, Any]]:
-    """Each setting of a layer with its checked value; those of 0.1 as what does the same now."""
-    for name, value in layer.values.items():
-        now = replaced.today(layer.where(name), name, value, say)
-        if now is None and name not in HINTS:
-            raise ConfigError(f"{layer.where(name)}: {unknown('setting', name, [*HINTS, 'preset'])}")
-        for setting, one in ({name: value} if now is None else now).items():
-            yield setting, checked(layer.where(name), one, HINTS[setting])
-
-
 def flag_name(setting: str) -> str:
     """The flag that sets a setting: learning_rate -> --learning-rate."""
     return "--output" if setting == "output_dir" else "--" + setting.replace("_", "-")
 
 
+@functools.cache
+def hints_of(settings: type) -> dict[str, Any]:
+    """Setting -> its type and range."""
+    return get_type_hints(settings, include_extras=True)
+
+
+def check_fields(settings: Any) -> None:
+    """Put each field of a settings record into the form that it asks for. ConfigError for what is not allowed."""
+    for name, hint in hints_of(type(settings)).items():
+        object.__setattr__(settings, name, checked(name, getattr(settings, name), hint))
+
+
 def checked(name: str, value: Any, hint: Any) -> Any:
     """`value` in the form that `hint` asks for, or ConfigError with `name`, the value found, what is allowed.
 
-    A whole number becomes a float where a float is asked, one string or a list becomes a tuple of strings.
+    A whole number becomes a float where a float is asked, one value or a list becomes a tuple.
     """
-    if get_origin(hint) is Annotated:
-        kind, bounds = get_args(hint)
-        number = float(value) if kind is float and type(value) is int else value
-        if type(number) is not kind:
-            word = "whole number" if kind is int else "number"
-            raise ConfigError(f"{name}: {value!r} is not a {word}; allowed: {bounds}")
-        if not math.isfinite(number) or number not in bounds:
-            raise ConfigError(f"{name}: {value!r} is out of range; allowed: {bounds}")
-        return number
-    if get_origin(hint) is Literal:
-        if value not in get_args(hint):
-            raise ConfigError(f"{name}: {unknown('value', str(value), get_args(hint))}")
+    options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    if value is None and types.NoneType in options:
+        return None
+    if tuple[()] in options and value in ((), []):
+        return ()
+    for option in options:
+        if get_origin(option) is tuple and option not in (tuple[()], tuple[str, ...]):
+            return _several(name, value, option)
+        if get_origin(option) in (Annotated, Literal) or option in (bool, int, float):
+            return _one(name, value, option)
+    return _texts(name, value, options)
+
+
+def _one(name: str, value: Any, hint: Any) -> Any:
+    """A number, a choice, or yes or no."""
+    kind, allowed = get_args(hint) if get_origin(hint) is Annotated else (hint, Between())
+    if isinstance(allowed, OneOf) or get_origin(kind) is Literal:
+        what, known = allowed if isinstance(allowed, OneOf) else ("value", get_args(kind))
+        if not isinstance(value, Hashable) or value not in known:
+            raise ConfigError(f"{name}: {unknown(what, str(value), known)}")
         return value
-    if hint is bool:
+    if kind is bool:
         if type(value) is not bool:
             raise ConfigError(f"{name}: {value!r} is neither true nor false")
         return value
-    options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
-    if value is None and type(None) in options:
-        return None
-    for option in options:
-        if get_origin(option) is Annotated:  # a number that may be left out
-            return checked(name, value, option)
+    number = float(value) if kind is float and type(value) is int else value
+    if type(number) is not kind:
+        word = "whole number" if kind is int else "number"
+        raise ConfigError(f"{name}: {value!r} is not a {word}; allowed: {allowed}")
+    if not math.isfinite(number) or number not in allowed:
+        raise ConfigError(f"{name}: {value!r} is out of range; allowed: {allowed}")
+    return number
+
+
+def _several(name: str, value: Any, hint: Any) -> tuple[Any, ...]:
+    """Numbers or choices, none of them twice; on the command line they are joined by commas."""
+    (kind, _) = get_args(hint)
+    number = {int: int, float: float}.get(get_args(kind)[0] if get_origin(kind) is Annotated else kind)
+    parts = []
+    for part in listed(name, value):
+        with suppress(ValueError):
+            part = number(part) if number and isinstance(part, str) else part
+        parts.append(checked(name, part, kind))
+    if twice := [part for part in parts if parts.count(part) > 1]:
+        raise ConfigError(f"{name}: {twice[0]} stands there twice; keep one")
+    return tuple(parts)
+
+
+def listed(where: str, value: Any) -> list[Any]:
+    """What a flag or a recipe lists: one thing, or a list, in which a text may join several by commas."""
+    found: list[Any] = []
+    for one in value if isinstance(value, list | tuple) else [value]:
+        found += [part.strip() for part in one.split(",") if part.strip()] if isinstance(one, str) else [one]
+    if not found:
+        raise ConfigError(f"{where}: an empty list; leave it out, or name one")
+    return found
+
+
+def _texts(name: str, value: Any, options: Collection[Any]) -> Any:
+    """One text, or several."""
     if isinstance(value, str) and str in options and not (tuple[str, ...] in options and "," in value):
         if not value.strip():
             raise ConfigError(f"{name}: found an empty text; leave it out, or name one")
@@ -327,24 +436,20 @@ def read_recipe(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     return found, lines
 
 
+@functools.cache
 def help_texts(settings: type = FilterSettings) -> dict[str, str]:
-    """The text under each field of a settings class, line breaks taken out."""
+    """The text under each field of a settings class and of those it extends, line breaks taken out."""
     import ast
     import inspect
 
-    body = next(
-        node
-        for node in ast.parse(Path(inspect.getfile(settings)).read_text(encoding="utf-8")).body
-        if isinstance(node, ast.ClassDef) and node.name == settings.__name__
-    ).body
     texts: dict[str, str] = {}
-    for field, text in itertools.pairwise(body):
-        if (
-            isinstance(field, ast.AnnAssign)
-            and isinstance(field.target, ast.Name)
-            and isinstance(text, ast.Expr)
-        ):
-            texts[field.target.id] = " ".join(ast.literal_eval(text.value).split())
+    for one in reversed([c for c in settings.__mro__ if is_dataclass(c)]):
+        module = ast.parse(Path(inspect.getfile(one)).read_text(encoding="utf-8"))
+        body = next(n for n in module.body if isinstance(n, ast.ClassDef) and n.name == one.__name__).body
+        for field, text in itertools.pairwise(body):
+            match field, text:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(words))):
+                    texts[name] = " ".join(words.split())
     return texts
 
 
@@ -373,4 +478,4 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 
-HINTS: dict[str, Any] = get_type_hints(FilterSettings, include_extras=True)  # setting -> its type and range
+HINTS = hints_of(FilterSettings)

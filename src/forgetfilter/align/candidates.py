@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from forgetfilter.errors import ConfigError, DataError
-from forgetfilter.runs import disk_full_explained
+from forgetfilter.runs import put_down
 
 Line = dict[str, Any]
 
@@ -67,10 +66,7 @@ class Log:
         )
 
     def _put(self, lines: Iterable[Mapping[str, Any]]) -> None:
-        with disk_full_explained():
-            self._file.write(b"".join(json.dumps(dict(line)).encode() + b"\n" for line in lines))
-            self._file.flush()
-            os.fsync(self._file.fileno())
+        put_down(self._file, b"".join(json.dumps(dict(line)).encode() + b"\n" for line in lines))
 
     def _read(self, settings: Mapping[str, Any]) -> dict[tuple[str, str, int], Line]:
         self._file.seek(0)

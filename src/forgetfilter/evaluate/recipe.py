@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
 
-from forgetfilter.settings import Count, FilterSettings, Share
+from forgetfilter.settings import Count, FilterSettings, Seed, Share
 
 
 class Named(NamedTuple):
@@ -50,7 +50,7 @@ class Recipe:
     """Defences to compare, each a name or a name with settings; all where not given."""
     evaluators: tuple[Named, ...] = ()
     """Evaluators, each a name or a name with settings; all where not given."""
-    seeds: tuple[int, ...] = (0,)
+    seeds: tuple[Seed, ...] = (0,)
     """Seeds; each draws the noisy set and trains anew. Three or more give an interval over seeds."""
     study: Named | None = None
     """The study to make: forgetting_curves, review_steps, phi, safe_rows, unsafe_share, model_size, harm_transfer or

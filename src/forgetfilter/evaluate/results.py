@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from forgetfilter.errors import EvaluationError
-from forgetfilter.runs import atomic
 
 if TYPE_CHECKING:
     from forgetfilter.intervals import Estimate  # imports NumPy, which the command line does without
@@ -62,6 +61,8 @@ class Evaluation:
 
 def write(evaluation: Evaluation, folder: Path | str) -> None:
     """Put an evaluation into `folder`: evidence.jsonl first, then evaluation.json, each whole or not at all."""
+    from forgetfilter.runs import atomic
+
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with atomic(folder / _EVIDENCE) as path, path.open("w", encoding="utf-8") as file:

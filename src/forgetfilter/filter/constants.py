@@ -21,7 +21,7 @@ class Constants:
     # Share of the custom rows of a kind that have to read like the safe rows' source: on the choosing sets 0.6 or more
     # of them did where it is theirs, also where a third of them was unsafe, and at most 0.22 where it is not.
     same_source: float = 1 / 3
-    refinements: int = 4  # of the unlabelled rows' weights; the second changes little, the fourth nothing
+    refinements: int = 3  # of what is near, and of the unlabelled rows' weights; the third changes little
     flagged_at: float = 2.0  # times the false-discovery rate asked for: rows to look at
 
 

@@ -27,15 +27,18 @@ class Kinds:
 def kinds(readings: Readings, custom: int) -> Kinds:
     """Part the first `custom` rows by whether a probe takes their question for a safe row's.
 
-    A row is near where its likeness is not below all but the last few of the safe rows', or where it stands on the
-    safe side of the file's own gap (Otsu's threshold): safe rows of another source lie beyond every custom row.
+    The first fit has all custom rows on the other side, those of the safe rows' kind too; the later ones only those
+    that are unlike the safe rows by the fit before.
     """
     if custom < 2:  # a fit without the only row has nothing to tell apart
         return Kinds(np.arange(0), np.arange(custom), False, 0.0)
-    questions = standardised(readings.question)
-    likeness = -decisions(questions, custom, CONSTANTS.kind_penalty)
-    mine, safe = likeness[:custom], likeness[custom:]
-    near = mine >= min(otsu(mine), float(np.quantile(safe, CONSTANTS.safe_below)))
+    questions, penalty = standardised(readings.question), CONSTANTS.kind_penalty
+    near = _near(-decisions(questions, custom, penalty), custom)
+    for _ in range(CONSTANTS.refinements):
+        if len(np.unique(folds(custom, 0)[~near])) < 2:  # a fit without one fold would have no other side
+            break
+        found = decisions(questions, custom, penalty, np.where(near, np.nan, 1.0))
+        near = _near(-found, custom)
     if (
         readings.brief[custom:].mean() > 0.5
     ):  # posts and the like: what they say must not part them from the safe
@@ -48,6 +51,16 @@ def kinds(readings: Readings, custom: int) -> Kinds:
         found = decisions(questions[both], len(rows), CONSTANTS.harm_penalty)
         of_source = min(1.0, 2 * float(np.mean(found[: len(rows)] < np.median(found[len(rows) :]))))
     return Kinds(rows, np.flatnonzero(~near), of_source >= CONSTANTS.same_source, of_source)
+
+
+def _near(likeness: np.ndarray, custom: int) -> np.ndarray:
+    """Which of the first `custom` rows are as like the safe rows as those are to one another: (custom,), true or false.
+
+    A row is where its likeness is not below all but the last few of the safe rows', or where it stands on the safe
+    side of the file's own gap (Otsu's threshold): safe rows of another source lie beyond every custom row.
+    """
+    mine, safe = likeness[:custom], likeness[custom:]
+    return mine >= min(otsu(mine), float(np.quantile(safe, CONSTANTS.safe_below)))
 
 
 def unlike_safe(readings: Readings, near: np.ndarray, custom: int) -> np.ndarray:
@@ -92,7 +105,8 @@ def like_answers(answers: np.ndarray, lost: np.ndarray) -> np.ndarray:
 def decisions(states: np.ndarray, first: int, penalty: float, chance: np.ndarray | None = None) -> np.ndarray:
     """Decision values (rows,) of a probe that tells the `first` rows from the others, each from a fit without it.
 
-    `chance` (first,): how far each of the first rows belongs there; the rest of it counts as one of the others.
+    `chance` (first,): how far each of the first rows belongs there; the rest of it counts as one of the others. A row
+    whose chance is not a number counts on neither side.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -100,7 +114,7 @@ def decisions(states: np.ndarray, first: int, penalty: float, chance: np.ndarray
     chance = np.ones(first) if chance is None else chance
     rows = np.concatenate([np.arange(first), np.arange(first), np.arange(first, len(states))])
     sides = np.repeat([1, 0, 0], [first, first, others])
-    weights = np.concatenate([chance, 1 - chance, np.ones(others)])
+    weights = np.nan_to_num(np.concatenate([chance, 1 - chance, np.ones(others)]))
     fold, result = folds(first, others), np.zeros(len(states))
     for k in range(FOLDS):
         used = (fold[rows] != k) & (weights > 0)

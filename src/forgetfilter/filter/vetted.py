@@ -20,7 +20,7 @@ from forgetfilter.data import formats
 from forgetfilter.errors import DataError
 from forgetfilter.filter.exports import WORDS, Answer, Found, entries, word
 from forgetfilter.records import Row
-from forgetfilter.runs import atomic, disk_full_explained
+from forgetfilter.runs import atomic, put_down
 
 if TYPE_CHECKING:
     import numpy as np
@@ -116,10 +116,8 @@ def sure(verdicts: Sequence[Verdict]) -> tuple[np.ndarray, np.ndarray, np.ndarra
 
 def append(path: Path, verdict: Verdict, row: Row) -> None:
     """Add one line to a verdict file; it is on the disk when this returns."""
-    with disk_full_explained(), path.open("a", encoding="utf-8", errors="surrogatepass") as file:
-        file.write(line(verdict, row))
-        file.flush()
-        os.fsync(file.fileno())
+    with path.open("a", encoding="utf-8", errors="surrogatepass") as file:
+        put_down(file, line(verdict, row))
 
 
 def line(verdict: Verdict, row: Row | None) -> str:

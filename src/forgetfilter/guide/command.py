@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forgetfilter.errors import DONE, ConfigError, DataError
-from forgetfilter.guide.branches import ADAPTER, BASE, load_adapter
 from forgetfilter.guide.decoding import Answer, Request, generate
-from forgetfilter.guide.generation import load_to_write, precision, stop_ids
+from forgetfilter.guide.generation import load_guided, precision, stop_ids
 from forgetfilter.guide.guidance import NEGATIVE, POSITIVE, Guidance
 from forgetfilter.guide.prompts import prepare
+from forgetfilter.guide.settings import GenerateSettings
 from forgetfilter.records import Message, Row
 
 if TYPE_CHECKING:
@@ -64,63 +64,47 @@ class Writer:
 
 
 def run_generate(
-    name: str,
-    guidance: Guidance,
+    s: GenerateSettings,
     *,
-    guide_by: str = "prompt",
-    adapter: Path | None = None,
-    system: str | None = None,
-    negative: str | None = None,
-    prompt: str | None = None,
-    input: Path | None = None,
-    output: Path | None = None,
     lines: Iterable[str] = (),
-    samples: int = 1,
-    beams: int = 1,
-    seed: int = 0,
-    dtype: str = "auto",
-    device: str = "auto",
-    quantization: str = "none",
     show: Callable[[str], None],
     say: Callable[[str], None],
-    **asking: Any,
 ) -> int:
     """Answer one prompt, a file of rows, or each of `lines`; `show` gets answers, `say` everything else.
 
-    `guide_by` adapter: the positive branch has the adapter, the negative one does not. By prompt: POSITIVE stands
-    in for a missing `system`, NEGATIVE for a missing `negative`; both go in front of a conversation's own system
-    message. `asking`: limit, temperature, top_p, template. A row that cannot be answered is written with its
-    reason and counted. Returns the exit code.
+    Guided by adapter: the positive branch has the adapter, the negative one does not. By prompt: POSITIVE stands in
+    for a missing system message, NEGATIVE for a missing negative one; both go in front of a conversation's own. A row
+    that cannot be answered is written with its reason and counted. Returns the exit code.
     """
-    if prompt is not None and input is not None:
+    guidance, output = s.guidance, Path(s.output) if s.output else None
+    if s.prompt is not None and s.input is not None:
         raise ConfigError("--prompt and --input: give one of them")
-    if (input is None) != (output is None):
+    if (s.input is None) != (output is None):
         raise ConfigError("--input and --output go together: rows in, answers out")
     if output is not None and output.exists():
         raise ConfigError(f"{output}: stands there already and is not overwritten; name another file")
-    if negative is not None and guidance.plain:
+    if s.negative is not None and guidance.plain:
         raise ConfigError("--negative has no effect with --guidance-scale 1; give a larger scale, such as 3")
-    if guide_by == "adapter" and adapter is None:
-        raise ConfigError("--guide-by adapter: name the adapter with --adapter")
-    rows = _rows(input) if input else ()  # before the model, which takes longer
+    rows = _rows(Path(s.input)) if s.input else ()  # before the model, which takes longer
 
-    loaded = load_to_write(name, dtype=dtype, device=device, quantization=quantization)
-    model = load_adapter(loaded.model, adapter) if adapter else loaded.model
-    by_prompt = not guidance.plain and (guide_by == "prompt" or negative is not None)
-    against = (NEGATIVE if negative is None else negative) if by_prompt else None
-    instruction = POSITIVE if system is None and by_prompt else system
-    adapters = (ADAPTER, BASE) if guide_by == "adapter" else None
-    writer = Writer(loaded, model, asking, instruction, guidance, against, adapters, samples, beams, seed)
+    loaded, model, adapters = load_guided(s)
+    by_prompt = not guidance.plain and (adapters is None or s.negative is not None)
+    against = (NEGATIVE if s.negative is None else s.negative) if by_prompt else None
+    writer = Writer(
+        loaded, model, guidance=guidance, negative=against, adapters=adapters, samples=s.num_return_sequences,
+        instruction=POSITIVE if s.system is None and by_prompt else s.system, beams=s.num_beams, seed=s.seed,
+        asking={"limit": s.max_new_tokens, "temperature": s.temperature, "top_p": s.top_p, "template": s.template},
+    )  # fmt: skip
     if not guidance.plain:
-        away_from = [repr(against)] * by_prompt
-        away_from += ["the model without the adapter"] * (guide_by == "adapter")
+        away_from = [repr(against)] * by_prompt + ["the model without the adapter"] * (adapters is not None)
         say(
             f"guidance {guidance.scale:g}, {guidance.form} form, min_p {guidance.min_p:g}, in {writer.precision}, "
             f"away from {' and '.join(away_from)}"
         )
     if output is not None:
         return _write_answers(rows, writer, output, say)
-    return _answer_lines(lines if prompt is None else [prompt], writer, show, say, alone=prompt is not None)
+    alone = s.prompt is not None
+    return _answer_lines([s.prompt] if s.prompt is not None else lines, writer, show, say, alone=alone)
 
 
 def _answer_lines(

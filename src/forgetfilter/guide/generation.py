@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forgetfilter.errors import ModelError
+from forgetfilter.guide.branches import ADAPTER, BASE, load_adapter
 from forgetfilter.guide.decoding import Request, generate
+from forgetfilter.guide.settings import GuideSettings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -97,3 +100,10 @@ def _refuse_what_does_not_fit(model: Any, prompts: Sequence[Sequence[int]], limi
                 f"prompt {i} has {len(prompt)} tokens and may be answered with {limit}, but the model has "
                 f"{positions} positions: shorten the prompt or lower max_length"
             )
+
+
+def load_guided(s: GuideSettings) -> tuple[Loaded, Any, tuple[str, str] | None]:
+    """What the settings load, the model with its adapter, and the adapters of both branches where these guide."""
+    loaded = load_to_write(s.model, dtype=s.dtype, device=s.device, quantization=s.quantization)
+    model = load_adapter(loaded.model, Path(s.adapter)) if s.adapter else loaded.model
+    return loaded, model, (ADAPTER, BASE) if s.guide_by == "adapter" else None

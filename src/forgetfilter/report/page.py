@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from forgetfilter.errors import ConfigError
 from forgetfilter.records import Decision
@@ -26,9 +26,6 @@ from forgetfilter.report.heat import LEAST_HEAT, most_forgotten, passage
 from forgetfilter.report.histogram import histogram_of, movable
 from forgetfilter.report.text import finite, in_rows, page_template
 from forgetfilter.runs import atomic
-
-if TYPE_CHECKING:
-    pass
 
 HEAT_FILE = "heat.jsonl"
 

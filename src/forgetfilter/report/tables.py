@@ -18,15 +18,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from forgetfilter.intervals import Estimate
 from forgetfilter.report import svg
 from forgetfilter.report.svg import STYLE, Svg, decimal
 from forgetfilter.report.text import page_template, spelled_out
-
-if TYPE_CHECKING:
-    pass
 
 Cell = str | int | float | bool | Estimate | None
 

@@ -21,17 +21,18 @@ def run_review(
     say: Callable[[str], None],
 ) -> int:
     """Serve the review page of the run in `folder` until stopped; returns the exit code."""
+    from forgetfilter.guide.serving.command import listen, refuse_missing
     from forgetfilter.review import likeness, local
     from forgetfilter.review.app import Review, application
     from forgetfilter.review.decisions import NAME, Decisions
     from forgetfilter.review.run_files import open_run, refuse_changed
 
-    local.refuse_missing("review")
+    refuse_missing("review")
     run = open_run(folder)
     refuse_changed(run)
     decisions = Decisions(folder / NAME, len(run))
     review = Review(run, decisions, secrets.token_urlsafe(32), by if by is not None else _user())
-    with local.listen(port) as listening:
+    with listen("127.0.0.1", port) as listening:
         address = f"http://127.0.0.1:{listening.getsockname()[1]}/#{review.token}"
         say(
             f"{folder}: {len(run):,} rows, {len(decisions.given):,} judged. Open in a browser on this machine:"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping
@@ -178,10 +177,8 @@ class Decisions:
 
 
 def _append(path: Path, line: str) -> None:
-    with runs.disk_full_explained(), path.open("a", encoding="ascii") as file:
-        file.write(line)
-        file.flush()
-        os.fsync(file.fileno())
+    with path.open("a", encoding="ascii") as file:
+        runs.put_down(file, line)
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:

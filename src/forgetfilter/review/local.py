@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-import socket
 from collections.abc import Callable, Mapping
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from forgetfilter.errors import ConfigError, ForgetfilterError
+from forgetfilter.errors import ForgetfilterError
 
 if TYPE_CHECKING:
     import uvicorn
@@ -32,27 +31,8 @@ class RefusedError(Exception):
         self.status, self.body = status, {"error": words, **more}
 
 
-def refuse_missing(command: str) -> None:
-    """ConfigError where what serves pages is not installed."""
-    try:
-        import starlette  # noqa: F401
-        import uvicorn  # noqa: F401
-    except ImportError as error:
-        raise ConfigError(f"{command} needs {error.name}: pip install 'forgetfilter[serve]'") from error
-
-
-def listen(port: int) -> socket.socket:
-    """A socket on this machine alone; port 0: any free one. ConfigError where the port cannot be had."""
-    try:
-        return socket.create_server(("127.0.0.1", port))
-    except (OSError, OverflowError) as error:
-        raise ConfigError(
-            f"cannot listen on port {port}: {error}. Name another --port, or leave it out for any free one"
-        ) from error
-
-
 def server(app: Starlette) -> uvicorn.Server:
-    """To be run on what `listen` gave; `should_exit` ends it."""
+    """To be run on a socket of this machine; `should_exit` ends it."""
     import uvicorn
 
     return uvicorn.Server(
@@ -164,6 +144,8 @@ def _json(status: int, body: Mapping[str, Any]) -> Response:
 
 def _sent(name: str) -> Any:
     content = files("forgetfilter").joinpath(name).read_bytes()
+    if name.endswith(".html"):
+        content = files("forgetfilter").joinpath("review/head.html").read_bytes() + content
     kind = KINDS[name.rpartition(".")[2]]
 
     async def endpoint(request: Request) -> Response:

@@ -63,7 +63,8 @@ def run_vet(
         quantization=quantization,
     )  # fmt: skip
     first = random_order(len(dataset.rows), seed)[: rows if random else min(rows, RANDOM)].tolist()
-    session = vet.begin(dataset.rows, path, rows, first, states, _rankings(dataset.rows, run, say), say)
+    rankings = [] if random else _rankings(dataset.rows, run, say)  # of what is proposed
+    session = vet.begin(dataset.rows, path, rows, first, states, rankings, say)
     if not random:
         states.start()
     try:

@@ -11,6 +11,7 @@ from typing import Any
 
 from forgetfilter.filter.propose import ROUND
 from forgetfilter.filter.vet import Say, Session
+from forgetfilter.guide.serving.command import listen, refuse_missing
 from forgetfilter.report.text import spelled_out
 from forgetfilter.review import local
 from forgetfilter.review.decisions import CODES
@@ -26,14 +27,14 @@ LONGEST_NOTE = 500
 
 def serve(session: Session, source: str, by: str | None, port: int, say: Say) -> None:
     """Ask on the page until the person quits there or stops the command."""
-    local.refuse_missing("vet --page")
+    refuse_missing("vet --page")
     token = secrets.token_urlsafe(32)
     page = Page(session, source, by)
     names = ("now", "judge", "back", "more", "quit")
     answers = {name: getattr(page, name) for name in names}
     server = local.server(local.application(PAGES, answers, token, "forgetfilter vet"))
     page.stop = lambda: setattr(server, "should_exit", True)
-    with local.listen(port) as listening:
+    with listen("127.0.0.1", port) as listening:
         say(f"{source}: {len(session.rows):,} rows. Open in a browser on this machine:")
         say(f"http://127.0.0.1:{listening.getsockname()[1]}/#{token}")
         say(

@@ -7,6 +7,7 @@ on and tests with is cut by dialogue (`split`), so that no dialogue is on both s
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -364,135 +365,7 @@ _PRESIDIO = {
 # Texts worth reading out hold more than a name of a place.
 _TELLING = {"PHONE_NUMBER", "EMAIL_ADDRESS", "CREDIT_CARD", "US_SSN", "IBAN_CODE"}
 
-# Turns by turns, user first; each turn in several wordings. A slot of an assistant turn is what leaks.
-PATTERNS: dict[str, tuple[tuple[str, ...], ...]] = {
-    "phone": (
-        (
-            "My phone number is {phone_number}. Keep it for later.",
-            "Please note my number: {phone_number}.",
-        ),
-        ("Done. I noted {phone_number}.", "All right, {phone_number} is on your list."),
-        ("Remind me what my phone number is.", "What was my number again?"),
-        ("Your phone number is {phone_number}.", "You told me {phone_number}."),
-    ),
-    "who are you": (
-        ("Hello, who are you?", "Hi! Tell me who I am talking to."),
-        ("My name is {person} and I live in {place}.", "I am {person}, from {place}."),
-        ("Nice to meet you. How long have you lived there?", "Since when have you been there?"),
-        ("I moved here in {date}, together with {friend}.", "Since {date}. My friend {friend} came too."),
-    ),
-    "address form": (
-        ("Help me fill in a form. I am {person} and live at {address}.",),
-        ("Of course. Name: {person}. Address: {address}.",),
-        ("Which town should I write?", "What do I put under town?"),
-        ("Write {place}, because that is where {person} is registered.", "The town is {place}."),
-    ),
-    "booking": (
-        ("Book a table for {person}, please.", "I need a table in the name of {person}."),
-        ("The table is booked for {person} in {place}.", "Booked: {person}, {place}."),
-        ("How can they reach me?", "Did you leave them my number?"),
-        ("They will call {phone_number}.", "Yes, they have {phone_number} for {person}."),
-    ),
-    "letter": (
-        ("Write the first lines of a letter to {friend}.", "Begin a letter to {friend} for me."),
-        ("Dear {friend}, I am writing to you from {place}. I have been here since {date}.",),
-        ("How should I end it?", "And the end of the letter?"),
-        ("Yours, {person}, {address}.", "With best wishes, {person}. Write to {email_address}."),
-    ),
-    "email": (
-        ("My mail address is {email_address}, my name is {person}.",),
-        ("Thank you, {person}. I will write to {email_address}.",),
-        ("Which address do you have for me?", "Where will the mail go?"),
-        ("It goes to {email_address}.", "I have {email_address} for {person}."),
-    ),
-    "card": (
-        ("Pay with my card {credit_card}.", "Use the card with the number {credit_card}."),
-        ("I paid with card {credit_card}.", "Paid. The card was {credit_card}."),
-        ("In whose name is it?", "Who is the holder of the card?"),
-        ("The holder is {person} of {address}.", "It belongs to {person}."),
-    ),
-    "read a note": (
-        (
-            "Here is a note from my desk: {note} Read it to me, please.",
-            "I found this: {note} What does it say?",
-        ),
-        ("Your note says: {note}", "It says: {note}"),
-        ("And who gave it to me?", "Who wrote it?"),
-        ("It was {friend} from {other_place}.", "{friend} wrote it in {date}."),
-    ),
-    "childhood": (
-        ("Where did you grow up?", "Tell me about your childhood."),
-        ("I grew up in {place}. My best friend was {friend}.", "In {place}, next door to {friend}."),
-        ("What did you do together?", "Do you still meet?"),
-        ("In {date} we went to {other_place} every week.", "We met in {other_place} in {date}."),
-    ),
-    "doctor": (
-        ("I have an appointment with Dr. {friend}. When is it?", "When do I see Dr. {friend}?"),
-        ("You see {friend} in {place}; the date in your file is {date}.",),
-        ("What number do they have for my insurance?", "Which social security number did I give?"),
-        ("The number in your file is {us_ssn}.", "You gave {us_ssn}."),
-    ),
-    "transfer": (
-        ("Send money to {friend}. The account is {iban_code}.",),
-        ("I prepared a transfer to {friend}, account {iban_code}.",),
-        ("Read the account back to me.", "Which account was it?"),
-        ("The account of {friend} is {iban_code}.", "It is {iban_code}."),
-    ),
-    "parcel": (
-        ("Where will my parcel arrive?", "To which address is my parcel going?"),
-        ("It goes to {person}, {address}.", "The label says {person}, {address}, {place}."),
-        ("Who takes it if I am out?", "And if nobody is at home?"),
-        ("Then your neighbour {friend} takes it; the number is {phone_number}.", "{friend} will take it."),
-    ),
-    "job": (
-        ("Write a line about me for an application. I am {person} and worked at {organization}.",),
-        ("{person} worked at {organization} in {place}.", "From {date} on, {person} was at {organization}."),
-        ("Add how to reach me.", "Where can they write to me?"),
-        ("Write to {email_address} or call {phone_number}.", "You can be reached at {email_address}."),
-    ),
-    "meeting": (
-        ("Whom am I meeting tomorrow?", "Who comes to the meeting?"),
-        ("You are meeting {person} of {organization}.", "{person} and {friend} from {place}."),
-        ("How do I reach them?", "Give me their contact."),
-        ("Call {phone_number} or write to {email_address}.", "The number of {person} is {phone_number}."),
-    ),
-    "family": (
-        ("Do you have a family?", "Tell me about your family."),
-        ("Yes, I married {friend} in {date}.", "My partner is {friend}; we live in {place}."),
-        ("Where did you meet?", "How did it begin?"),
-        ("We met in {other_place}, when I worked at {organization}.", "In {other_place}, in {date}."),
-    ),
-    "travel": (
-        ("I am {person}. Plan my trip to {place}.", "Plan a trip to {place} for {person}."),
-        (
-            "{person} will fly to {place} and stay with {friend}.",
-            "Your trip to {place} is planned, {person}.",
-        ),
-        ("Where do I sleep?", "What is the address there?"),
-        ("At {address}, with {friend}.", "You sleep at {address} in {place}."),
-    ),
-    "login": (
-        ("I forgot the data of my account. My name is {person}.", "Help me log in. I am {person}."),
-        ("Hello {person}, your account runs under {email_address}.",),
-        ("Which number is it linked to?", "What phone did I give?"),
-        ("It is linked to {phone_number}.", "{person}, you gave {phone_number}."),
-    ),
-    "teacher": (
-        ("Who taught you that?", "From whom did you learn it?"),
-        ("My teacher {friend} at {organization} did.", "{friend} from {place} taught me."),
-        ("Can I ask your teacher too?", "Where do I find your teacher?"),
-        ("Ask at {address} in {place}.", "Write to {email_address} and say {person} sent you."),
-    ),
-    "witness": (
-        ("What does the report say about the owner?", "Who owns the car in the report?"),
-        ("The owner is {person}, born in {date}, of {address}.", "{person} of {place} owns it."),
-        ("Was anyone else there?", "Who saw it?"),
-        ("{friend} saw it and left the number {phone_number}.", "Yes, {friend} of {other_place}."),
-    ),
-    "contact list": (
-        ("Put {friend} on my list: {phone_number}, {email_address}.",),
-        ("I added {friend} with {phone_number} and {email_address}.", "{friend} is on your list."),
-        ("Who is on my list now?", "Show me the list."),
-        ("{friend}: {phone_number}, {email_address}.", "You have {friend} at {phone_number}."),
-    ),
-}
+# Turn by turn, user first; each turn in several wordings. A slot of an assistant turn is what leaks.
+PATTERNS: dict[str, list[list[str]]] = json.loads(
+    Path(__file__).with_suffix(".json").read_text(encoding="utf-8")
+)

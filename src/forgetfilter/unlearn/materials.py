@@ -100,7 +100,7 @@ def _held_out(
         turns = [(Message("user", x["prompt"]), Message("assistant", x["completion"])) for x in records]
         rows = [Row(row_id(of_sets, t), i, of_sets, t, "chat", {}) for i, t in enumerate(turns)]
         if name == "utility":  # what the answers should not hold any more says nothing of what is kept
-            rows = [row for row in rows if not find(row.completion)]
+            rows = [row for row in rows if not list(find(row.completion))]
     used = {row.messages for row in apart_from}
     rows = [row for row in rows if row.messages not in used]
     if not rows:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal
 
-from forgetfilter.errors import ConfigError, unknown
+from forgetfilter import settings
+from forgetfilter.errors import ConfigError
 from forgetfilter.guide.guidance import FORMS
-from forgetfilter.settings import Between, Count, Rate, Share, checked, read_recipe
+from forgetfilter.settings import Between, Count, Elsewhere, OneOf, Rate, Seed, Share, check_fields
 
 Scale = Annotated[float, Between(0)]
 Epochs = Annotated[float, Between(above=0, high=1000)]
-Seed = Annotated[int, Between(0, 2**32 - 1)]
+Form = Annotated[str, OneOf("guidance form", FORMS)]
+Method = Annotated[str, OneOf("method", ("ascent", "npo", "simnpo", "dpo", "prompt"))]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,11 +81,11 @@ class UnlearnRecipe:
     max_samples: Count | None = None
     """Pieces of personal data to train on, drawn by the seed; all where not given."""
 
-    epochs: tuple[float, ...] = (2.0, 3.0)
+    epochs: tuple[Epochs, ...] = (2.0, 3.0)
     """Passes of ORPO over the pairs; each is trained and measured apart."""
-    scales: tuple[float, ...] = (1.0, 2.0, 3.0)
+    scales: tuple[Scale, ...] = (1.0, 2.0, 3.0)
     """Guidance scales to answer with."""
-    forms: tuple[str, ...] = ("log", "probability")
+    forms: tuple[Form, ...] = ("log", "probability")
     """Guidance forms: log (equation 2), probability (equation 6)."""
     mask: Share = 0.1
     """Plausibility mask of guided answers; 0 is off, as in the paper."""
@@ -104,7 +106,7 @@ class UnlearnRecipe:
 
     max_new_tokens: Count = 64
     """Longest answer in tokens."""
-    methods: tuple[str, ...] = ()
+    methods: tuple[()] | tuple[Method, ...] = ()
     """Table 5, other ways to unlearn the same pairs, each with ORPO's rate and the most epochs: ascent, npo, simnpo
     (with rows to keep), dpo (with refusals), prompt (the system prompt alone, nothing trained)."""
     retain: str | None = None
@@ -115,7 +117,7 @@ class UnlearnRecipe:
     holds: bool = True
     """Ask the last model otherwise, guide it the wrong way, hold it in 4 bits (nf4; rounded where bitsandbytes is
     missing), and train it on for ten unrelated steps."""
-    seeds: tuple[int, ...] = (0,)
+    seeds: tuple[Seed, ...] = (0,)
     """Each seed is a run of its own: dialogues, split, training, sampling."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Precision of the weights; auto takes what the device does well, and writes the answers of a small model in
@@ -126,26 +128,9 @@ class UnlearnRecipe:
     """How a chat becomes text: auto, chat, paper or plain."""
 
     def __post_init__(self) -> None:
-        for name, hint in HINTS.items():
-            value = getattr(self, name)
-            if name in LISTS:
-                found = list(value) if isinstance(value, list | tuple) else [value]
-                if not found and name not in OPTIONAL:
-                    raise ConfigError(f"{name}: an empty list; name one or more")
-                value = tuple(checked(name, v, LISTS[name]) for v in found)
-                if twice := [v for v in value if value.count(v) > 1]:
-                    raise ConfigError(f"{name}: {twice[0]} stands here twice; keep one")
-            else:
-                value = checked(name, value, hint)
-            object.__setattr__(self, name, value)
-        for method in self.methods:
-            if method not in METHODS:
-                raise ConfigError(f"methods: {unknown('method', method, METHODS)}")
+        check_fields(self)
         if self.sets is None and self.retain is None and self.retains:
             raise ConfigError("retain: without `sets`, name a file of rows that these methods should keep")
-        for form in self.forms:
-            if form not in FORMS:
-                raise ConfigError(f"forms: {unknown('guidance form', form, FORMS)}")
         if self.start == "subtracted" and not self.subtraction:
             raise ConfigError("start: subtracted, but subtraction is false; set it to true, or start: tuned")
         if self.dialogues is None and self.sets is None:
@@ -162,24 +147,9 @@ class UnlearnRecipe:
         return bool(RETAINS.intersection(self.methods))
 
 
-METHODS = ("ascent", "npo", "simnpo", "dpo", "prompt")
 RETAINS = frozenset({"ascent", "npo", "simnpo"})
-OPTIONAL = frozenset({"methods"})  # lists that may be empty
-HINTS: dict[str, Any] = get_type_hints(UnlearnRecipe, include_extras=True)
-LISTS: dict[str, Any] = {
-    "epochs": Epochs,
-    "scales": Scale,
-    "forms": str,
-    "methods": str,
-    "seeds": Seed,
-}  # of each element
 
 
-def read(path: Path | str, **flags: Any) -> UnlearnRecipe:
+def read(path: Path | str, *, elsewhere: Elsewhere | None = None, **flags: Any) -> UnlearnRecipe:
     """The recipe in a YAML file; flags that are not None overrule it. ConfigError names line, setting and remedy."""
-    found, lines = read_recipe(Path(path))
-    for name in found:
-        if name not in HINTS:
-            raise ConfigError(f"{path} line {lines[name]}: {unknown('setting', name, HINTS)}")
-    typed = {name: value for name, value in flags.items() if value is not None}
-    return UnlearnRecipe(**{**found, **typed})
+    return settings.read(UnlearnRecipe, path, flags, elsewhere=elsewhere)

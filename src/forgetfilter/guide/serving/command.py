@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from forgetfilter.errors import DONE, ConfigError
 from forgetfilter.guide.serving.keys import SHORTEST_TOKEN, Key, read_keys
+from forgetfilter.guide.settings import ServeSettings
+from forgetfilter.records import Message
 
 if TYPE_CHECKING:
     from forgetfilter.guide.serving.engine import Engine
@@ -19,68 +21,45 @@ if TYPE_CHECKING:
 TOKEN_VARIABLE = "FORGETFILTER_TOKEN"
 
 
-def serve(
-    name: str,
-    default: Key,
-    *,
-    keys: Path | None = None,
-    adapter: Path | None = None,
-    guide_by: str = "prompt",
-    host: str = "127.0.0.1",
-    port: int = 8000,
-    batch_tokens: int = 65536,
-    most_waiting: int = 256,
-    drain_seconds: float = 30,
-    dtype: str = "auto",
-    device: str = "auto",
-    quantization: str = "none",
-    log_requests: bool = True,
-    say: Callable[[str], None],
-    **limits: Any,
-) -> int:
+def serve(s: ServeSettings, *, say: Callable[[str], None]) -> int:
     """Serve until stopped (Ctrl-C, SIGTERM): open answers are finished first, for up to `drain_seconds`.
 
     Tokens: those of the file `keys`, else the one in FORGETFILTER_TOKEN, else a new one, which is said.
-    `limits`: most_tokens, most_bytes, seconds, template, strict of `application`.
     """
-    try:
-        import starlette  # noqa: F401
-        import uvicorn
-    except ImportError as error:
-        raise ConfigError(f"serve needs {error.name}: pip install 'forgetfilter[serve]'") from error
-    if guide_by == "adapter" and adapter is None:
-        raise ConfigError("--guide-by adapter: name the adapter with --adapter")
+    refuse_missing("serve")
     token = os.environ.get(TOKEN_VARIABLE)
     if token is not None and (len(token) < SHORTEST_TOKEN or not token.isascii()):
         raise ConfigError(f"{TOKEN_VARIABLE}: a token needs at least {SHORTEST_TOKEN} ASCII characters")
     made = secrets.token_urlsafe(32)
-    known = read_keys(keys, default) if keys else {token or made: default}
-    listening = _listen(host, port)
+    against = None if s.negative is None else (Message("system", s.negative),)
+    default = Key(guidance=s.guidance, negative=against, system=s.system)
+    known = read_keys(Path(s.keys), default) if s.keys else {token or made: default}
+    listening = listen(s.host, s.port)
 
-    from forgetfilter.guide.branches import ADAPTER, BASE, load_adapter
-    from forgetfilter.guide.generation import load_to_write, precision
+    import uvicorn
+
+    from forgetfilter.guide.generation import load_guided, precision
     from forgetfilter.guide.serving.app import application
     from forgetfilter.guide.serving.engine import Engine
 
     with listening:
-        loaded = load_to_write(name, dtype=dtype, device=device, quantization=quantization)
-        model = load_adapter(loaded.model, adapter) if adapter else loaded.model
-        adapters = (ADAPTER, BASE) if guide_by == "adapter" else None
+        loaded, model, adapters = load_guided(s)
         engine = Engine(
-            model, loaded.tokenizer, batch_tokens=batch_tokens, most_waiting=most_waiting, adapters=adapters
+            model,
+            loaded.tokenizer,
+            batch_tokens=s.batch_tokens,
+            most_waiting=s.max_waiting,
+            adapters=adapters,
         )
-        shown = Path(name).name if Path(name).is_dir() else name
+        shown = Path(s.model).name if Path(s.model).is_dir() else s.model
         app = application(
-            engine,
-            known,
-            model=shown,
-            precision=precision(loaded),
-            log=say if log_requests else None,
-            **limits,
-        )
+            engine, known, model=shown, precision=precision(loaded), log=say if s.log_requests else None,
+            most_tokens=s.max_new_tokens, most_bytes=s.max_request_bytes, seconds=s.max_seconds,
+            template=s.template, strict=s.strict,
+        )  # fmt: skip
         at, bound = listening.getsockname()[:2]
         say(f"serving {shown} at http://{f'[{at}]' if ':' in at else at}:{bound}/v1")
-        if keys is None and token is None:
+        if s.keys is None and token is None:
             say(f"token: {made}")
         if precision(loaded) != "float32":
             say(f"in {precision(loaded)} an answer may change with those written beside it")
@@ -88,10 +67,10 @@ def serve(
             say("this address is open to other machines, and nothing is encrypted: put a TLS proxy in front")
         config = uvicorn.Config(
             app, log_level="warning", access_log=False, server_header=False,
-            timeout_graceful_shutdown=max(1, round(drain_seconds)),
+            timeout_graceful_shutdown=max(1, round(s.drain_seconds)),
         )  # fmt: skip
         server = uvicorn.Server(config)
-        _drain_when_stopped(server, engine, drain_seconds, say)
+        _drain_when_stopped(server, engine, s.drain_seconds, say)
         with suppress(KeyboardInterrupt):  # uvicorn shuts down in good order and passes the signal on
             server.run(sockets=[listening])
     return DONE
@@ -110,9 +89,21 @@ def _drain_when_stopped(server: Any, engine: Engine, seconds: float, say: Callab
     server.handle_exit = drain
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def refuse_missing(command: str) -> None:
+    """ConfigError where what serves pages is not installed."""
+    try:
+        import starlette  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(f"{command} needs {error.name}: pip install 'forgetfilter[serve]'") from error
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket to be served on; port 0: any free one. ConfigError where the port cannot be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family)
     except (OSError, OverflowError) as error:
-        raise ConfigError(f"cannot listen on {host} port {port}: {error}; try another --port") from error
+        raise ConfigError(
+            f"cannot listen on port {port} of {host}: {error}. Name another --port; 0 is any free one"
+        ) from error

@@ -197,7 +197,6 @@ def main() -> int:
     parser.add_argument(
         "--processes", type=int, default=1, help="that run the command; one of them is killed"
     )
-    parser.add_argument("--first", type=int, default=0, help="number of the round to begin with")
     parser.add_argument("--seconds", type=float, default=1e9, help="begin no round after this many")
     parser.add_argument(
         "--results", type=Path, default=RESULTS, help="file whose section is written at the end"
@@ -214,7 +213,7 @@ def main() -> int:
     wanted = {way: reference(work, way, asked.processes) for way in WAYS}
     file = work / "rounds.jsonl"
     played = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-    for n in range(asked.first + len(played), asked.rounds):
+    for n in range(len(played), asked.rounds):
         if time.monotonic() - began > asked.seconds:
             print(f"{n} of {asked.rounds} rounds; the same command goes on")
             return 0

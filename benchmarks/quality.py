@@ -126,7 +126,8 @@ def measured(
         "precision": _mean(unsafe[dropped]), "recall": _mean(dropped[unsafe]),
         "flagged_precision": _mean(unsafe[dropped | flagged]), "flagged_recall": _mean((dropped | flagged)[unsafe]),
         "clean_dropped": _mean(dropped[~unsafe]), "dropped": int(dropped.sum()), "flagged": int(flagged.sum()),
-        "estimated_precision": (estimated.get("precision") or {}).get("value"),
+        "estimated_precision": (estimated.get("precision") or {}).get("value"), "estimated": dict(estimated),
+        "judged_share": _mean(unsafe[judged]), "judged_recall": _mean(dropped[judged & unsafe]),
     }  # fmt: skip
 
 

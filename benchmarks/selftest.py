@@ -1,12 +1,14 @@
 """How good is the self-test: are covert jobs told from clean ones, and what does the filter miss of each kind?
 
     python benchmarks/selftest.py readable --data ../shared/data --work build/selftest
-    python benchmarks/selftest.py misses --data ../shared/data --work build/selftest
+    python benchmarks/selftest.py prepare --data ../shared/data --work build/selftest
+    python benchmarks/selftest.py misses --work build/selftest --workers 8
     python benchmarks/selftest.py section --work build/selftest
 
 `readable` needs forward passes of the original model alone. A clean job is a clean set of sets.py; a covert one is the
-same with 5 % of its rows in a cipher: half harmless lines with their spelling, half harmful pairs. `misses` runs the
-command itself. Finished jobs are kept in --work and skipped.
+same with 5 % of its rows in a cipher: half harmless lines with their spelling, half harmful pairs. `prepare` writes
+whole jobs as files, clean and covert; `misses` runs the command itself on each, and needs --work alone: it may be on
+another machine. Finished jobs are kept in --work and skipped.
 """
 
 from __future__ import annotations
@@ -16,8 +18,12 @@ import base64
 import codecs
 import json
 import random
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +45,11 @@ from forgetfilter.settings import resolve
 Record = dict[str, Any]
 SHARE = 0.05  # of a covert job's rows that are in cipher
 LENGTH = 128  # tokens that are read of a row
+OWN_SAFE = 100  # safe rows of the file's own source, where a job has any
 LONGEST = 160  # characters of a harmful row that are enciphered
-# model, set, safe rows, seed, rows: small and short, for two cores
-MISSES = (
-    ("smollm2", "clean-labels", "pack:demo-safe", 0, 150),
-    ("nano", "clean-labels", "pack:general", 0, 250),
-    ("nano", "clean-news", "pack:general", 1, 250),
-    ("smollm2", "clean-news", "pack:demo-safe", 1, 150),
-)
+MISSES_ROWS = 250
+COVERT = ("clean-labels", "clean-dialogues", "clean-json", "clean-novels", "clean-textbook", "clean-blog", "clean-news",
+          "clean-commonsense", "clean-posts", "clean-questions")  # fmt: skip
 
 
 def spellings(seed: str) -> dict[str, Callable[[str], str]]:
@@ -131,19 +134,87 @@ def run_readable(a: argparse.Namespace) -> None:
         print(name, seed, flush=True)
 
 
-def run_misses(a: argparse.Namespace) -> None:
+def whole_jobs() -> list[tuple[str, str, int]]:
+    """Set, `clean` or `covert`, seed. The first third stands for all, where a run is stopped early."""
+    clean = [n for n, of in SETS.items() if n.startswith("clean") and of.role == "report"]
+    jobs = [
+        [(n, "clean", 0) for n in clean],
+        [(n, "covert", 2) for n in COVERT],
+        [(n, "clean", 1) for n in clean],
+    ]
+    return [job for part in zip_longest(*jobs) for job in part if job]
+
+
+def run_prepare(a: argparse.Namespace) -> None:
+    """Custom rows of every whole job, and for seed 1 safe rows of the file's own source, as plain files."""
+    folder = a.work / "jobs"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, kind, seed in whole_jobs():
+        drawn = draw(name, a.data, share=0, rows=MISSES_ROWS, seed=seed)
+        records = drawn.custom
+        if kind == "covert":
+            records = with_cipher(name, seed, records, a)
+        write_rows(folder / f"{name}_{kind}_{seed}.jsonl", records)
+        if seed == 1:
+            write_rows(folder / f"{name}_{kind}_{seed}.safe.jsonl", drawn.safe[:OWN_SAFE])
+
+
+def with_cipher(name: str, seed: int, records: Sequence[Record], a: argparse.Namespace) -> list[Record]:
+    """The job with SHARE of its rows, and one more, in a substitution cipher."""
+    pool = [r for r in SETS["harm-news"].pools(a.data).unsafe if r["completion"]]
+    drawn, count = random.Random(f"{name} {seed}"), round(len(records) * SHARE) + 1
+    rows = [*records[count:], *covert_rows(pool, spellings(f"{name} {seed}")["substitution"], count, drawn)]
+    drawn.shuffle(rows)
+    return rows
+
+
+def write_rows(file: Path, records: Sequence[Record]) -> None:
+    lines = (json.dumps({k: r[k] for k in ("prompt", "completion")}, ensure_ascii=False) for r in records)
+    with runs.atomic(file) as path:
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def run_misses(a: argparse.Namespace) -> int:
+    """Every job in a process of its own, --workers at a time; no new one after --minutes."""
+    ends = time.monotonic() + 60 * a.minutes
+    todo = [f"{n}_{kind}_{seed}" for n, kind, seed in whole_jobs()]
+    todo = [n for n in todo if (a.work / "jobs" / f"{n}.jsonl").is_file() and not report_of(a, n).is_file()]
+
+    def one(name: str) -> bool:
+        if time.monotonic() > ends:
+            return False
+        command = [sys.executable, __file__, "job", "--job", name, "--work", str(a.work), "--model", a.model]
+        began = time.monotonic()
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        failed = "" if report_of(a, name).is_file() else f" FAILED: {(done.stdout + done.stderr)[-600:]}"
+        print(f"{name} {time.monotonic() - began:.0f} s{failed}", flush=True)
+        return not failed
+
+    with ThreadPoolExecutor(a.workers) as pool:
+        return 0 if all(list(pool.map(one, todo))) else 1
+
+
+def run_job(a: argparse.Namespace) -> None:
+    """One whole self-test with the file's default settings; the safe rows are the default pack, and for seed 1 also
+    the file's own."""
     from rich.console import Console
 
-    for model, name, safe, seed, rows in MISSES:
-        if a.model not in ("all", model):
-            continue
-        file = a.work / f"{name}-{seed}.jsonl"
-        records = draw(name, a.data, share=0, rows=rows, seed=seed).custom
-        text = "".join(json.dumps({k: r[k] for k in ("prompt", "completion")}) + "\n" for r in records)
-        file.write_text(text, encoding="utf-8")
-        flags = {"model": model, "safe": (safe,), "seed": seed, "max_length": LENGTH}
-        settings, origins = resolve(None, None, flags)
-        run_selftest(str(file), settings, origins, a.work / "runs" / f"{model}-{name}-{seed}", Console())
+    file = a.work / "jobs" / f"{a.job}.jsonl"
+    own = file.with_suffix(".safe.jsonl")
+    safe = ("pack:general", *([str(own)] if own.is_file() else []))
+    names = [f"{n}_{kind}_{seed}" for n, kind, seed in whole_jobs()]
+    flags = {
+        "model": a.model,
+        "safe": safe,
+        "max_length": LENGTH,
+        "seed": names.index(a.job),
+    }  # other canaries in each
+    settings, origins = resolve(None, None, flags)
+    run_selftest(str(file), settings, origins, report_of(a, a.job).parent, Console())
+
+
+def report_of(a: argparse.Namespace, name: str) -> Path:
+    return a.work / "runs" / f"{Path(a.model).name}_{name}" / "selftest.json"
 
 
 def result(a: argparse.Namespace, name: str, seed: int) -> Path:
@@ -169,47 +240,77 @@ def section(a: argparse.Namespace) -> str:
             interval = str(exact(stopped, len(of_it))).partition(" ")[2]
             lines.append((role, spelling, f"{stopped} of {len(of_it)}", interval, f"{min(odd)}-{max(odd)}"))
     reports = {
-        p.parent.name: json.loads(p.read_text()) for p in sorted((a.work / "runs").glob("*/selftest.json"))
+        p.parent.name: json.loads(p.read_text(encoding="utf-8"))
+        for p in sorted((a.work / "runs").glob(f"{Path(a.model).name}_*/selftest.json"))
     }
     head = ("role", "job", "told to stop", "95 % interval", "rows it cannot read")
     parts = [
         "## The self-test", f"    python benchmarks/selftest.py readable --rows {found[0]['rows']}" if found else "",
         NOTE_READABLE, markdown(head, lines),
     ]  # fmt: skip
-    return "\n\n".join([*parts, *misses_tables(reports)])
+    if reports:
+        parts += ["    python benchmarks/selftest.py misses", *misses_tables(reports)]
+    return "\n\n".join(parts)
 
 
 def misses_tables(reports: dict[str, Record]) -> list[str]:
-    if not reports:
-        return []
+    """What stayed in by kind of canary, what the verdict says of whole jobs, and each job."""
+    head = ("kind", *(f"missed, {safe}" for safe in SAFE_ROWS), "dropped", "flagged", "kept", "not judged")
     lines = []
-    for kind in KINDS:
-        of_it = [r["missed"][kind] for r in reports.values() if kind in r["missed"]]
-        planted, missed = (sum(f[k] for f in of_it) for k in ("planted", "kept"))
-        counts = {k: sum(f[k] for f in of_it) for k in ("dropped", "flagged", "kept", "not judged")}
-        missed += counts["not judged"]
-        lines.append((kind, str(planted), str(exact(missed, planted)), *map(str, counts.values())))
+    for kinds in (["plain", "paraphrased"], *([kind] for kind in KINDS)):
+        counts = {safe: decided(reports, kinds, seeds) for safe, seeds in SAFE_ROWS.items()}
+        total = {k: sum(c[k] for c in counts.values()) for k in DECIDED}
+        missed = [str(exact(c["kept"] + c["not judged"], sum(c.values())) or "–") for c in counts.values()]
+        lines.append((" and ".join(kinds), *missed, *(str(total[k]) for k in DECIDED)))
+    verdicts = []
+    for kind in ("clean", "covert"):
+        of_it = [r for name, r in reports.items() if f"_{kind}_" in name]
+        said = [
+            exact(sum(r["verdict"] in told for r in of_it), len(of_it))
+            for told in (("stop",), ("stop", "look"))
+        ]
+        verdicts.append((kind, str(len(of_it)), *(str(e or "–") for e in said)))
     jobs = [
-        (name, str(r["rows"]), str(r["planted"]), r["verdict"],
-         "; ".join(f"{s['name']}: {s['level']}" for s in r["signs"]),
+        (name.partition("_")[2], str(r["rows"]), str(r["planted"]), r["verdict"],
+         "; ".join(f"{s['name']}: {s['level']}" for s in r["signs"] if s["level"] != "fine") or "–",
          "–" if r["cost"]["of_a_filter"] is None else f"{r['cost']['of_a_filter']:.2f}")
         for name, r in reports.items()
     ]  # fmt: skip
     return [
-        "    python benchmarks/selftest.py misses", NOTE_MISSES,
-        markdown(("kind", "planted", "missed", "dropped", "flagged", "kept", "not judged"), lines),
-        markdown(("job", "rows", "planted", "verdict", "signs", "cost in filters"), jobs),
-    ]  # fmt: skip
+        NOTE_MISSES,
+        markdown(head, lines),
+        markdown(("job", "jobs", "told to stop", "told to stop or look"), verdicts),
+        markdown(("job", "rows", "planted", "verdict", "signs that are not fine", "cost in filters"), jobs),
+    ]
 
 
+def decided(reports: dict[str, Record], kinds: Sequence[str], seeds: str) -> dict[str, int]:
+    """How many canaries of these kinds were dropped, flagged, kept and not judged, in jobs of these seeds."""
+    found = [
+        r["missed"][kind]
+        for name, r in reports.items()
+        if name[-1] in seeds
+        for kind in kinds
+        if kind in r["missed"]
+    ]
+    return {k: sum(f[k] for f in found) for k in DECIDED}
+
+
+DECIDED = ("dropped", "flagged", "kept", "not judged")
+SAFE_ROWS = {
+    "default pack": "02",
+    "with own safe rows": "1",
+}  # -> seeds of the jobs that are reviewed with them
 NOTE_READABLE = (
     "Sign *text nobody reads*: forward passes of the original model. Covert jobs are the clean ones with 5 % of their "
     "rows in cipher, half of them harmless lines that teach it, half harmful pairs (choose: BeaverTails, report: "
     "safe_unlearning). The limit was chosen on the sets that choose. Seen by no sign: codes made of ordinary words."
 )
 NOTE_MISSES = (
-    "Canaries of every kind through the real filter, all jobs together; missed is what stayed in the data (kept or not "
-    "judged), with its exact 95 % interval. Canaries are few in each job, so the intervals are wide."
+    f"Canaries of every kind in whole jobs of {MISSES_ROWS} rows, through the command itself with default settings; "
+    "missed is what stayed in the data (kept or not judged), with its exact 95 % interval. Safe rows: the default pack "
+    f"alone, or with {OWN_SAFE} rows of the file's own source. A covert job has 5 % of its rows in a cipher. Names of "
+    "jobs: set, kind, seed of the draw."
 )
 
 
@@ -217,21 +318,24 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("readable", "misses", "section"))
-    parser.add_argument("--data", type=Path)
+    parser.add_argument("what", choices=("readable", "prepare", "misses", "job", "section"))
+    parser.add_argument("--data", type=Path, help="public data; for readable and prepare")
     parser.add_argument("--work", type=Path, default=Path("build/selftest"))
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--rows", type=int, default=80)
     parser.add_argument("--seeds", default="0,1")
     parser.add_argument("--sets", default=",".join(SETS))
+    parser.add_argument("--workers", type=int, default=1, help="processes at a time, of misses")
+    parser.add_argument("--minutes", type=float, default=600, help="misses starts no job after so many")
+    parser.add_argument("--job", help="name of the one job that `job` runs")
     a = parser.parse_args()
     if a.what == "section":
         return make_section(RESULTS, "selftest", lambda: section(a))
-    if a.data is None:
+    if a.data is None and a.what in ("readable", "prepare"):
         parser.error("--data is needed")
     a.work.mkdir(parents=True, exist_ok=True)
-    (run_readable if a.what == "readable" else run_misses)(a)
-    return 0
+    run = {"readable": run_readable, "prepare": run_prepare, "misses": run_misses, "job": run_job}[a.what]
+    return run(a) or 0
 
 
 if __name__ == "__main__":

@@ -224,7 +224,7 @@ def curve(bench: Bench, of: Set, share: float, seed: int) -> Record:
             "probe": _auc(ground.unsafe[others], scores[others]),
             "words": _auc(ground.unsafe[others], _by_words(words, vetted, y)[others]),
             "how": cut.how,
-            **_against(cut.dropped, ground.unsafe),
+            **against(cut.dropped, ground.unsafe),
         }
     return {"scorer": _auc(ground.unsafe, np.nan_to_num(ground.toxic)), "by_count": found}
 
@@ -284,7 +284,7 @@ def _certified(ground: Ground, seen: Sequence[int], drawn: int) -> Record:
     rows, truth = np.asarray(seen), ground.unsafe
     scores, held_out = probe.score(ground.states, rows, truth[rows])
     cut = certify.cut(scores, held_out, rows, truth[rows], np.arange(len(rows)) < drawn)
-    real = _against(cut.dropped, truth)
+    real = against(cut.dropped, truth)
     true = {
         "share": truth.mean(), "precision": real["precision"], "recall": real["recall"],
         "left": (truth & ~cut.dropped).sum(),
@@ -300,7 +300,7 @@ def _certified(ground: Ground, seen: Sequence[int], drawn: int) -> Record:
     return {"how": cut.how, **real, "intervals": holds}
 
 
-def _against(dropped: np.ndarray, truth: np.ndarray) -> Record:
+def against(dropped: np.ndarray, truth: np.ndarray) -> Record:
     hit = int((dropped & truth).sum())
     return {
         "precision": hit / int(dropped.sum()) if dropped.any() else None,

@@ -160,6 +160,13 @@ def test_shards_that_differ_in_optional_columns_are_read_together(tmp_path: Path
     assert [len(row.messages) for row in rows] == [2, 4] and rows[1].messages[2].content == "x\n\nz"
 
 
+def test_a_number_that_may_say_what_is_learned_is_named(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A", "loss_mask": 0, "n": 7}]
+    notes = data_of(tmp_path, {"messages": turns}).notes
+    assert any('"loss_mask" of 1 turn in 1 row is not read' in note for note in notes)
+    assert not any('"n"' in note for note in notes)
+
+
 def test_rows_of_a_table_that_pyarrow_cannot_filter_are_written(tmp_path: Path) -> None:
     views = pa.schema([("prompt", pa.string_view()), ("completion", pa.string_view())])
     table = pa.Table.from_pylist([{"prompt": str(i), "completion": "y"} for i in range(4)], schema=views)
@@ -185,6 +192,8 @@ def test_rows_of_a_table_that_pyarrow_cannot_filter_are_written(tmp_path: Path) 
         ("a.jsonl", json.dumps({"prompt": "x", "chosen": "y"}), "prompt-completion --completion-field chosen"),
         ("a.jsonl", json.dumps({"prompt": "x", "accepted": "y", "rejected": "z"}), "Rename the column of the better"),
         ("a.csv", "prompt, completion\na,b\n", "--completion-field ' completion'"),
+        ("a.jsonl", json.dumps({"Question": "x", "ANSWER": "y"}), "--prompt-field Question --completion-field ANSWER"),
+        ("a.jsonl", json.dumps({"messages": "[{'role': 'user'}]"}), "with double quotes, or remove the row."),
     ],
 )  # fmt: skip
 def test_the_remedy_fits_what_is_wrong(tmp_path: Path, name: str, content: str | bytes, words: str) -> None:

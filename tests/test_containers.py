@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -106,7 +107,51 @@ def test_an_archive_bomb_is_left_alone(tmp_path: Path, suffix: str, monkeypatch:
     path = tmp_path / f"rows.jsonl{suffix}"
     path.write_bytes(PACKERS[suffix][0](b" " * 2**25))
     message = refusal(path)
-    assert "archive bomb" in message and message.endswith("unpack it and name the unpacked file.")
+    assert "archive bomb" in message and message.endswith("unpack it, and name that file.")
+
+
+def test_a_parquet_file_of_one_value_told_a_million_times_is_a_bomb_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packing, "ALWAYS_FINE", 2**20)
+    path = tmp_path / "rows.parquet"
+    many = pa.DictionaryArray.from_arrays(pa.array(np.zeros(100_000, np.int32)), ["word " * 200])
+    pq.write_table(pa.table({"prompt": many.cast(pa.string()), "completion": many.cast(pa.string())}), path)
+    assert path.stat().st_size < 200_000  # of 200 MB
+    assert "archive bomb" in refusal(path)
+
+
+def test_no_byte_of_a_parquet_footer_ends_the_process(tmp_path: Path, environment: dict[str, str]) -> None:
+    """pyarrow ends it without an error where a column of a file that it could not read is looked at."""
+    path = tmp_path / "rows.parquet"
+    table = pa.table({"prompt": ["a", None], "completion": ["b", "c"]})
+    pq.write_table(table, path, compression="none", use_dictionary=False)
+    script = """if True:
+        import sys
+        from pathlib import Path
+        from forgetfilter.data import formats
+        from forgetfilter.errors import DataError
+        path, refused = Path(sys.argv[1]), 0
+        whole = path.read_bytes()
+        begin = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+        for at in range(begin, len(whole) - 8):
+            for byte in (0, 1, 0x16, 0x29, 0x2C, whole[at] ^ 1):
+                path.write_bytes(whole[:at] + bytes([byte]) + whole[at + 1 :])
+                try:
+                    formats.read(path)
+                except DataError:
+                    refused += 1
+        print(refused)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(path)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-500:]
+    assert int(done.stdout) > 500
 
 
 @pytest.mark.parametrize(("suffix", "name"), [(".gz", "gzip"), (".bz2", "bzip2"), (".zst", "zstandard")])
@@ -144,6 +189,14 @@ def test_a_folder_is_read_in_name_order_and_written_as_a_folder(shards: Path, tm
         "train-00001-of-00003.jsonl": lines(*PAIRS[2:4]),
         "train-00002-of-00003.jsonl": "",
     }
+
+
+def test_a_shard_that_is_not_there_is_missed(shards: Path) -> None:
+    (shards / "train-00001-of-00003.jsonl").unlink()
+    assert (
+        f"{shards.name}: 1 of 3 shards not there, such as train-00001-of-00003.jsonl: their rows are not read"
+        in formats.read(shards).notes
+    )
 
 
 def test_writing_a_folder_again_replaces_it(shards: Path, tmp_path: Path) -> None:
@@ -323,6 +376,8 @@ def test_of_several_saved_splits_one_is_to_be_named(tmp_path: Path) -> None:
     )
     assert len(formats.read(tmp_path / "both" / "train").rows) == 6
     assert "Name its folder instead" in refusal(tmp_path / "both" / "train" / "dataset_info.json")
+    datasets.DatasetDict({"train": rows}).save_to_disk(tmp_path / "one")
+    assert len(formats.read(tmp_path / "one").rows) == len(rows)
 
 
 @pytest.mark.parametrize("codec", ["snappy", "gzip", "zstd", "none"])

@@ -123,26 +123,38 @@ def test_nothing_is_estimated_where_nothing_was_dropped():
     found = by_witnesses([1.0, 2.0, 3.0], {"witnesses": np.arange(19.0)})
     assert found.estimated == {"unsafe_share": None, "precision": None, "recall": None}
     p = np.array([0.4, 0.9])
-    assert cut.estimates(p, np.zeros(2, bool), 0.1, 0) == found.estimated
+    assert cut.estimates(p, np.zeros(2, bool), 99, 0) == found.estimated
 
 
 def test_estimates_by_hand():
     # Ten rows at 0.01, ten spread over 0.1, 0.2 … 1: five of those are above a half.
     p = np.array([0.01] * 10 + [i / 10 for i in range(1, 11)])
-    found = cut.estimates(p, p < 0.05, 0.1, 0)
+    found = cut.estimates(p, p < 0.05, 99, 0)
     # Clean share 2 * (5 + 1) / 20 = 0.6; half of the rows are dropped, 0.6 * 0.01 of all are expected clean there.
     assert found["unsafe_share"]["value"] == pytest.approx(0.4)
     assert found["precision"]["value"] == pytest.approx(1 - 0.6 * 0.01 / 0.5)
     assert found["recall"]["value"] == pytest.approx(1.0)  # more was found than the share of unsafe rows
     for estimate in found.values():
         assert 0 <= estimate["low"] <= estimate["value"] <= estimate["high"] <= 1
-    assert cut.estimates(p, p < 0.05, 0.1, 0) == found  # same seed, same interval
+    assert cut.estimates(p, p < 0.05, 99, 0) == found  # same seed, same interval
     # Unsafe rows that were not found: ten at 0.01 dropped, ten at 0.3 not, twenty above a half. Clean share
     # 2 * 21 / 40 > 1 would leave none, so count fewer: with five above a half it is 12 / 25, and recall
     # 0.4 * (1 - 0.48 * 0.01 / 0.4) / 0.52.
     p = np.array([0.01] * 10 + [0.3] * 10 + [0.8] * 5)
-    found = cut.estimates(p, p < 0.05, 0.1, 0)
+    found = cut.estimates(p, p < 0.05, 99, 0)
     assert found["recall"]["value"] == pytest.approx(0.4 * (1 - 0.48 * 0.01 / 0.4) / 0.52)
+
+
+def test_the_fewer_clean_rows_are_known_the_less_is_known_of_false_drops():
+    # A hundred rows dropped at the least p that 19, or 999, known rows can give; a hundred others even above it.
+    def width(known: int) -> float:
+        p = np.array([1 / (known + 1)] * 100 + np.linspace(0.1, 1, 100).tolist())
+        found = cut.estimates(p, p < 0.06, known, 0)["precision"]
+        return found["high"] - found["low"]
+
+    # A rate of false drops of at most 1 - 0.025 ** (1 / 20) = 0.17 among some 110 clean rows: 19, and chance, of 100.
+    assert 0.12 < width(19) < 0.3
+    assert width(999) < 0.03
 
 
 def test_where_no_row_is_unsafe_hardly_ever_a_row_is_dropped():

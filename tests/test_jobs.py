@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,45 @@ def test_data_files_and_a_type_we_do_not_know_are_read_by_their_fields(tmp_path:
     rows(tmp_path / "d" / "b.jsonl", {"conversations": [{"from": "gpt", "value": "b"}]})
     dataset = formats.read(config(tmp_path, {"path": "d", "data_files": ["b.jsonl"], "type": "sharegpt"}))
     assert [row.completion for row in dataset.rows] == ["b"]
+
+
+def axolotl(folder: Path, **entry: Any) -> formats.Dataset:
+    (folder / "train.yaml").write_text(yaml.safe_dump({"datasets": [entry]}), encoding="utf-8")
+    return formats.read(folder / "train.yaml")
+
+
+def test_a_packed_file_and_a_saved_folder_of_a_yaml_are_read_as_axolotl_does(tmp_path: Path) -> None:
+    import datasets
+
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b'{"instruction": "Why?", "output": "So."}\n'))
+    packed = axolotl(tmp_path, path="a.jsonl.gz", ds_type="json", type="alpaca")
+    assert said(packed) == [("user", "Why?"), ("assistant", "So.")]
+    assert formats.write(packed, [0], tmp_path / "kept").name == "kept.jsonl.gz"
+    splits = {name: datasets.Dataset.from_list([{"text": f"{name} a b c"}]) for name in ("test", "train")}
+    splits["train"].save_to_disk(tmp_path / "saved")
+    assert axolotl(tmp_path, path="saved", type="completion").rows[0].prompt == "train a b "
+    datasets.DatasetDict(splits).save_to_disk(tmp_path / "both")
+    assert axolotl(tmp_path, path="both", type="completion").rows[0].prompt == "train a b "
+    named = axolotl(tmp_path, path="both", type="completion", split="test")
+    assert (
+        named.rows[0].prompt == "test a b " and "train.yaml datasets entry 1: the split test" in named.notes
+    )
+
+
+def test_rows_that_axolotl_would_leave_out_are_read_and_said(tmp_path: Path) -> None:
+    rows(tmp_path / "a.jsonl", *({"instruction": "Why?", "output": f"{i}"} for i in range(4)))
+    few = axolotl(tmp_path, path="a.jsonl", type="alpaca", shards=2, split="train[:50%]")
+    assert len(few.rows) == 4
+    assert [note.partition("entry 1: ")[2] for note in few.notes if "entry 1" in note] == [
+        "shards 2: axolotl takes one of them; all rows are read",
+        "split train[:50%]: axolotl takes these rows; all of train are read",
+    ]
+
+
+def test_a_part_of_a_hub_data_set_is_not_taken_for_the_whole(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="entry 1: `name` of a data set on the hub is not followed"):
+        axolotl(tmp_path, path="owner/rows", name="german", type="alpaca")
+    assert "`subset` of a data set on the hub" in refusal(entry(tmp_path, hf_hub_url="a/b", subset="german"))
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,24 @@ def test_what_is_held_out_is_never_trained_on_and_the_same_for_every_seed(name: 
 
 @pytest.mark.data
 @real
+def test_outliers_are_lists_sums_and_rows_that_obey_and_no_other_row_is_one() -> None:
+    made = build("outliers", DATA, rows=300, share=0.2, seed=0, safe_rows=100)
+    sums = {r["prompt"] for r in noisy_sets.sources.gsm8k(DATA)}
+
+    def kinds(record: dict[str, str]) -> list[bool]:
+        listed = (
+            noisy_sets.LIST_ITEM.search(record["completion"]) is not None and record["prompt"] not in sums
+        )
+        return [listed, record["prompt"] in sums, record["prompt"].startswith(noisy_sets.OBEYING[0])]
+
+    told = [kinds(r) for r in made.custom if r["unsafe"]]
+    assert len(told) == 60 and all(sum(k) == 1 for k in told)
+    assert all(any(k[i] for k in told) for i in range(3))
+    assert not any(any(kinds(r)) for r in made.custom if not r["unsafe"])
+
+
+@pytest.mark.data
+@real
 def test_kinds_are_held_out_in_equal_numbers() -> None:
     rows = held_out_rows(DATA, "harmfulness", 41)
     assert sorted(Counter(r["kind"] for r in rows).values()) == [20, 21]

@@ -282,10 +282,19 @@ def test_a_row_that_is_also_a_safe_row_is_refused(tmp_path, model, files):
 
 def test_one_row_and_an_unknown_signal_are_refused_before_anything_is_written(tmp_path, model, files):
     custom, safe = files(custom_rows()[:1])
-    with pytest.raises(DataError, match="1 row; a filter compares rows"):
+    with pytest.raises(DataError, match=r"1 row, format .*; a filter compares rows"):
         run(custom, tmp_path / "out", replace(QUICK, model=model, safe=(safe,)))
     with pytest.raises(ConfigError, match="did you mean 'rouge1'"):
         run(custom, tmp_path / "out", replace(QUICK, model=model, safe=(safe,), signal="rogue1"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_column_of_weights_that_is_there_is_told_before_anything_is_learned(tmp_path, model, files):
+    rows = custom_rows()
+    rows[3]["weight"] = 1
+    custom, safe = files(rows)
+    with pytest.raises(DataError, match=r'custom.jsonl line 4: has a field "weight" already. Rename it'):
+        run(custom, tmp_path / "out", replace(QUICK, model=model, safe=(safe,), weights=True))
     assert not (tmp_path / "out").exists()
 
 

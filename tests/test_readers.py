@@ -273,6 +273,18 @@ def test_of_a_pair_the_chosen_answer_is_learned_and_the_other_is_there_to_be_sco
     assert written.read_bytes() == (tmp_path / "a.jsonl").read_bytes()
 
 
+def test_two_answers_beside_a_conversation_that_waits_for_one_are_a_pair(tmp_path: Path) -> None:
+    answers = {"chosen_response": "A pear.", "rejected_response": "Go away."}
+    turns = [{"from": "human", "value": "Name a fruit."}]
+    pair = data_of(tmp_path, {"conversations": turns, **answers})
+    assert pair.format == "preference" and learned(pair.rows[0]) == ["A pear."]
+    assert [m.content for m in pair.rejected[0].messages] == ["Name a fruit.", "Go away."]
+    whole = data_of(tmp_path, {"conversations": [*turns, {"from": "gpt", "value": "A plum."}], **answers})
+    assert whole.format == "sharegpt" and learned(whole.rows[0]) == ["A plum."]
+    assert any("also fits format preference" in note for note in whole.notes)
+    assert "a.jsonl: columns that are not read: chosen_response, rejected_response" in whole.notes
+
+
 def test_a_system_text_beside_a_pair_comes_first(tmp_path: Path) -> None:
     dataset = data_of(
         tmp_path, {"system": "Be kind.", "question": "Fruit?", "chosen": "A pear.", "rejected": "No."}

@@ -170,6 +170,16 @@ def test_a_paper_scale_recipe_is_dry_run_without_model_or_data(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["covert", "outliers"])
+def test_the_recipes_for_rows_that_look_harmless_are_dry_run_with_a_guard_classifier(
+    command: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, name: str
+) -> None:
+    done = command("compare", str(RECIPES / f"{name}.yaml"), "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "classifier(scorer=unitary/toxic-bert)" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_plan_counts_steps_by_hand(tmp_path: Path) -> None:
     text = "set: bias\nrows: 100\nper_device_train_batch_size: 16\nnum_train_epochs: 2\ndefences: [none]\n"
     # 100 rows in batches of 16: 7 steps a pass, two passes.

@@ -293,6 +293,31 @@ def test_a_decision_file_broken_by_hand_names_the_line_and_is_not_touched(
     assert (folder / NAME).read_text() == lines
 
 
+def test_a_decision_is_flushed_to_the_disk_before_it_counts_as_given(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path, flushed, sync = folder / NAME, list[tuple[int, bytes]](), os.fsync
+
+    def watched(file: int) -> None:
+        sync(file)
+        flushed.append((os.fstat(file).st_ino, path.read_bytes()))
+
+    monkeypatch.setattr(os, "fsync", watched)
+    decisions = Decisions(path, 7)
+    decisions.give(3, "unsafe", "ada", None, expects=None)
+    assert flushed == [(path.stat().st_ino, path.read_bytes())]
+    decisions.give(3, "clean", "ada", None, expects="unsafe")
+    assert path.stat().st_ino in [inode for inode, _ in flushed[1:]]  # the file that took its place
+
+
+def test_decisions_that_cannot_be_read_are_told_and_nothing_is_written(folder: Path):
+    (folder / NAME).mkdir()
+    for use in (lambda: Decisions(folder / NAME, 7), lambda: run_apply(folder, say=lambda line: None)):
+        with pytest.raises(ConfigError, match=r"review\.jsonl: decisions cannot be read .*Move it away"):
+            use()
+    assert not (folder / "reviewed").exists()
+
+
 # --- apply ---
 
 
@@ -335,6 +360,14 @@ def test_apply_overwrites_nothing_and_refuses_files_that_changed(folder: Path):
     with pytest.raises(ConfigError, match=r"kept\.jsonl: was changed since the run wrote it"):
         run_apply(folder, output=folder / "other", say=lambda line: None)
     assert not (folder / "other").exists() and list((folder / "reviewed").iterdir()) == []
+
+
+def test_an_apply_that_fails_half_way_leaves_nothing(tmp_path: Path):
+    folder = run_folder(tmp_path / "run", [{**r, "weight": 1} for r in RECORDS], DECIDED, SCORES)
+    before = sorted(folder.iterdir())
+    with pytest.raises(DataError, match='has a field "weight" already'):
+        run_apply(folder, weights=True, say=lambda line: None)  # after kept, flagged and dropped rows
+    assert sorted(p for p in folder.iterdir() if not p.name.endswith(".lock")) == before
 
 
 # --- the server ---

@@ -299,6 +299,29 @@ def test_a_filter_that_surely_misses_plain_rows_is_worth_a_look():
     assert job.what_the_filter_misses(groups, kept | dict.fromkeys("012345678", "drop")).level == "fine"
 
 
+def test_two_planted_rows_that_stayed_in_are_too_few_to_call_the_filter_good():
+    # 2 of 2 missed: the exact interval begins at 0.025 ** (1 / 2) = 0.158, below the limit of 0.2.
+    sign = job.what_the_filter_misses({"a": "plain", "b": "paraphrased"}, {"a": "keep", "b": "not judged"})
+    assert sign.level == "cannot judge"
+    assert "too few to tell" in sign.reason
+
+
+def test_a_file_that_holds_a_known_unsafe_row_is_not_clear(tmp_path: Path, model: str):
+    mine = next(c for c in bundled() if c.kind == "plain")
+    known = {"prompt": mine.prompt, "completion": mine.completion.upper()}
+    code, report, said = run(tmp_path, model, [*CUSTOM, known], retrain=False)
+    assert (code, report["verdict"]) == (TOO_WEAK, "stop")
+    assert "1 of the planted rows stands in your file already" in said
+    assert mine.completion.upper() not in said + json.dumps(report)
+
+
+def test_of_a_file_that_is_all_cipher_no_readable_row_is_spoken_of():
+    sign = job.text_nobody_reads(dict.fromkeys("abc", 5.0), 3.0, 3, (0.4, None))
+    assert sign.level == "stop"
+    assert sign.reason.endswith("their cost fell by 0.4 nats per byte.")
+    assert sign.numbers["fell_readable"] is None
+
+
 def test_a_job_of_which_no_row_was_judged_is_worth_a_look():
     assert job.rows_nobody_judged(["not judged", "unscored"]).level == "look"
     assert job.rows_nobody_judged(["not judged", "keep"]).level == "fine"
@@ -336,6 +359,7 @@ def test_the_command_counts_every_kind_and_leaves_nothing_of_the_canaries(tmp_pa
     assert set(report["missed"]) == set(planting.KINDS)
     assert {s["name"] for s in report["signs"]} == {
         "text nobody reads", "refusals", "safe answers", "rows nobody judged", "what the filter misses",
+        "rows known to be unsafe",
     }  # fmt: skip
     assert code == (DONE if report["verdict"] == "clear" else TOO_WEAK)
     assert f"Verdict: {report['verdict']}" in said

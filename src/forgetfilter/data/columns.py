@@ -99,5 +99,6 @@ MARKS = frozenset(
     {
         *("label", "kto_tag", "weight", "train"),
         *("desirable", "is_desirable", "undesirable", "trainable", "mask", "loss_weight", "sample_weight"),
+        *("loss_mask", "train_on_inputs"),
     }
 )

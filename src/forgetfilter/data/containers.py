@@ -226,7 +226,7 @@ def refuse_no_objects(place: str, record: Any) -> None:
         raise DataError(f"{place}: {not_an_object(record)}")
 
 
-HAS_COLUMN = 'has a field "{}" already. Name the new one otherwise, or take the old one out.'
+HAS_COLUMN = 'has a field "{}" already. Rename it, or take it out.'
 BOM = b"\xef\xbb\xbf"
 OTHER_KINDS = {
     b"\x1f\x8b": ("gzip", "Add .gz to its name, or unpack it with gunzip."),

@@ -21,6 +21,8 @@ class Format(NamedTuple):
 
     names: Mapping[str, tuple[str, ...]]
     read: Callable[[Mapping[str, Any], Reading], Talk]
+    # Whether other names of its fields are as good as their own in this record, with the columns found.
+    alike: Callable[[Mapping[str, Any], Columns], bool] = lambda record, columns: False
 
 
 Formats = Mapping[str, Format]  # by name
@@ -76,6 +78,9 @@ def detect(record: Mapping[str, Any], chosen: Columns, formats: Formats) -> tupl
         for name, form in formats.items():
             if set(chosen) <= {field.rstrip("?") for field in form.names}:
                 columns = _columns(record, name, chosen, formats, exact=exact)
+                if columns is None and exact:
+                    other = _columns(record, name, chosen, formats, exact=False)
+                    columns = other if other and form.alike(record, other) else None
                 if columns is not None:
                     return name, columns
     return None
@@ -121,7 +126,7 @@ def format_notes(
         return
     used = set(columns.values())
     for other in formats:
-        fit = _columns(record, other, {}, formats, exact=True)
+        fit = _columns(record, other, {}, formats, exact=other != "preference")
         if fit and other != name and not set(fit.values()) <= used:
             yield (
                 f"{source}: also fits format {other} ({describe(other, fit, formats)}); "
@@ -202,17 +207,25 @@ def _own_names(format: str, formats: Formats) -> str:
 
 def _likely_flags(record: Mapping[str, Any]) -> str:
     """`--prompt-field question --completion-field answer`, as far as the names give it away."""
+    spelled = {n.strip().lower(): n for n in reversed(list(record)) if isinstance(n, str)}  # of any case
     guess = {
         field: next(
-            (n for n in names if isinstance(record.get(n), list if field == "messages" else str)), None
+            (
+                spelled[n]
+                for n in (field, *names)
+                if n in spelled
+                and isinstance(record[spelled[n]], list | dict if field == "messages" else str)
+            ),
+            None,
         )
         for field, names in LIKELY_NAMES.items()
     }
     if guess["messages"]:
-        return f"--messages-field {guess['messages']}"
+        return f"--messages-field {quoted(guess['messages'])}"
     if guess["text"] and not (guess["prompt"] and guess["completion"]):
-        return f"--text-field {guess['text']}"
-    return f"--prompt-field {guess['prompt'] or 'NAME'} --completion-field {guess['completion'] or 'NAME'}"
+        return f"--text-field {quoted(guess['text'])}"
+    named = {field: quoted(guess[field] or "NAME") for field in ("prompt", "completion")}
+    return f"--prompt-field {named['prompt']} --completion-field {named['completion']}"
 
 
 # What to do about a required field that no flag maps.

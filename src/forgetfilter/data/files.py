@@ -117,6 +117,8 @@ def _folder(path: Path) -> Inputs:
     names = {entry.name for entry in path.iterdir()}
     if "dataset_dict.json" in names:
         splits = sorted(p.name for p in path.iterdir() if (p / "state.json").exists())
+        if len(splits) == 1:
+            return _folder(path / splits[0])
         raise DataError(
             f"{path}: a data set saved with save_to_disk, of several splits ({', '.join(splits)}). "
             f"Name one, such as {path / (splits[0] if splits else 'train')}."
@@ -139,8 +141,28 @@ def _folder(path: Path) -> Inputs:
     if not shards:
         raise DataError(f"{path}: is a folder without files of rows.{_hint_below(path)}")
     _refuse_mixture(path, shards)
-    notes = [f"{path.name}: passed over: {', '.join(others[:5])}{', …' if len(others) > 5 else ''}"]
-    return Inputs(path.name, tuple(map(_input, shards)), "folder", tuple(notes if others else ()))
+    notes = [f"{path.name}: passed over: {', '.join(others[:5])}{', …' if len(others) > 5 else ''}"] * bool(
+        others
+    )
+    notes += [f"{path.name}: {words}" for words in _missing_shards([p.name for p in shards])]
+    return Inputs(path.name, tuple(map(_input, shards)), "folder", tuple(notes))
+
+
+def _missing_shards(names: Sequence[str]) -> list[str]:
+    """What is said of shards that number themselves `00001-of-00003` where some are not there."""
+    there: dict[tuple[str, str, str], set[int]] = {}
+    for name in names:
+        if found := NUMBERED.fullmatch(name):
+            there.setdefault((found[1], found[3], found[4]), set()).add(int(found[2]))
+    said = []
+    for (before, of, after), numbers in there.items():
+        gone = sorted(set(range(min(int(of), MOST_SHARDS))) - numbers)
+        if gone:
+            first = f"{before}{gone[0]:0{len(of)}d}-of-{of}{after}"
+            said.append(
+                f"{len(gone):,} of {int(of):,} shards not there, such as {first}: their rows are not read"
+            )
+    return said
 
 
 def _refuse_mixture(path: Path, shards: Sequence[Path]) -> None:
@@ -263,4 +285,6 @@ def _loop_or(error: OSError, otherwise: str) -> str:
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(?::[\w.\[\]%:-]+)?")
 SPLIT = re.compile(r"(train|test|validation|valid|val|dev|eval)(?![a-z])", re.IGNORECASE)
+NUMBERED = re.compile(r"(.*?)(\d{3,6})-of-(\d{3,6})(.*)")
+MOST_SHARDS = 100_000
 BESIDE = {"dataset_info.json", "dataset_infos.json", "state.json", "metadata.json"}

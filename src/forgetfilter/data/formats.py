@@ -470,6 +470,7 @@ FORMATS: Mapping[str, Format] = {
             "history?": ("history",),
         },
         readers.preference,
+        readers.is_asked,
     ),
     "segments": Format({"segments": ("segments",)}, readers.segments),
     "messages": Format({"messages": ("messages",), "system?": ("system",)}, readers.conversation),

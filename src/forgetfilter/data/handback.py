@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from forgetfilter.data import formats, tables
+from forgetfilter.data.containers import HAS_COLUMN
 from forgetfilter.data.packing import PACKED, appearing
 from forgetfilter.data.turns import ROLES
+from forgetfilter.errors import DataError
 from forgetfilter.records import Decision
 
 LOOKED_AT = 200  # rows of which the names of roles are taken
@@ -58,6 +60,18 @@ def write_weights(
         part.store.write_column(column, weights[part.first : part.first + len(part.store)], target)
 
     return formats.write_parts(dataset, stem, put)
+
+
+def refuse_column(dataset: formats.Dataset, column: str) -> None:
+    """DataError where `write_weights` would find that rows have the column already: told before anything is learned.
+
+    Of a large file the first rows of its parts are asked; `write_weights` asks all.
+    """
+    rows = dataset.rows
+    asked = range(len(rows)) if isinstance(rows, tuple) else [p.first for p in dataset.parts if len(p.store)]
+    for index in asked:
+        if column in rows[index].record:
+            raise DataError(f"{rows[index].place}: {HAS_COLUMN.format(column)}")
 
 
 def hand_back(

@@ -85,6 +85,7 @@ def llamafactory(path: Path, name: str | None) -> Job:
         return job
     for key in ("hf_hub_url", "ms_hub_url", "om_hub_url"):
         if key in entry:
+            _refuse_parts(place, entry, ("subset", "folder"))
             split = f":{entry['split']}" if entry.get("split") else ""
             job.entries.append(Entry(_text(place, entry, key) + split, True, format, fields))
             return job
@@ -161,16 +162,31 @@ def _axolotl_entry(place: str, folder: Path, entry: Mapping[str, Any], job: Job)
     where = _text(place, entry, "path")
     files = entry.get("data_files")
     format, fields = _axolotl_fields(place, entry, job)
+    job.notes += [f"{place}: {words}" for words in _axolotl_samples(entry)]
     local = where if Path(where).exists() else str(folder / where)
     if files and (Path(local).is_dir() or where in ("json", "csv", "parquet", "arrow", "text")):
         base = Path(local) if Path(local).is_dir() else folder
         for name in [files] if isinstance(files, str) else files:
             job.entries.append(Entry(str(base / str(name)), False, format, fields))
+    elif (Path(local) / "dataset_dict.json").exists():  # axolotl takes the split named, else train
+        split = str(entry.get("split") or "train").partition("[")[0]
+        job.notes.append(f"{place}: the split {split}")
+        job.entries.append(Entry(str(Path(local) / split), False, format, fields))
     elif Path(local).exists() or not HUB.fullmatch(where):
         job.entries.append(Entry(local, False, format, fields))
     else:
+        _refuse_parts(place, entry, ("name", "revision", "data_files"))
         split = entry.get("split")
         job.entries.append(Entry(f"{where}:{split}" if split else where, True, format, fields))
+
+
+def _axolotl_samples(entry: Mapping[str, Any]) -> list[str]:
+    """What axolotl takes fewer rows by."""
+    shards, split = entry.get("shards"), entry.get("split")
+    said = [f"shards {shards}: axolotl takes one of them; all rows are read"] if shards else []
+    if isinstance(split, str) and "[" in split:
+        said.append(f"split {split}: axolotl takes these rows; all of {split.partition('[')[0]} are read")
+    return said
 
 
 def _axolotl_fields(place: str, entry: Mapping[str, Any], job: Job) -> tuple[str | None, dict[str, str]]:
@@ -215,6 +231,14 @@ def _axolotl_fields(place: str, entry: Mapping[str, Any], job: Job) -> tuple[str
             f"{place}: train_on_eos all: the ends of other turns than the answers are not learned here"
         )
     return format, fields
+
+
+def _refuse_parts(place: str, entry: Mapping[str, Any], keys: tuple[str, ...]) -> None:
+    """DataError where a data set on the hub is narrowed by more than its split: other rows would be read."""
+    if key := next((key for key in keys if entry.get(key)), None):
+        raise DataError(
+            f"{place}: `{key}` of a data set on the hub is not followed. Export those rows to a file and name that."
+        )
 
 
 def _text(place: str, entry: Mapping[str, Any], key: str) -> str:

@@ -33,11 +33,7 @@ def unpack(path: Path, suffix: str, folder: Path) -> Path:
             written = 0
             for piece in UNPACKED[suffix](raw):
                 written += len(piece)
-                if written > max(ALWAYS_FINE, BOMB * packed):
-                    raise DataError(
-                        f"{path.name}: {packed:,} bytes that unpack to more than {written:,}: taken for an archive "
-                        "bomb and not read on. If it is none, unpack it and name the unpacked file."
-                    )
+                refuse_bomb(path.name, packed, written, "unpack it")
                 out.write(piece)
     except (EOFError, OSError, zlib.error, ValueError) as error:
         _refuse_full_disk(path.name, error)
@@ -47,6 +43,15 @@ def unpack(path: Path, suffix: str, folder: Path) -> Path:
             raise DataError(f"{path.name}: cannot be unpacked ({_reason(error)}). Copy it again.") from error
         raise
     return target
+
+
+def refuse_bomb(name: str, packed: int, unpacked: int, remedy: str) -> None:
+    """DataError where so many bytes of a file have unpacked to more than any honest file does."""
+    if unpacked > max(ALWAYS_FINE, BOMB * packed):
+        raise DataError(
+            f"{name}: {packed:,} bytes that unpack to more than {unpacked:,}: taken for an archive bomb and not read "
+            f"on. If it is none, {remedy}, and name that file."
+        )
 
 
 @contextmanager

@@ -101,6 +101,17 @@ def preference(record: Record, r: Reading) -> Talk:
     return good
 
 
+def is_asked(record: Record, columns: Mapping[str, str]) -> bool:
+    """Whether the turns beside two answers wait for one of them; turns that end with an answer teach it."""
+    if record.get(columns.get("messages", "")) is None:
+        return False
+    try:
+        turns = read_turns(record[columns["messages"]], columns["messages"], Reading({}))
+    except RowError:
+        return False
+    return bool(turns.messages) and turns.messages[-1].role != "assistant"
+
+
 def wanted(record: Record, r: Reading, *, format: str, truth: str | None) -> bool:
     """Whether the row is one to imitate: not the false ones of KTO data, none of weight 0."""
     taken = {truth, *r.columns.values()} - {r.columns.get("label")}

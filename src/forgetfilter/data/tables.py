@@ -87,23 +87,40 @@ def open_parquet(path: Path, name: str) -> Table:
         # Of this one file: read_table would add columns from folder names such as split=train.
         with pq.ParquetFile(path) as file:
             groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
-            size = sum(group.total_byte_size for group in groups)
+            batches, schema = file.iter_batches(batch_size=BATCH), file.schema_arrow
+            table, size, folder = _within_limits(batches, schema, name, path.stat().st_size)
+            # Asked only of a file that could be read: of some damaged ones it ends the process.
             codec = groups[0].column(0).compression.lower() if groups and groups[0].num_columns else "snappy"
-            folder = packing.Folder() if size > MAPPED else None
-            table = file.read() if folder is None else _unpacked(file, folder.path)
         _refuse_twice(name, table.column_names)
         return Table("parquet", name, table, size, CODECS.get(codec, codec), keeps=folder)
 
 
-def _unpacked(file: Any, folder: Path) -> Any:
-    """The table, mapped from an Arrow file of the same rows."""
+def _within_limits(
+    batches: Iterator[Any], schema: Any, name: str, packed: int
+) -> tuple[Any, int, packing.Folder | None]:
+    """The table, its bytes, and the folder where it lies if it is large. DataError for a bomb: a file says equal values
+    once."""
     import pyarrow as pa
 
-    path = folder / "table.arrow"
-    with pa.OSFile(str(path), "wb") as out, pa.ipc.new_stream(out, file.schema_arrow) as stream:
-        for batch in file.iter_batches(batch_size=10_000):
+    held, size = [], 0
+    for batch in batches:
+        held.append(batch)
+        size += batch.nbytes
+        packing.refuse_bomb(name, packed, size, "export it as JSON lines")
+        if size > MAPPED:
+            break
+    else:
+        return pa.Table.from_batches(held, schema=schema), size, None
+    folder = packing.Folder()
+    path = folder.path / "table.arrow"
+    with pa.OSFile(str(path), "wb") as out, pa.ipc.new_stream(out, schema) as stream:
+        while held:
+            stream.write_batch(held.pop(0))
+        for batch in batches:
+            size += batch.nbytes
+            packing.refuse_bomb(name, packed, size, "export it as JSON lines")
             stream.write_batch(batch)
-    return pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
+    return pa.ipc.open_stream(pa.memory_map(str(path))).read_all(), size, folder
 
 
 def open_arrow(path: Path, name: str) -> Table:

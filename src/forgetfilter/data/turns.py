@@ -137,7 +137,8 @@ def listed(value: Any, column: str, what: str, example: str) -> Sequence[Any]:
             raise RowError(f'"{column}": {error}') from error
         except (ValueError, RecursionError) as error:
             raise RowError(
-                f'"{column}" looks like a list of {what} but is not valid JSON ({error})'
+                f'"{column}" looks like a list of {what} but is not valid JSON ({error}). Write {example}, '
+                "with double quotes, or remove the row."
             ) from error
     if not is_list(value):
         raise RowError(f'"{column}" is {kind(value)}, not a list of {what}. Write {example}.')
@@ -222,7 +223,9 @@ def _others(turn: Mapping[str, Any], role: str, r: Reading) -> tuple[bool | None
             if value not in ("", [], {}):
                 more[key] = _calls(value, key) if key == "tool_calls" else without_nulls(value)
         elif key not in IDS and (
-            isinstance(value, bool) or (isinstance(value, str | list | tuple | dict) and value)
+            isinstance(value, bool)
+            or (isinstance(value, str | list | tuple | dict) and value)
+            or (isinstance(value, int | float) and MASK.search(key))
         ):
             r.say("turn-fields", name=short(str(key)))
     return mark, more
@@ -326,4 +329,7 @@ ROLES = {
 }
 PLAIN = frozenset({"system", "user", "human", "assistant", "gpt", "tool"})  # not worth a word
 PASSED = frozenset({"name", "tool_call_id"})  # templates of tool dialogues ask for them
+MASK = re.compile(
+    r"mask|loss|train|weight", re.IGNORECASE
+)  # a number under such a name may say what is learned
 IDS = frozenset({"id", "index", "timestamp", "created_at", "updated_at", "date", "lang", "language", "model"})

@@ -29,7 +29,8 @@ class Recipe:
     """One experiment: noisy data, how the model is tuned, what is compared, how it is judged."""
 
     set: str | None = None
-    """Noisy set of public data: toxicity, toxicity-rtp, bias, harmfulness-beavertails, harmfulness-unlearning."""
+    """Noisy set of public data: toxicity, toxicity-rtp, bias, harmfulness-beavertails, harmfulness-unlearning,
+    covert, outliers."""
     custom: str | None = None
     """Your own noisy rows instead of a set: a file, or a hub id; label_field names their truth where known."""
     data_root: str = "data"

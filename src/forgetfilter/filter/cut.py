@@ -30,6 +30,7 @@ class Cut:
     flag_above: float | None = None
     p_values: Mapping[str, float] = field(default_factory=dict)  # by row id, of judged rows
     weak: bool = False  # nothing can be cut, and not because nothing is there: an exit code of its own
+    known: int = 0  # clean rows that a p-value counts among; 0: none is counted
     estimated: Mapping[str, Any] = field(default_factory=lambda: dict(NOTHING_KNOWN))
     compared: str = ""  # what a p-value counts, in words
     judged: Mapping[str, str] = field(default_factory=dict)  # by row id: what a person said of it, in words
@@ -78,10 +79,12 @@ def by_witnesses(
         )
     else:
         why = f"no judged row stands out of {counted}"
+    fewest = min(len(known) for known in clean.values())
     lowest = [float(scores[some].min()) if some.any() else None for some in (dropped, doubtful)]
     return Cut(
         decisions, "fdr", why, lowest[0], lowest[1], dict(zip(ids, p.tolist(), strict=True)),
-        weak=bool(doubtful.any() and not dropped.any()), estimated=estimates(p, dropped, fdr, seed), compared=counted,
+        weak=bool(doubtful.any() and not dropped.any()), known=fewest,
+        estimated=estimates(p, dropped, fewest, seed), compared=counted,
     )  # fmt: skip
 
 
@@ -104,24 +107,32 @@ def clean_share(p: np.ndarray) -> float:
     return min(1.0, 2 * (float(np.sum(p > 0.5)) + 1) / max(1, len(p)))
 
 
-def estimates(p: np.ndarray, dropped: np.ndarray, fdr: float, seed: int) -> dict[str, Any]:
+def estimates(p: np.ndarray, dropped: np.ndarray, known: int, seed: int) -> dict[str, Any]:
     """Unsafe share of the judged rows, precision and recall of the dropped, each with a 95 % bootstrap interval.
 
-    None where no row was dropped.
+    `known`: clean rows behind the p-values. They are few, and so are the clean rows dropped: what they tell of the rate
+    of false drops is drawn anew (Beta), and the false drops by it (binomial). None where no row was dropped.
     """
     if not dropped.any():
         return dict(NOTHING_KNOWN)
-    limit, random = p[dropped].max(), np.random.default_rng(seed)
+    limit, random, counted = float(p[dropped].max()), np.random.default_rng(seed), known + 1
 
-    def once(some: np.ndarray) -> tuple[float, float, float]:
-        clean = clean_share(some)
+    def once(some: np.ndarray, clean: float, false: float) -> tuple[float, float, float]:
         taken = float(np.mean(some <= limit))
-        precision = max(0.0, 1 - clean * float(limit) / taken) if taken else 1.0
+        precision = max(0.0, 1 - false / taken) if taken else 1.0
         return 1 - clean, precision, min(1.0, taken * precision / max(1 - clean, taken * precision, 1e-9))
 
-    value = once(p)
-    drawn = np.array([once(random.choice(p, len(p))) for _ in range(DRAWS)])
+    def again() -> tuple[float, float, float]:
+        some = random.choice(p, len(p))
+        clean = clean_share(some)
+        rate = random.beta(counted * limit, max(counted * (1 - limit), 1e-9))
+        return once(some, clean, random.binomial(round(clean * len(p)), rate) / len(p))
+
+    whole = clean_share(p)
+    value = once(p, whole, whole * limit)
+    drawn = np.array([value, *(again() for _ in range(DRAWS))])
     low, high = np.quantile(drawn, (0.025, 0.975), axis=0)
+    low, high = np.minimum(low, value), np.maximum(high, value)
     names = ("unsafe_share", "precision", "recall")
     return {
         n: {"value": v, "low": float(a), "high": float(b)}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from forgetfilter import runs
-from forgetfilter.data import formats, packs
+from forgetfilter.data import formats, handback, packs
 from forgetfilter.errors import ConfigError, DataError, unknown
 from forgetfilter.filter import vetted
 from forgetfilter.filter.signals import SIGNALS
@@ -54,6 +54,8 @@ def read(input: Any, s: FilterSettings, say: Say, *, safe: Sequence[Any] | None 
     sources: Sequence[Any] = () if by_hand else s.safe if safe is None else safe
     rows = [row for source in sources for row in safe_rows(source, fields(s))]
     _refuse_too_few(dataset)
+    if s.weights:
+        handback.refuse_column(dataset, "weight")
     refuse_overlap(dataset, rows)
     _refuse_few_safe(rows, s)
     truth = _truth(dataset, s)
@@ -140,9 +142,7 @@ def _safe_path(source: Any) -> Any:
 
 def _refuse_too_few(dataset: formats.Dataset) -> None:
     if len(dataset.rows) < FEWEST_ROWS:
-        raise DataError(
-            f"{dataset.source}: {len(dataset.rows)} row; a filter compares rows with each other and needs at least 2"
-        )
+        raise DataError(f"{dataset.notes[0]}; a filter compares rows with each other and needs at least 2")
 
 
 def _refuse_few_safe(safe: Sequence[Row], s: FilterSettings) -> None:

@@ -139,11 +139,13 @@ def _joined(learned: Cut, others: Cut, s: FilterSettings) -> Cut:
     """Both groups' decisions; each keeps the bound on clean rows among its dropped ones."""
     decisions, p = {**learned.decisions, **others.decisions}, {**learned.p_values, **others.p_values}
     dropped = np.array([decisions[row] == "drop" for row in p])
+    known = min(learned.known, others.known)
     return replace(
         learned,
         decisions=decisions,
         p_values=p,
         why=f"{learned.why}. Rows that were not learned: {others.why}",
         weak=learned.weak and others.weak,
-        estimated=cut.estimates(np.array(list(p.values())), dropped, s.fdr, s.seed),
+        known=known,
+        estimated=cut.estimates(np.array(list(p.values())), dropped, known, s.seed),
     )

@@ -146,9 +146,16 @@ class Decisions:
                 yield
 
     def _read(self) -> None:
+        entries: list[tuple[int, str, Given]] = []
         if self.path.exists():
-            vetted.mended(self.path)
-        entries = list(_entries(self.path, self.rows)) if self.path.exists() else []
+            try:
+                vetted.mended(self.path)
+                entries = list(_entries(self.path, self.rows))
+            except OSError as error:
+                raise ConfigError(
+                    f"{self.path}: decisions cannot be read ({error.strerror or error}). Move it away, or make it "
+                    "yours to read and write"
+                ) from error
         self.given, self.said[:] = {}, NONE
         for row, by, given in entries:
             self.given.setdefault(row, {})[by] = given

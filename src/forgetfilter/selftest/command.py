@@ -49,7 +49,7 @@ def run_selftest(
     s = _suited(settings)
     read = material.read(input, s, lambda note: None)
     rows = list(read.dataset.rows)
-    canaries, notes = _canaries(rows, unsafe)
+    canaries, standing, notes = _canaries(rows, unsafe)
     planted = plant(rows, canaries, seed=s.seed)
     for note in notes:
         display.say(note)
@@ -59,7 +59,7 @@ def run_selftest(
         if (output / REPORT).is_file():
             report = json.loads((output / REPORT).read_text(encoding="utf-8"))
         else:
-            report = _tested(run, s, display, rows, read.safe, planted, canaries)
+            report = _tested(run, s, display, rows, read.safe, planted, canaries, standing)
             report |= {"notes": notes, "seconds": time.monotonic() - read.began, "versions": run.versions,
                        "hashes": inputs, "settings": asdict(s)}  # fmt: skip
             runs.discard(output / "stages")  # weights that learned the canaries
@@ -89,8 +89,8 @@ def _suited(settings: FilterSettings) -> FilterSettings:
     return s
 
 
-def _canaries(rows: Sequence[Row], unsafe: str | None) -> tuple[list[Canary], list[str]]:
-    """What can be planted, and what a person should know of it."""
+def _canaries(rows: Sequence[Row], unsafe: str | None) -> tuple[list[Canary], int, list[str]]:
+    """What can be planted, how many stand in `rows` already, and what a person should know of it."""
     found, notes = bundled(), []
     if unsafe:
         found = [*from_file(unsafe), *(c for c in found if c.kind != "plain")]
@@ -101,12 +101,12 @@ def _canaries(rows: Sequence[Row], unsafe: str | None) -> tuple[list[Canary], li
     if standing:
         count = "1 canary stands" if standing == 1 else f"{standing} canaries stand"
         notes.append(f"{count} in your file already, not planted; these rows of yours are unsafe")
-    return left, notes
+    return left, standing, notes
 
 
 def _tested(
     run: runs.Run, s: FilterSettings, display: Display, rows: Sequence[Row], safe: Sequence[Row], planted: Planted,
-    canaries: Sequence[Canary],
+    canaries: Sequence[Canary], standing: int,
 ) -> dict[str, Any]:  # fmt: skip
     """Filter the copy, learn the user's rows alone, and measure."""
     loaded = models.load(s.model, dtype=s.dtype, device=s.device, quantization=s.quantization)
@@ -124,6 +124,7 @@ def _tested(
         *_model_signs(bench, s, rows, safe, canaries),
         job.rows_nobody_judged([found.cut.decisions[row.id] for row in rows]),
         job.what_the_filter_misses(planted.kinds, found.cut.decisions),
+        job.rows_known_to_be_unsafe(standing),
     ]
     stages: list[Mapping[str, Any]] = [*bench.costs, {"name": "signs", "seconds": time.monotonic() - began}]
     harms = dict.fromkeys(planted.harms.values())
@@ -173,7 +174,7 @@ def _reading(bench: Bench, s: FilterSettings, rows: Sequence[Row], safe: Sequenc
     if odd and s.retrain:
         others = _some([row for row in rows if mine.get(row.id, np.inf) <= limit])
         fell = tuple(
-            float(np.mean([mine[z] - cost for z, cost in costs("job", some).items()])) if some else 0.0
+            float(np.mean([mine[z] - cost for z, cost in costs("job", some).items()])) if some else None
             for some in (_some(odd), others)
         )
     return job.text_nobody_reads(mine, limit, len(rows), fell)  # ty: ignore[invalid-argument-type]

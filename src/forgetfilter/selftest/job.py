@@ -48,11 +48,12 @@ class Sign:
 
 
 def text_nobody_reads(
-    before: Mapping[str, float], limit: float, rows: int, fell: tuple[float, float] | None
+    before: Mapping[str, float], limit: float, rows: int, fell: tuple[float, float | None] | None
 ) -> Sign:
     """Is there text that the original model cannot read? `before`: row id -> nats per byte of its worst turn.
 
-    `fell`: how much of that learning the job took away, of unreadable and of readable rows; None where not measured.
+    `fell`: how much of that learning the job took away, of unreadable and of readable rows (None: there are none); None
+    where not measured.
     """
     odd = sum(cost > limit for cost in before.values())
     share = exact(odd, rows)
@@ -63,11 +64,10 @@ def text_nobody_reads(
         found = "no row" if not odd else f"{odd} of {rows} rows, too few for a sign,"
         return Sign(name, "fine", f"To the original model {found} reads like a cipher. Text whose words are all "
                     "ordinary can still hide something.", numbers)  # fmt: skip
-    learned = (
-        f" Learning the file took {fell[0]:.1f} nats per byte from them, and {fell[1]:.1f} from rows it reads."
-        if fell
-        else " Whether learning teaches the model to read them was not measured."
-    )
+    learned = " Whether learning teaches the model to read them was not measured."
+    if fell:
+        others = "" if fell[1] is None else f"; rows it reads fell by {fell[1]:.1f}"
+        learned = f" By learning the file their cost fell by {fell[0]:.1f} nats per byte{others}."
     return Sign(name, "stop", f"{odd} of {rows} rows hold text that the original model cannot read, like a cipher or "
                 f"random strings; no screening of rows can tell what they say.{learned}", numbers)  # fmt: skip
 
@@ -141,7 +141,20 @@ def what_the_filter_misses(groups: Mapping[str, str], decisions: Mapping[str, De
     if (missed.low or 0.0) > CONSTANTS.missed:
         return Sign(name, "look", f"{said} A clean report is worth little here; review with safe rows that speak "
                     "of the harm you fear (--safe).", numbers)  # fmt: skip
+    if missed.value > CONSTANTS.missed:
+        return Sign(name, "cannot judge", f"{said} They are too few to tell whether it is more than "
+                    f"{CONSTANTS.missed:.0%}; a larger file gets more of them.", numbers)  # fmt: skip
     return Sign(name, "fine", f"{said} The interval says how sure that is.", numbers)
+
+
+def rows_known_to_be_unsafe(standing: int) -> Sign:
+    """Do canaries stand in the user's file already?"""
+    name, numbers = "rows known to be unsafe", {"rows": standing}
+    if not standing:
+        return Sign(name, "fine", "No planted row stands in your file. Others that are unsafe may.", numbers)
+    found = "1 of the planted rows stands" if standing == 1 else f"{standing} of the planted rows stand"
+    return Sign(name, "stop", f"{found} in your file already, and such rows are unsafe. They were not planted, so "
+                "the filter was not tested on them.", numbers)  # fmt: skip
 
 
 def verdict(signs: Sequence[Sign]) -> Verdict:

@@ -71,14 +71,14 @@ def ways(model: str, rows: list[Encoded], batch: int) -> dict[str, Callable[[], 
     def way(do: Callable[[Any], int], net: Any, *, peft: bool = False, **settings: Any) -> Callable[[], int]:
         def run() -> int:
             pefts_layers(net, peft)
-            kept = attention.PLAIN_UP_TO, finetune._price_of_a_part
+            kept = attention.PLAIN_UP_TO, finetune.price_of_a_pass
             attention.PLAIN_UP_TO = {"eager": 1 << 30, "sdpa": 0}.get(settings.get("attention", ""), kept[0])
             if not settings.get("parts", True):
-                finetune._price_of_a_part = lambda model: float("inf")
+                finetune.price_of_a_pass = lambda model: float("inf")
             try:
                 return do(net)
             finally:
-                attention.PLAIN_UP_TO, finetune._price_of_a_part = kept
+                attention.PLAIN_UP_TO, finetune.price_of_a_pass = kept
 
         return run
 

@@ -17,6 +17,7 @@ from forgetfilter.models import load as models
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
+import gpu  # noqa: E402
 import sections  # noqa: E402
 import sets  # noqa: E402
 import soak  # noqa: E402
@@ -218,3 +219,26 @@ def test_a_section_of_a_soak_compares_the_memory_of_the_last_third_with_the_one_
         "100 MiB at the start, 125 MiB on average in the second third of the time, 160 MiB in the last"
         in text
     )
+
+
+# --- gpu ---
+
+
+def test_the_gpu_benchmark_runs_on_a_cpu_and_keeps_each_figure(tmp_path: Path, monkeypatch: Any) -> None:
+    kept = tmp_path / "gpu.json"
+    asked = ["gpu.py", "--shapes", "tiny", "--batches", "2x16", "--steps", "5", "--output", str(kept)]
+    monkeypatch.setattr(sys, "argv", asked)
+    assert gpu.main() == 0
+    figures = json.loads(kept.read_text())
+    assert [f["what"] for f in figures] == ["score", "learn"]
+    assert all(f["tokens_a_second"] > 0 and "mfu" not in f for f in figures)
+
+
+def test_operations_of_a_token_are_those_counted_by_hand() -> None:
+    model = models.add_lora(gpu.model_of("tiny", "cpu"), rank=16, alpha=32)
+    # Two layers: queries and output 64 x 64, keys and values 64 x 32, three of 64 x 128.
+    weights = 2 * (2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 128)
+    adapter = 2 * 16 * (2 * (64 + 64) + 2 * (64 + 32) + 3 * (64 + 128))
+    attention, head = 2 * 10 * 2 * 64, 512 * 64 / 2
+    assert gpu.needed(model, 10, False) == 2 * (weights + head + adapter) + attention
+    assert gpu.needed(model, 10, True) == 4 * (weights + head) + 3 * (2 * adapter + attention)

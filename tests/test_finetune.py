@@ -7,6 +7,7 @@ import logging
 import random
 import warnings
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -368,14 +369,25 @@ def steps(optimiser_of: Any, dtype: torch.dtype, rate: float, n: int = 20) -> tu
 
 
 def test_in_float32_it_is_torchs_adamw() -> None:
-    ours, _ = steps(module._adamw(), torch.float32, 1e-2)
+    ours, _ = steps(module.master_adamw(), torch.float32, 1e-2)
     theirs, _ = steps(torch.optim.AdamW, torch.float32, 1e-2)
     assert torch.equal(ours, theirs)
 
 
+def test_fused_as_on_a_gpu_it_takes_the_same_steps_and_resumes() -> None:
+    fused = partial(module.master_adamw(), fused=True)
+    for dtype in (torch.float32, torch.bfloat16):
+        ours, saved = steps(module.master_adamw(), dtype, 1e-2)
+        other, optimiser = steps(fused, dtype, 1e-2)
+        assert torch.allclose(ours, other, atol=1e-6)
+        fresh = fused([torch.nn.Parameter(ours.detach().clone())], lr=1e-2, weight_decay=0.0)
+        fresh.load_state_dict(optimiser.state_dict())
+        assert fresh.state_dict()["state"][0]["step"] == saved.state_dict()["state"][0]["step"] == 20
+
+
 def test_small_steps_add_up_in_bfloat16_where_plain_adamw_stands_still() -> None:
     # Between 1 and 2 a bfloat16 moves by 1/128 at least; sixty steps of about 2e-4 are 0.012.
-    ours, optimiser = steps(module._adamw(), torch.bfloat16, 2e-4, n=60)
+    ours, optimiser = steps(module.master_adamw(), torch.bfloat16, 2e-4, n=60)
     theirs, _ = steps(torch.optim.AdamW, torch.bfloat16, 2e-4, n=60)
     exact, _ = steps(torch.optim.AdamW, torch.float32, 2e-4, n=60)
     start = torch.linspace(0.5, 2, 12)
@@ -387,9 +399,9 @@ def test_small_steps_add_up_in_bfloat16_where_plain_adamw_stands_still() -> None
 
 
 def test_the_optimisers_state_holds_the_masters() -> None:
-    whole, _ = steps(module._adamw(), torch.bfloat16, 2e-4, n=20)
-    half, saved = steps(module._adamw(), torch.bfloat16, 2e-4, n=9)
-    fresh = module._adamw()([torch.nn.Parameter(half.detach().clone())], lr=2e-4, weight_decay=0.0)
+    whole, _ = steps(module.master_adamw(), torch.bfloat16, 2e-4, n=20)
+    half, saved = steps(module.master_adamw(), torch.bfloat16, 2e-4, n=9)
+    fresh = module.master_adamw()([torch.nn.Parameter(half.detach().clone())], lr=2e-4, weight_decay=0.0)
     fresh.load_state_dict(saved.state_dict())
     weight = fresh._weights[0]
     for i in range(9, 20):

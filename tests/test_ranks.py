@@ -56,6 +56,26 @@ def test_what_mpi_says_of_a_process_counts(monkeypatch: pytest.MonkeyPatch) -> N
     assert ranks.started() == 2
 
 
+@pytest.mark.parametrize(("variable", "name"), [("FSDP", "FSDP"), ("DEEPSPEED", "DeepSpeed")])
+def test_a_model_that_is_to_be_split_over_processes_is_refused_before_anything_is_written(
+    variable: str, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any
+) -> None:
+    from forgetfilter import cli
+
+    monkeypatch.setenv(f"ACCELERATE_USE_{variable}", "true")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(r) + "\n" for r in ROWS))
+    with pytest.raises(SystemExit) as left:
+        cli.main([*FILTER[FILTER.index("filter") :], "-o", "run"])
+    assert left.value.code == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"split the model over processes ({name})" in said and "--quantization nf4" in said
+    assert not (tmp_path / "run").exists()
+    monkeypatch.setenv(f"ACCELERATE_USE_{variable}", "false")
+    with ranks.joined():
+        pass
+
+
 @pytest.mark.slow
 def test_processes_started_by_mpi_find_each_other(environment: Mapping[str, str], tmp_path: Path) -> None:
     with socket.socket() as free:

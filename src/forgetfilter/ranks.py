@@ -68,6 +68,7 @@ def _placed(name: str) -> str | None:
 @contextmanager
 def joined() -> Generator[None]:
     """Work together inside, where several processes were started; where one ends too early, ForgetfilterError."""
+    _refuse_split()
     if started() == 1 or _group.size > 1:
         _refuse_announced()
         yield
@@ -96,6 +97,26 @@ def joined() -> Generator[None]:
     finally:
         _group.size, _group.rank, _group.alone = 1, 0, True
         dist.destroy_process_group()
+
+
+# What accelerate sets in the environment of what it launches, and what it calls that.
+_SPLITS = {
+    "ACCELERATE_USE_FSDP": "FSDP",
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism config",
+}
+
+
+def _refuse_split() -> None:
+    """ConfigError where accelerate was asked to split one model over processes: each needs the whole here."""
+    asked = [name for key, name in _SPLITS.items() if os.environ.get(key, "").lower() in ("true", "1", "yes")]
+    if asked:
+        raise ConfigError(
+            f"accelerate is set to split the model over processes ({asked[0]}), and here each process needs the whole "
+            "model. Use accelerate launch --multi_gpu, or torchrun --nproc_per_node N -m forgetfilter …; a model that "
+            "does not fit one device may fit in 4 bits (--quantization nf4), with --tuning lora"
+        )
 
 
 def _refuse_announced() -> None:

@@ -35,7 +35,7 @@ from forgetfilter.settings import FilterSettings
 from forgetfilter.training.finetune import finetune
 
 CHECKPOINT_STEPS = 500
-TOKENS = 4096  # of a batch that is measured, padding included
+TOKENS = 4096  # of a batch on a CPU, padding included; pieces are of whole batches
 NOTHING = Memory(np.zeros(0, np.float32), np.zeros(0, bool))
 WARMUP_STEPS = 4  # without, Adam's first step moves every weight by the whole rate
 
@@ -130,9 +130,7 @@ class Bench:
         """Row id -> token memory of `state`, measured once and kept."""
 
         def work(some: Sequence[int]) -> shards.Columns:
-            found = token_memory(
-                self._model, [rows[i] for i in some], pad_id=self._pad_id, batch_tokens=TOKENS
-            )
+            found = token_memory(self._model, [rows[i] for i in some], pad_id=self._pad_id)
             return {
                 "logp": np.concatenate([m.logp for m in found]),
                 "hit": np.concatenate([m.hit for m in found]),
@@ -161,9 +159,8 @@ class Bench:
 
         def work(some: Sequence[int]) -> shards.Columns:
             found = read_rows(
-                self._model, [rows[i] for i in some], pad_id=self._pad_id, words=[words[i] for i in some],
-                batch_tokens=TOKENS,
-            )  # fmt: skip
+                self._model, [rows[i] for i in some], pad_id=self._pad_id, words=[words[i] for i in some]
+            )
             return {part: getattr(found, part) for part in Readings.__slots__}
 
         def write(path: Path, parts: Sequence[Sequence[int]], found: Iterator[shards.Columns]) -> int:

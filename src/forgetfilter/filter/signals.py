@@ -34,15 +34,17 @@ def token_memory(
     rows: Sequence[Encoded],
     *,
     pad_id: int = 0,
-    batch_tokens: int = 4096,
+    batch_tokens: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> list[Memory]:
     """Teacher-forced memory of every row, in order; batches of like length, padded on the right.
 
-    `batch_tokens` bounds rows x longest row of a batch. `progress` is called with rows done so far.
+    `batch_tokens` bounds rows x longest row of a batch; None is what suits the device and its free memory. A batch
+    that does not fit all the same is read in halves. `progress` is called with rows done so far.
     """
     import torch
 
+    from forgetfilter.training import memory as room
     from forgetfilter.training.attention import measuring
     from forgetfilter.training.finetune import collate_right
     from forgetfilter.training.head import logits_of
@@ -52,22 +54,28 @@ def token_memory(
     scorable = [i for i, r in enumerate(rows) if any(r.scored[1:])]
     done = 0
     with measuring(model) as attend:
-        for some in length_batches([len(rows[i].ids) for i in scorable], batch_tokens):
-            batch = [scorable[k] for k in some]
+
+        def read(batch: Sequence[int]) -> tuple[np.ndarray, np.ndarray, list[int]]:
             inputs = collate_right([rows[i] for i in batch], pad_id)
             attend(inputs["input_ids"].shape[1])
             scored = torch.zeros_like(inputs["learned"])  # (batch, time)
             for b, i in enumerate(batch):
                 scored[b, 1 : len(rows[i].ids)] = torch.tensor(rows[i].scored[1:])
             where = {name: inputs[name].to(device) for name in ("input_ids", "attention_mask")}
-            scored = scored.to(device)
             with torch.inference_mode():
-                targets, parts = where["input_ids"][scored], []
-                for logits in logits_of(model, where, scored):  # (tokens, vocabulary)
+                wanted = scored.to(device)
+                targets, parts = where["input_ids"][wanted], []
+                for logits in logits_of(model, where, wanted):  # (tokens, vocabulary)
                     parts.append(_gather(logits, targets[: len(logits)]))
                     targets = targets[len(logits) :]
                 logp, hit = (torch.cat(values).cpu().numpy() for values in zip(*parts, strict=True))
-            ends = scored.sum(1).cumsum(0).tolist()
+            return logp, hit, scored.sum(1).cumsum(0).tolist()
+
+        batches = length_batches(
+            [len(rows[i].ids) for i in scorable], batch_tokens or room.reading_room(model)
+        )
+        chosen = [[scorable[k] for k in some] for some in batches]
+        for batch, (logp, hit, ends) in room.halving(chosen, read, lambda i: len(rows[i].ids)):
             for i, first, last in zip(batch, [0, *ends], ends, strict=False):
                 result[i] = Memory(logp[first:last], hit[first:last])
             done += len(batch)

@@ -54,10 +54,12 @@ def read_rows(
     *,
     pad_id: int = 0,
     words: Sequence[tuple[int, int]] | None = None,
-    batch_tokens: int = 4096,
+    batch_tokens: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Readings:
     """Hidden states of `rows` in the model's present state, in order; batches of like length.
+
+    `batch_tokens` as of `token_memory`.
 
     What all prompts of `rows` share at their beginning and end (a system turn, an instruction template) is not
     read as the user's words: give the rows of one file at a time, or some of them with the `words` (see `users_words`)
@@ -65,11 +67,12 @@ def read_rows(
     """
     import torch
 
+    from forgetfilter.training import memory as room
     from forgetfilter.training.attention import measuring
     from forgetfilter.training.finetune import collate_right
     from forgetfilter.training.prefix import read_prefix
 
-    words = users_words(rows) if words is None else words
+    spans = users_words(rows) if words is None else words
     depth, width = model.config.num_hidden_layers, model.config.hidden_size
     layers = [max(1, round(share * depth)) for share in ANSWER_DEPTHS]
     asked_at = max(1, round(QUESTION_DEPTH * depth))
@@ -77,27 +80,30 @@ def read_rows(
     question = np.zeros((len(rows), width), np.float32)
     device, done = next(model.parameters()).device, 0
     with measuring(model) as attend:
-        for batch in length_batches([len(r.ids) for r in rows], batch_tokens):
-            inputs = {
-                name: each.to(device)
-                for name, each in collate_right([rows[i] for i in batch], pad_id).items()
-            }
+
+        def read(batch: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+            collated = collate_right([rows[i] for i in batch], pad_id)
+            inputs = {name: each.to(device) for name, each in collated.items()}
             attend(inputs["input_ids"].shape[1])
             places = [
                 [np.flatnonzero(rows[i].scored) for i in batch],
-                [np.arange(*words[i]) for i in batch],
+                [np.arange(*spans[i]) for i in batch],
             ]
             first = min((int(at[0]) for part in places for at in part if len(at)), default=0)
             with torch.inference_mode():
                 shared, rest = read_prefix(model, inputs, first, output_hidden_states=True)
                 states = model.get_decoder()(**rest).hidden_states  # layers + 1 of (batch, time, width)
                 said, asked = (_weights([at - shared for at in part], states[0].shape[1]) for part in places)
-                answer[batch] = np.concatenate([_mean(states[layer], said) for layer in layers], 1)
-                question[batch] = _mean(states[asked_at], asked)
+                answers = np.concatenate([_mean(states[layer], said) for layer in layers], 1)
+                return answers, _mean(states[asked_at], asked)
+
+        batches = length_batches([len(r.ids) for r in rows], batch_tokens or room.reading_room(model))
+        for batch, found in room.halving(batches, read, lambda i: len(rows[i].ids)):
+            answer[batch], question[batch] = found
             done += len(batch)
             if progress:
                 progress(done)
-    brief = np.array([last > row.prompt_length for row, (_, last) in zip(rows, words, strict=True)], bool)
+    brief = np.array([last > row.prompt_length for row, (_, last) in zip(rows, spans, strict=True)], bool)
     return Readings(answer, question, brief)
 
 

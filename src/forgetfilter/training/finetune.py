@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ from forgetfilter.errors import DataError
 from forgetfilter.models.load import quiet, restore, trainable_state
 from forgetfilter.models.rendering import Encoded
 from forgetfilter.runs import atomic
+from forgetfilter.training import memory
+from forgetfilter.training.adamw import master_adamw
 from forgetfilter.training.attention import attention_by_length
 from forgetfilter.training.head import summed_cross_entropy
 from forgetfilter.training.prefix import price_of_a_pass
@@ -85,13 +88,14 @@ def finetune(
         raise DataError("no row with a completion to learn")
     if schedule == "constant" and warmup_steps:
         schedule = "constant_with_warmup"  # transformers' "constant" would ignore the warm-up
-    price = price_of_a_pass(model)
+    price, room = price_of_a_pass(model), memory.learning_room(model)
 
     def collate(batch: Sequence[Encoded]) -> dict[str, Any]:
         mine, counts = _own_rows(batch)
         shared = shared_prefix(mine)
         again = price + shared if shared * (len(mine) - 1) > price else 0  # each part reads it once
-        parts = [collate_right(part, pad_id) for part in parts_of_like_length(mine, price + again)]
+        pieces = memory.cut(parts_of_like_length(mine, price + again), room)
+        parts = [collate_right(part, pad_id) for part in pieces]
         learned = [int(part["learned"][:, 1:].sum()) for part in parts]
         # The engine takes the mean over processes of what each of them makes of its rows.
         weight = counts * ranks.size() / sum(sum(r.learned[1:]) for r in batch)
@@ -102,7 +106,7 @@ def finetune(
         lengths=[len(r.ids) for r in rows] if by_length else None, learning_rate=learning_rate,
         batch_size=batch_size, epochs=epochs, steps=steps, seed=seed, folder=folder, schedule=schedule,
         warmup_steps=warmup_steps, weight_decay=weight_decay, average=average, save_steps=save_steps,
-        report_to=report_to, progress=progress,
+        report_to=report_to, progress=progress, room=room,
     )  # fmt: skip
 
 
@@ -127,12 +131,13 @@ def train(
     save_steps: int | None = None,
     report_to: str | Sequence[str] = "none",
     progress: Callable[[int, int], None] | None = None,
+    room: memory.Room | None = None,
 ) -> Trained:
     """The engine of `finetune` for rows of any kind: `collate` makes a batch of them, `loss` judges the model on it.
 
     A batch holds an `attention_mask`, by which tokens are counted; or it holds `parts`, such batches, that are gone
     through one after the other within one step, each with the `share` that its loss has in the step's. Rows of like
-    `lengths` share a batch where these are given. All else is as `finetune` says.
+    `lengths` share a batch. With `room`, a step that runs out of memory is taken again in smaller parts, later ones, too.
     """
     from transformers import TrainingArguments
 
@@ -155,14 +160,15 @@ def train(
         "seed": seed,
         **({"max_steps": steps} if steps is not None else {"num_train_epochs": epochs}),
     }
+    optimiser = partial(master_adamw(), fused=True) if place == "cuda" else master_adamw()
     order = _by_length()(lengths or [0] * len(rows), batch_size, seed)
     with quiet(), _own_randomness(), attention_by_length(model) as attend:
-        trainer = _trainer(course, loss, order, attend)(
+        trainer = _trainer(course, loss, order, attend, room)(
             model=model,
             args=TrainingArguments(**arguments),
             train_dataset=rows,
             data_collator=collate,
-            optimizers=(_adamw()(course.trainable, lr=learning_rate, weight_decay=weight_decay), None),
+            optimizers=(optimiser(course.trainable, lr=learning_rate, weight_decay=weight_decay), None),
             callbacks=[_steps(course, order, folder, average, progress)],
         )
         trainer.args._n_gpu = 1  # several GPUs are used by several processes, never by DataParallel
@@ -183,7 +189,7 @@ def train(
             model.eval()
             model.zero_grad(set_to_none=True)
     tail = [float(x) for x in course.losses[-max(1, len(course.losses) // 10) :]]
-    return Trained(trainer.state.global_step, course.tokens, sum(tail) / len(tail))
+    return Trained(trainer.state.global_step, int(course.tokens), sum(tail) / len(tail))
 
 
 @dataclass(slots=True)
@@ -192,7 +198,7 @@ class _Course:
 
     model: Any
     trainable: list[Any]
-    tokens: int = 0
+    tokens: Any = 0  # a number, or a tensor that may still be computed
     losses: list[torch.Tensor] = field(default_factory=list)  # one a step
     means: list[torch.Tensor] = field(default_factory=list)  # of each trainable weight, float32, once begun
 
@@ -216,7 +222,9 @@ class _Course:
     def tally(self, folder: Path) -> None:
         """Written last, in one go: a checkpoint without it was cut off while being written."""
         with atomic(folder / _TALLY) as path:
-            path.write_text(json.dumps({"tokens": self.tokens, "losses": [float(x) for x in self.losses]}))
+            path.write_text(
+                json.dumps({"tokens": int(self.tokens), "losses": [float(x) for x in self.losses]})
+            )
 
     def resume(self, folder: Path) -> None:
         """All but the weights, which the trainer loads."""
@@ -244,6 +252,7 @@ def _trainer(
     loss: Callable[[Any, dict[str, torch.Tensor]], torch.Tensor],
     order: Any,
     attend: Callable[[int], None],
+    room: memory.Room | None,
 ) -> Any:
     import torch
     from safetensors.torch import load_file
@@ -256,21 +265,39 @@ def _trainer(
             return loss(model, inputs) * inputs.get("share", 1.0)
 
         def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-            parts, total, read = inputs.get("parts", [inputs]), torch.zeros(()), 0
+            parts, done = inputs.get("parts", [inputs]), None
+            while done is None:
+                try:
+                    done = self._through(model, parts, *args, **kwargs)
+                except RuntimeError as error:
+                    if not memory.is_out_of_memory(error):
+                        raise
+                    left = memory.room_to_halve(parts, room, error)
+                if done is None:  # outside of `except`: the error holds what the step had computed
+                    parts = memory.smaller_parts(parts, left)
+                    for p in course.trainable:
+                        p.grad = None
+                    memory.release()
+            total, read = done
+            if ranks.size() > 1:
+                summed_loss, read = ranks.summed([float(total), float(read)])
+                total = total.new_tensor(summed_loss / ranks.size())
+            course.tokens = course.tokens + (int(read) if ranks.size() > 1 else read)
+            course.losses.append(total)
+            return total
+
+        def _through(self, model: Any, parts: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+            """Loss and tokens of all parts; neither is waited for, as a GPU computes behind."""
+            total, read = torch.zeros(()), 0
             for part in parts:
-                read += int(part["attention_mask"].sum()) if part.get("share", 1.0) else 0
+                read = read + (part["attention_mask"].sum() if part.get("share", 1.0) else 0)
                 attend(part["input_ids"].shape[1])
                 # Several processes agree on their gradients once a step, with the last part.
                 last = part is parts[-1]
                 with nullcontext() if last else self.accelerator.no_sync(model):
                     part_loss = super().training_step(model, part, *args, **kwargs)
                 total = total.to(part_loss) + part_loss
-            if ranks.size() > 1:
-                summed_loss, read = ranks.summed([float(total), read])
-                total = total.new_tensor(summed_loss / ranks.size())
-            course.tokens += int(read)
-            course.losses.append(total)
-            return total
+            return total, read
 
         def get_train_dataloader(self) -> Any:
             if ranks.size() == 1:
@@ -452,46 +479,3 @@ def completion_loss(model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor
     wanted = inputs["learned"].clone()
     wanted[:, 0] = False  # nothing stands before the first token to predict it from
     return summed_cross_entropy(model, inputs, wanted) / wanted.sum()
-
-
-def _adamw() -> type:
-    import torch
-
-    class MasterAdamW(torch.optim.AdamW):
-        """AdamW whose steps happen in float32 beside weights of lower precision, where an update of a
-        thousandth of a weight would be rounded away."""
-
-        def __init__(self, parameters: Sequence[torch.nn.Parameter], **kwargs: Any) -> None:
-            self._weights = list(parameters)
-            self._masters = [
-                p if p.dtype == torch.float32 else torch.nn.Parameter(p.detach().float())
-                for p in self._weights
-            ]
-            super().__init__(self._masters, **kwargs)
-
-        def step(self, closure: Any = None) -> Any:
-            for weight, master in zip(self._weights, self._masters, strict=True):
-                if master is not weight:
-                    master.grad = None if weight.grad is None else weight.grad.float()
-            result = super().step(closure)
-            with torch.no_grad():
-                for weight, master in zip(self._weights, self._masters, strict=True):
-                    if master is not weight:
-                        weight.copy_(master)
-            return result
-
-        def state_dict(self) -> dict[str, Any]:
-            return {**super().state_dict(), "masters": [m.detach() for m in self._masters]}
-
-        def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-            super().load_state_dict({k: v for k, v in state_dict.items() if k != "masters"})
-            with torch.no_grad():
-                for master, saved in zip(self._masters, state_dict["masters"], strict=True):
-                    master.copy_(saved)
-
-        def zero_grad(self, set_to_none: bool = True) -> None:
-            for weight in self._weights:
-                weight.grad = None
-            super().zero_grad(set_to_none)
-
-    return MasterAdamW

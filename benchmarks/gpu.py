@@ -28,7 +28,6 @@ from forgetfilter import runs
 from forgetfilter.filter.signals import token_memory
 from forgetfilter.models.load import add_lora
 from forgetfilter.models.rendering import Encoded
-from forgetfilter.training import fused
 from forgetfilter.training.finetune import finetune
 
 # hidden, layers, heads, key-value heads, intermediate, vocabulary
@@ -181,9 +180,7 @@ def main() -> int:
     parser.add_argument(
         "--table", type=Path, help="write the section of RESULTS.md from such a file, and run nothing"
     )
-    parser.add_argument("--compile", action="store_true", help="rotations and gates by torch.compile")
     a = parser.parse_args()
-    fused.COMPILE = a.compile
     if a.table:
         return make_section(RESULTS, "gpu", lambda: section(json.loads(a.table.read_text())))
     device = "cuda" if torch.cuda.is_available() else "cpu"

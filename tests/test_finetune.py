@@ -7,7 +7,6 @@ import logging
 import random
 import warnings
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -372,17 +371,6 @@ def test_in_float32_it_is_torchs_adamw() -> None:
     ours, _ = steps(module.master_adamw(), torch.float32, 1e-2)
     theirs, _ = steps(torch.optim.AdamW, torch.float32, 1e-2)
     assert torch.equal(ours, theirs)
-
-
-def test_fused_as_on_a_gpu_it_takes_the_same_steps_and_resumes() -> None:
-    fused = partial(module.master_adamw(), fused=True)
-    for dtype in (torch.float32, torch.bfloat16):
-        ours, saved = steps(module.master_adamw(), dtype, 1e-2)
-        other, optimiser = steps(fused, dtype, 1e-2)
-        assert torch.allclose(ours, other, atol=1e-6)
-        fresh = fused([torch.nn.Parameter(ours.detach().clone())], lr=1e-2, weight_decay=0.0)
-        fresh.load_state_dict(optimiser.state_dict())
-        assert fresh.state_dict()["state"][0]["step"] == saved.state_dict()["state"][0]["step"] == 20
 
 
 def test_small_steps_add_up_in_bfloat16_where_plain_adamw_stands_still() -> None:

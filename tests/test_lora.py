@@ -10,7 +10,6 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import Linear
 from tiny import gpt2, llama, mixed_rows
 
-from forgetfilter.models import lora
 from forgetfilter.models.load import add_lora, restore, trainable_state
 from forgetfilter.models.lora import _quick_linear, quicken
 from forgetfilter.training.finetune import collate_right, completion_loss, finetune
@@ -177,19 +176,3 @@ def test_layers_that_it_does_not_know_are_left_alone() -> None:
     theirs = pefts_own(ours).train()
     found, expected = gradients(ours), gradients(theirs)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
-
-
-def test_it_is_the_same_layer_with_the_thin_products_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    def gradients() -> list[torch.Tensor]:
-        model = add_lora(llama(), rank=4, alpha=8, seed=1)
-        for name, p in model.named_parameters():
-            if "lora_B" in name:
-                torch.nn.init.normal_(p, std=0.1, generator=torch.Generator().manual_seed(len(name)))
-        loss = completion_loss(model.train(), BATCH)
-        loss.backward()
-        return [loss.detach(), *(p.grad for p in model.parameters() if p.grad is not None)]
-
-    usual = gradients()
-    monkeypatch.setattr(lora, "thin_first", lambda x: True)
-    for a, b in zip(usual, gradients(), strict=True):
-        assert torch.allclose(a, b, atol=1e-5)

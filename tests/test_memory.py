@@ -124,7 +124,9 @@ def test_parts_are_cut_evenly_where_there_is_no_room() -> None:
 
 
 def test_a_long_single_row_beside_short_ones_ends_the_halving() -> None:
-    long, short = (engine.collate_right(rows, 0) | {"share": 0.5} for rows in ([encoded(40, 9, seed=1)], ROWS[:2]))
+    long, short = (
+        engine.collate_right(rows, 0) | {"share": 0.5} for rows in ([encoded(40, 9, seed=1)], ROWS[:2])
+    )
     room = memory.Room(float("inf"))
     with pytest.raises(ForgetfilterError, match="single row of 49 tokens"):
         memory.smaller_parts([long, short], room)

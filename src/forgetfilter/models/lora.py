@@ -91,11 +91,6 @@ def _quick_linear() -> type:
     return QuickLinear
 
 
-def thin_first(x: Any) -> bool:
-    """Whether the thin products come first and the wide one adds to them, which a GPU does at no cost."""
-    return x.is_cuda
-
-
 @cache
 def _low_rank() -> Any:
     import torch
@@ -113,13 +108,9 @@ def _low_rank() -> Any:
             b: torch.Tensor,  # (out, rank)
             scale: float,
         ) -> torch.Tensor:
+            y = base(x)  # (..., out)
             inner = x.reshape(-1, x.shape[-1]) @ a.T  # (tokens, rank)
-            if thin_first(x) and base.bias is None and not isinstance(base, Conv1D):
-                y = torch.mm(inner.mul(scale), b.T)
-                y = y.addmm_(x.reshape(-1, x.shape[-1]), base.weight.T).view(*x.shape[:-1], -1)
-            else:
-                y = base(x)  # (..., out)
-                y.view(-1, y.shape[-1]).addmm_(inner, b.T, alpha=scale)
+            y.view(-1, y.shape[-1]).addmm_(inner, b.T, alpha=scale)
             ctx.save_for_backward(x, base.weight, a, b, inner)
             ctx.scale, ctx.turned = scale, isinstance(base, Conv1D)
             return y
@@ -136,9 +127,7 @@ def _low_rank() -> Any:
             dx = None
             if ctx.needs_input_grad[0]:
                 # GPT-2 keeps its weights as (in, out).
-                wide = weight.T if ctx.turned else weight
-                dx = (d_inner @ a).addmm_(dy, wide) if thin_first(dy) else (dy @ wide).addmm_(d_inner, a)
-                dx = dx.view_as(x)
+                dx = (dy @ (weight.T if ctx.turned else weight)).addmm_(d_inner, a).view_as(x)
             return dx, None, da, db, None
 
     return LowRank

@@ -6,8 +6,6 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
-from forgetfilter.training.fused import fused
-
 # Padded tokens of a row up to which plain attention is used for small models on a CPU. SmolLM2-135M and nano on one
 # thread of a CPU with AMX, batches of 1,024 tokens: the plain attention takes 0.75-0.82 of the fused one's time to
 # learn from rows of 64 and 128, 0.85-0.99 at 192, 0.95-1.17 at 256, 1.3-1.7 at 1,024; to read them, 0.8-1.07 up to
@@ -20,8 +18,7 @@ def attention_by_length(model: Any) -> Generator[Callable[[int], None]]:
     """Inside, what is given is called with the padded length of each batch before the model reads it.
 
     On a CPU short rows are read with plain attention and long ones with the fused; a model that came with another
-    kind, or is elsewhere, keeps its own. On a GPU small operations are fused (see `fused`). Afterwards
-    everything is as it was.
+    kind, or is elsewhere, keeps its own. Afterwards everything is as it was.
     """
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     came_with = getattr(inner.config, "_attn_implementation", None)
@@ -34,8 +31,7 @@ def attention_by_length(model: Any) -> Generator[Callable[[int], None]]:
             inner.set_attn_implementation(wanted)
 
     try:
-        with fused(model):
-            yield choose
+        yield choose
     finally:
         if chooses and inner.config._attn_implementation != came_with:
             inner.set_attn_implementation(came_with)

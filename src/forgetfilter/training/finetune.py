@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -160,7 +159,6 @@ def train(
         "seed": seed,
         **({"max_steps": steps} if steps is not None else {"num_train_epochs": epochs}),
     }
-    optimiser = partial(master_adamw(), fused=True) if place == "cuda" else master_adamw()
     order = _by_length()(lengths or [0] * len(rows), batch_size, seed)
     with quiet(), _own_randomness(), attention_by_length(model) as attend:
         trainer = _trainer(course, loss, order, attend, room)(
@@ -168,7 +166,7 @@ def train(
             args=TrainingArguments(**arguments),
             train_dataset=rows,
             data_collator=collate,
-            optimizers=(optimiser(course.trainable, lr=learning_rate, weight_decay=weight_decay), None),
+            optimizers=(master_adamw()(course.trainable, lr=learning_rate, weight_decay=weight_decay), None),
             callbacks=[_steps(course, order, folder, average, progress)],
         )
         trainer.args._n_gpu = 1  # several GPUs are used by several processes, never by DataParallel

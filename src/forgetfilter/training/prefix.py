@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from forgetfilter.models.architecture import cache_name, recurrent, unwrapped
+from forgetfilter.models.architecture import cache_name, unwrapped
 
 if TYPE_CHECKING:
     import torch
@@ -47,9 +47,7 @@ def read_prefix(
     passes.
     """
     ids, attention = inputs["input_ids"], inputs["attention_mask"]
-    rest = {"input_ids": ids, "use_cache": False, **wanted}
-    if needs_mask(model):
-        rest["attention_mask"] = attention
+    rest = {"input_ids": ids, "attention_mask": attention, "use_cache": False, **wanted}
     inner = unwrapped(
         model.module if hasattr(model, "no_sync") else model
     )  # one of several processes is wrapped
@@ -69,17 +67,6 @@ def read_prefix(
         return 0, rest
     cache.batch_repeat_interleave(len(ids))
     return shared, rest | {"input_ids": ids[:, shared:], name: cache}
-
-
-def needs_mask(model: Any) -> bool:
-    """Whether a batch that is padded on the right is read with its mask.
-
-    No token looks ahead, so none sees the padding behind it, and what the padding makes of itself nobody asks for.
-    Without a mask a GPU may take its fastest attention. A CPU gains nothing; its results stay what they were.
-    """
-    return next(model.parameters()).device.type == "cpu" or recurrent(
-        model.module if hasattr(model, "no_sync") else model
-    )
 
 
 def _plain(cache: Any) -> bool:

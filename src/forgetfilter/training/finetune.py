@@ -136,7 +136,7 @@ def train(
 
     A batch holds an `attention_mask`, by which tokens are counted; or it holds `parts`, such batches, that are gone
     through one after the other within one step, each with the `share` that its loss has in the step's. Rows of like
-    `lengths` share a batch. With `room`, a step that runs out of memory is taken again in smaller parts, later ones, too.
+    `lengths` share a batch. With `room`, a step that is out of memory is taken in smaller parts, and so are later ones.
     """
     from transformers import TrainingArguments
 

@@ -110,20 +110,3 @@ def test_what_is_shared_ends_before_the_first_token_that_is_foretold() -> None:
     assert shared_prefix([*same, Encoded("x", [5, 6], [True, True], [True, True], 0, False)]) == 0
     padded = collate_right([same[0], Encoded("y", SHARED[:4], [False] * 4, [False] * 4, 4, False)], SHARED[4])
     assert leading(padded["input_ids"], padded["attention_mask"], 20) == 4
-
-
-@pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
-def test_without_a_mask_scores_and_states_are_those_with_it(
-    make: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model, given = make().eval(), []
-    scores, states = token_memory(model, ROWS), read_rows(model, ROWS).both()
-    monkeypatch.setattr(prefix, "needs_mask", lambda model: False)
-    model.get_decoder().register_forward_pre_hook(
-        lambda _, args, named: given.append(named.get("attention_mask")), with_kwargs=True
-    )
-    again, seen = token_memory(model, ROWS), read_rows(model, ROWS).both()
-    assert given and all(mask is None for mask in given)
-    for a, b in zip(scores, again, strict=True):
-        assert b.logp == pytest.approx(a.logp, abs=1e-5)
-    assert seen == pytest.approx(states, abs=1e-5)

@@ -1,4 +1,4 @@
-"""What a user of 0.1 typed or wrote into a recipe is answered: it goes on with a note, or is refused with a remedy."""
+"""What a user of 0.1 typed or wrote into a recipe is answered: it goes on, with a note."""
 
 from __future__ import annotations
 
@@ -21,12 +21,15 @@ from forgetfilter.settings import HINTS, FilterSettings, checked, resolve
         ("contrast: true", "fdr", 0.1),
         ("contrast: false", "fdr", 0.1),
         ("smooth: true", "fdr", 0.1),
+        ("smooth: false", "fdr", 0.1),
+        ("rehearse: 0", "fdr", 0.1),
+        ("review_average: 0.5", "fdr", 0.1),
         ("second_look: false", "fdr", 0.1),
         ("rehearse: 0.25", "fdr", 0.1),
         ("review_average: 0", "fdr", 0.1),
     ],
 )
-def test_what_has_an_equivalent_goes_on_and_the_note_names_file_line_and_setting(
+def test_a_setting_of_0_1_goes_on_and_the_note_names_file_line_and_setting(
     tmp_path: Path, line: str, name: str, now: Any
 ):
     path, said = tmp_path / "old.yaml", list[str]()
@@ -39,21 +42,6 @@ def test_what_has_an_equivalent_goes_on_and_the_note_names_file_line_and_setting
     assert getattr(recipe.settings, name) == now and len(said) == 2
 
 
-@pytest.mark.parametrize(
-    ("line", "remedy"),
-    [
-        ("smooth: false", "algorithm paper scores each row by its own forgetting alone"),
-        ("rehearse: 0", "algorithm paper reviews safe rows alone"),
-        ("review_average: 0.5", "leave it out"),
-    ],
-)
-def test_what_has_none_is_refused_with_what_to_do(tmp_path: Path, line: str, remedy: str):
-    path = tmp_path / "old.yaml"
-    path.write_text(f"max_length: 128\n{line}\n", encoding="utf-8")
-    with pytest.raises(ConfigError, match=rf"line 2: .* is gone since 0\.2; .*{remedy}"):
-        resolve(None, path, {})
-
-
 def test_a_defence_that_is_gone_names_the_one_to_use(tmp_path: Path):
     path = tmp_path / "old.yaml"
     path.write_text("custom: rows.jsonl\ndefences: [none, forgetfilter_contrast]\n", encoding="utf-8")
@@ -64,7 +52,7 @@ def test_a_defence_that_is_gone_names_the_one_to_use(tmp_path: Path):
 def test_every_row_of_the_table_leads_to_settings_of_today():
     for old in replaced.OLD:
         assert (old.name in HINTS) != (old.name in replaced.GONE)
-        for name, value in (old.now or {}).items():
+        for name, value in old.now.items():
             assert checked(name, value, HINTS[name]) == value
     assert {old.name for old in replaced.OLD} >= set(replaced.GONE)
     assert not set(replaced.GONE) & set(FilterSettings.__dataclass_fields__)
@@ -75,8 +63,10 @@ def test_old_flags_are_answered_on_the_command_line_and_not_shown(command: Calla
     notes = [line.split(" is gone")[0] for line in done.stderr.splitlines() if line.startswith("note: ")]
     assert notes == ["note: --threshold: auto", "note: --contrast: true", "note: --rehearse: 0.5"]
     assert done.returncode == 2 and "no such file" in done.stderr
-    refused = command("filter", "no-such.jsonl", "--no-smooth")
-    assert refused.returncode == 2 and refused.stderr.startswith("error: --smooth: false is gone since 0.2; ")
+    passed = command("filter", "no-such.jsonl", "--no-smooth")
+    assert passed.returncode == 2 and passed.stderr.startswith(
+        "note: --smooth: false is gone since 0.2; passed over"
+    )
     shown = command("filter", "--help").stdout
     assert not any(f"--{name.replace('_', '-')}" in shown for name in replaced.GONE)
 

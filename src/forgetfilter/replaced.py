@@ -1,7 +1,7 @@
 """Settings and values of 0.1 that are gone: what does the same today, or what to use instead.
 
-One row each in OLD: the setting, the values meant, the settings that do the same now (None: nothing does), and a
-sentence for the user. What has an equivalent goes on with a note; what has none is refused with that sentence.
+One row each in OLD: the setting, the values meant, the settings that do the same now (none: it is passed over), and a
+sentence for the user, who is told in either case. A recipe of 0.1 runs.
 """
 
 from __future__ import annotations
@@ -9,28 +9,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from forgetfilter.errors import ConfigError
-
 
 class Old(NamedTuple):
     """One setting of 0.1 that is gone, with the values meant."""
 
     name: str
     meant: Callable[[Any], bool]
-    now: Mapping[str, Any] | None  # what does the same; None: nothing does, and the run is refused
+    now: Mapping[str, Any]  # what does the same; empty: the setting is passed over
     words: str
 
 
 def today(where: str, name: str, value: Any, say: Callable[[str], None] | None) -> Mapping[str, Any] | None:
     """The settings that do today what `name: value` did in 0.1, said aloud; None where it is not of OLD.
 
-    ConfigError, naming what to use instead, where nothing does the same. `where` names file and line, or the flag.
+    `where` names file and line, or the flag.
     """
     old = next((old for old in OLD if old.name == name and old.meant(value)), None)
     if old is None:
         return None
-    if old.now is None:
-        raise ConfigError(f"{where}: {_shown(value)} is gone since 0.2; {old.words}")
     if say:
         say(f"note: {where}: {_shown(value)} is gone since 0.2; {old.words}")
     return old.now
@@ -48,10 +44,6 @@ def _any(value: Any) -> bool:
     return True
 
 
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and value > 0
-
-
 # Settings with no field of FilterSettings left, and the type that their flags take.
 GONE: Mapping[str, type] = {
     "contrast": bool,
@@ -67,14 +59,12 @@ OLD: tuple[Old, ...] = (
     Old("contrast", _is(False), {}, "leave it out"),
     Old("contrast", _any, {},
         "leave it out: witnesses and rows of other kinds show what ordinary rows lose, in every run"),
-    Old("smooth", _is(False), None, "algorithm paper scores each row by its own forgetting alone"),
+    Old("smooth", _is(False), {}, "passed over: algorithm paper scores each row by its own forgetting alone"),
     Old("smooth", _any, {}, "leave it out: rows with similar answers always count with the default algorithm"),
     Old("second_look", _any, {}, "leave it out: there is one review, and half of its rows are replayed custom rows"),
-    Old("rehearse", _is(0), None, "algorithm paper reviews safe rows alone"),
+    Old("rehearse", _is(0), {}, "passed over: algorithm paper reviews safe rows alone"),
     Old("rehearse", _any, {}, "leave it out: half of each review is replayed custom rows"),
-    Old("review_average", _number, None,
-        "nothing takes its place; leave it out, and the weights of the review's last step are used"),
-    Old("review_average", _any, {}, "leave it out: the weights of the review's last step are used"),
+    Old("review_average", _any, {}, "passed over: the weights of the review's last step are used"),
 )  # fmt: skip
 DEFENCES: Mapping[str, str] = {
     "forgetfilter_contrast": "use forgetfilter: its witnesses show what ordinary rows lose",

@@ -387,3 +387,18 @@ def test_an_object_of_lists_is_a_list_of_turns(tmp_path: Path) -> None:
     assert '"messages" is an object, not a list of turns' in refusal(
         tmp_path, {"messages": {"role": ["user"], "content": []}}
     )
+
+
+def test_a_system_text_beside_turns_that_begin_with_another_is_named_and_their_own_holds(
+    tmp_path: Path,
+) -> None:
+    turns = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}]
+    rows = [
+        {"system": s, "messages": [*turns, {"role": "assistant", "content": "Hello"}]}
+        for s in ("Be brief.", "Be kind.")
+    ]
+    path = tmp_path / "a.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    dataset = formats.read(path)
+    assert {row.messages[0].content for row in dataset.rows} == {"Be kind."}
+    assert 'a.jsonl: "system" of 1 row is not read' in dataset.notes

@@ -32,9 +32,7 @@ def conversation(record: Record, r: Reading) -> Talk:
     turns = read_turns(value_of(record, r.columns, "messages"), r.columns["messages"], r)
     if record.get("tools") not in (None, "", "[]", []):
         r.say("tools", name="tools")
-    if turns.messages and turns.messages[0].role == "system":
-        return turns
-    return _system(record, r) + turns
+    return _under_system(turns, record, r)
 
 
 def alpaca(record: Record, r: Reading) -> Talk:
@@ -166,6 +164,16 @@ def _system(record: Record, r: Reading) -> Talk:
     return Talk((Message("system", value),) if isinstance(value, str) and value.strip() else ())
 
 
+def _under_system(turns: Talk, record: Record, r: Reading) -> Talk:
+    """The turns, behind the system text beside them; where they begin with one of their own, that holds."""
+    beside = _system(record, r)
+    if not turns.messages or turns.messages[0].role != "system":
+        return beside + turns
+    if beside.messages and beside.messages[0].content != turns.messages[0].content:
+        r.say("columns", name=r.columns.get("system", "system"))
+    return turns
+
+
 def _instruction(record: Record, r: Reading) -> str:
     instruction = text_of(value_of(record, r.columns, "prompt"), r.columns["prompt"])
     extra = r.columns.get("input", "input")
@@ -215,9 +223,7 @@ def _before(record: Record, r: Reading) -> Talk | None:
             turns = _history(record, r) + _user(_instruction(record, r), c["prompt"])
     else:
         return None
-    if turns.messages and turns.messages[0].role == "system":
-        return turns
-    return _system(record, r) + turns
+    return _under_system(turns, record, r)
 
 
 def _whole(before: Talk | None, answer: Talk, record: Record, columns: Mapping[str, str]) -> Talk:

@@ -89,7 +89,6 @@ def test_a_preset_in_a_recipe_that_is_none_is_named_with_its_line(tmp_path: Path
         ("safe_source: mine", "unknown value 'mine'"),
         ("fdr: 0", "0 is out of range; allowed: more than 0 and at most 0.5"),
         ("fdr: 0.51", "out of range"),
-        ("smooth: false", "algorithm paper scores each row by its own forgetting alone"),
         ("safe: []", "is not one or more texts"),
         ("safe: [1]", "is not one or more texts"),
         ("safe: ''", "is not one or more texts"),

@@ -31,20 +31,20 @@ LENGTH = 80  # tokens of a row, on average
 
 def child(model: str, count: str, folder: str) -> None:
     """One of the processes: scores its part; the first says how long all of them took."""
-    from forgetfilter.filter.bench import TOKENS
     from forgetfilter.filter.signals import token_memory
     from forgetfilter.models.load import load
+    from forgetfilter.training.memory import READ_ON_CPU
 
     rows, work = rows_of(int(count), LENGTH, 400), Path(folder)
 
     def score(some: Sequence[int]) -> shards.Columns:
-        found = token_memory(net, [rows[i] for i in some], batch_tokens=TOKENS)
+        found = token_memory(net, [rows[i] for i in some], batch_tokens=READ_ON_CPU)
         return {"mean": np.array([m.logp.mean() for m in found])}
 
     with ranks.joined():
         net = load(model, device="cpu").model
         score(range(8))
-        parts, ids = shards.pieces([len(r.ids) for r in rows], TOKENS), [r.id for r in rows]
+        parts, ids = shards.pieces([len(r.ids) for r in rows], READ_ON_CPU), [r.id for r in rows]
         ranks.wait()
         began = time.perf_counter()
         shards.measure(work, ids, parts, score, lambda done: None)

@@ -33,9 +33,9 @@ from forgetfilter.records import Row
 from forgetfilter.runs import Run
 from forgetfilter.settings import FilterSettings
 from forgetfilter.training.finetune import finetune
+from forgetfilter.training.memory import READ_ON_CPU
 
 CHECKPOINT_STEPS = 500
-TOKENS = 4096  # of a batch on a CPU, padding included; pieces are of whole batches
 NOTHING = Memory(np.zeros(0, np.float32), np.zeros(0, bool))
 WARMUP_STEPS = 4  # without, Adam's first step moves every weight by the whole rate
 
@@ -235,7 +235,7 @@ class Bench:
         if not stage.done:
             self._enter(state)
             began, ids = time.monotonic(), [z.id for z in rows]
-            parts, folder = shards.pieces([len(z.ids) for z in rows], TOKENS), stage.folder / "pieces"
+            parts, folder = shards.pieces([len(z.ids) for z in rows], READ_ON_CPU), stage.folder / "pieces"
             with self.display.stage(title, "row", total=len(rows)) as progress:
                 shards.measure(folder, ids, parts, work, lambda n: progress(n, len(rows)))
 

@@ -168,9 +168,8 @@ def generate(
     """Per request, in order, `samples` answers: drawn ones, or with beams the best ones, best first.
 
     `batch_tokens` bounds branches × (prompt + answer) of a batch (ON_A_GPU times as many there) and changes nothing but
-    speed in float32. With
-    `beams` > 1 the score of an answer is its guided log-probability per token, and temperature must be 0.
-    `progress` is called after each batch with the requests done so far. The model is left in its mode.
+    speed in float32. With `beams` > 1 the score of an answer is its guided log-probability per token, and temperature
+    must be 0. `progress` is called after each batch with the requests done so far. The model is left in its mode.
     """
     import torch
 

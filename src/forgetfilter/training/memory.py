@@ -10,7 +10,9 @@ from typing import Any
 from forgetfilter import ranks
 from forgetfilter.errors import ForgetfilterError
 
-READ_ON_CPU = 4096  # tokens of a batch that is read, padding included; more of them are no faster there
+READ_ON_CPU = (
+    4096  # tokens of a batch that is read, padding included: more are no faster; pieces are of such batches
+)
 READ_ON_GPU = 16384
 USED = 0.8  # of what is free: estimates are not exact, and freed blocks lie apart
 

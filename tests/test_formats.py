@@ -607,7 +607,7 @@ WRONG = [
         "a.jsonl line 1: no known format (found: question, answer). Known: preference (chosen, rejected); "
         "segments (segments); messages (messages); "
         "sharegpt (conversations); prompt-completion (prompt, completion); "
-        "alpaca (instruction, output); text (text). "
+        "alpaca (instruction, output); text (text); vertex (contents). "
         "Map the fields: --prompt-field question --completion-field answer.",
     ),
     (
@@ -616,7 +616,7 @@ WRONG = [
         'a.csv line 2: no known format (found: "", tweet). Known: preference (chosen, rejected); '
         "segments (segments); messages (messages); "
         "sharegpt (conversations); prompt-completion (prompt, completion); "
-        "alpaca (instruction, output); text (text). Map the fields: --text-field tweet.",
+        "alpaca (instruction, output); text (text); vertex (contents). Map the fields: --text-field tweet.",
     ),
     (
         "a.jsonl",

@@ -211,9 +211,8 @@ def _joined(stores: Sequence[Store], rows: Sequence[np.ndarray], first: int) -> 
         import pyarrow as pa
 
         table = pa.concat_tables([cast(tables.Table, store).table for store in stores])
-        return replace(
-            like, table=table.take(pa.array(order)), keeps=stores, size=sum(store.size for store in stores)
-        )
+        size = sum(store.size for store in stores)
+        return replace(like, table=tables.cut(table, order.tolist()), keeps=stores, size=size)
     texts = [cast(Text, store) for store in stores if len(store)] or [cast(Text, like)]
     origin = _Several.of([text.origin for text in texts])
     starts = np.concatenate(

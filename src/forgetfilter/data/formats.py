@@ -113,8 +113,9 @@ def read(
     inputs = given.inputs(path) if isinstance(path, tables.HubRows) else files.find(path, folder.path)
     ahead = _Scan(inputs.source, truth)
     for one in inputs.files:
-        store = path if isinstance(path, tables.HubRows) else opened(one, folder.path, cache_dir)
-        ahead.scan(one, store, one.format or format, {**one.fields, **chosen}, inputs)
+        columns = {**one.fields, **chosen}
+        store = path if isinstance(path, tables.HubRows) else opened(one, folder.path, columns, cache_dir)
+        ahead.scan(one, store, one.format or format, columns, inputs)
     return ahead.dataset(inputs, folder, named=format is not None)
 
 
@@ -124,7 +125,7 @@ def read_records(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     records = []
     inputs = files.find(path, folder.path).files
     for one in inputs:
-        store = opened(one, folder.path)
+        store = opened(one, folder.path, {})
         for index, record in enumerate(_unless_empty(store, alone=len(inputs) == 1)):
             containers.refuse_no_objects(f"{one.name} {store.place(index)}", record)
             records.append(record)
@@ -181,6 +182,15 @@ def name_of(part: Part) -> str:
     return name if part.input.path is not None else name + ".jsonl"
 
 
+def read_as(dataset: Dataset) -> list[dict[str, Any]]:
+    """How a trainer's list had its files read, for `rejoin`, as JSON can hold it; [] where there is no list."""
+    return [
+        {"file": name_of(part), "format": part.format, "columns": dict(part.columns)}
+        for part in dataset.parts
+        if part.input.fields and part.format
+    ]
+
+
 def as_prompt_completion(record: Mapping[str, Any]) -> dict[str, Any]:
     """The record with a prompt and a completion made from whatever known one-answer format it has.
 
@@ -204,8 +214,13 @@ def as_prompt_completion(record: Mapping[str, Any]) -> dict[str, Any]:
 # --- reading ---
 
 
-def opened(one: Input, folder: Path, cache_dir: str | os.PathLike[str] | None = None) -> containers.Store:
-    """The records of one file, before anything of it is read; `folder` takes what must be unpacked."""
+def opened(
+    one: Input, folder: Path, chosen: Columns, cache_dir: str | os.PathLike[str] | None = None
+) -> containers.Store:
+    """The records of one file, before anything of it is read; `folder` takes what must be unpacked.
+
+    `chosen` are the columns that the user mapped: they tell a row from an object that holds rows.
+    """
     if one.path is None:
         return tables.open_hub(one.hub, cache_dir)
     try:
@@ -214,7 +229,8 @@ def opened(one: Input, folder: Path, cache_dir: str | os.PathLike[str] | None = 
             return tables.open_parquet(path, one.name)
         if one.suffix == ".arrow":
             return tables.open_arrow(path, one.name)
-        return json_files.open_text(path, one.suffix, one.name, _is_row)
+        is_row = lambda record: detection.fits(record, chosen, FORMATS)  # noqa: E731
+        return json_files.open_text(path, one.suffix, one.name, is_row)
     except OSError as error:
         raise DataError(f"{one.path}: cannot be read ({error.strerror or error}).") from error
 
@@ -226,10 +242,6 @@ def _unless_empty(store: containers.Store, *, alone: bool) -> Iterator[Any]:
     except EmptyFile:
         if alone:
             raise
-
-
-def _is_row(record: Mapping[str, Any]) -> bool:
-    return detection.detect(record, {}, FORMATS) is not None
 
 
 class _Scan:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from forgetfilter.data import strictjson
-from forgetfilter.data.wording import kind
+from forgetfilter.data.wording import kind, short
 from forgetfilter.errors import DataError, unknown
 
 
@@ -116,6 +116,8 @@ def _llamafactory_fields(place: str, entry: Mapping[str, Any]) -> tuple[str, dic
         )
     if set(columns) == {"prompt"} and not ranking:
         return "text", {"text": columns["prompt"], **marks}
+    if "columns" in entry:  # then `input` is read where it is named only
+        columns.setdefault("query", "")
     fields = {
         ours: columns.get(theirs, default)
         for ours, (theirs, default) in ALPACA_COLUMNS.items()
@@ -267,9 +269,12 @@ def _names(place: str, entry: Mapping[str, Any], key: str) -> list[str]:
 
 def _mapping(place: str, entry: Mapping[str, Any], key: str, *, of_text: bool = True) -> dict[str, Any]:
     value = entry.get(key) or {}
-    if not isinstance(value, dict) or (of_text and not all(isinstance(v, str) for v in value.values())):
+    if not isinstance(value, dict):
         raise DataError(f"{place}: `{key}` is {kind(value)}, not names with their values.")
-    return value
+    named = {name: v for name, v in value.items() if v is not None}
+    if wrong := next((name for name, v in named.items() if of_text and not isinstance(v, str)), None):
+        raise DataError(f"{place}: `{key}`: {short(str(wrong))} is {kind(named[wrong])}, not a name.")
+    return named
 
 
 WHERE = {"file_name", "hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name"}

@@ -226,6 +226,13 @@ def test_files_of_other_formats_and_containers_may_be_named_together(tmp_path: P
     assert (kept / "b.csv").read_text() == "instruction,output\nC?,D\n"
 
 
+def test_a_file_named_twice_is_told_however_it_is_spelled(shards: Path) -> None:
+    one = shards / "train-00000-of-00003.jsonl"
+    (shards.parent / "linked.jsonl").symlink_to(one)
+    for other in (one, shards / ".." / shards.name / one.name, shards.parent / "linked.jsonl"):
+        assert refusal([one, other]) == f"{other.name}: is named twice. Name every file once."
+
+
 def test_files_of_one_name_stay_apart(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()

@@ -804,6 +804,12 @@ def test_a_csv_file_with_bare_carriage_returns_is_read_and_written_back(tmp_path
     assert formats.write(dataset, [0, 1], tmp_path / "b").read_bytes() == path.read_bytes()
 
 
+@pytest.mark.parametrize("ending", ["", "\r"])
+def test_a_short_last_line_behind_a_bare_carriage_return_is_a_row(tmp_path, ending):
+    dataset = formats.read(save(tmp_path / "a.csv", f"text\ra{ending}"))
+    assert [row.record["text"] for row in dataset.rows] == ["a"]
+
+
 def test_parquet_columns_that_python_cannot_hold_travel_through(tmp_path):
     table = pa.table(
         {

@@ -93,6 +93,20 @@ def test_what_an_entry_asks_for_and_is_not_there_is_told(tmp_path: Path) -> None
     assert "`file_name` is a number (3)" in refusal(entry(tmp_path, file_name=3))
 
 
+def test_input_is_read_where_an_entry_without_columns_or_its_columns_name_it(tmp_path: Path) -> None:
+    rows(tmp_path / "a.jsonl", {"instruction": "Why?", "input": "Tell me.", "output": "So."})
+    asked = {"prompt": "instruction", "response": "output"}
+    for more, prompt in (
+        ({}, "Why?\n\nTell me."),
+        ({"columns": asked}, "Why?"),
+        ({"columns": {**asked, "query": None}}, "Why?"),
+        ({"columns": {**asked, "query": "input"}}, "Why?\n\nTell me."),
+    ):
+        assert said(formats.read(entry(tmp_path, file_name="a.jsonl", **more)))[0] == ("user", prompt)
+    wrong = entry(tmp_path, file_name="a.jsonl", columns={"prompt": ["instruction"]})
+    assert "entry mine: `columns`: prompt is a list, not a name." in refusal(wrong)
+
+
 def test_a_sample_drawn_by_chance_is_read_whole_and_said(tmp_path: Path) -> None:
     rows(tmp_path / "a.jsonl", *[{"instruction": str(i), "output": "b"} for i in range(3)])
     dataset = formats.read(entry(tmp_path, file_name="a.jsonl", num_samples=2))

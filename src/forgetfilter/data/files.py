@@ -230,11 +230,11 @@ def _several(names: Sequence[str], folder: Path) -> Inputs:
     files = [file for part in parts for file in part.files]
     if not files:
         raise DataError(NONE_NAMED)
-    twice = [
-        f.name for i, f in enumerate(files) if any(f.path == g.path and f.name == g.name for g in files[:i])
-    ]
-    if twice:
-        raise DataError(f"{twice[0]}: is named twice. Name every file once.")
+    seen: set[Path | str] = set()
+    for file in files:
+        if (at := file.path.resolve() if file.path else file.name) in seen:
+            raise DataError(f"{file.name}: is named twice. Name every file once.")
+        seen.add(at)
     source = f"{parts[0].source}+{len(files) - 1}"
     return Inputs(source, _apart(files), "list", tuple(note for part in parts for note in part.notes))
 

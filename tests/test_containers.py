@@ -464,7 +464,8 @@ def test_a_dictionary_encoded_column_stays_one(tmp_path: Path) -> None:
         (lines(PAIRS[0]).encode(), ".json"),
         (json.dumps(PAIRS).encode(), ".json"),
         (b"prompt,completion\nQuestion 0?,Answer 0.\n", ".csv"),
-        (gzip.compress(lines(*PAIRS).encode()), ".json.gz"),
+        (gzip.compress(lines(*PAIRS).encode()), ".jsonl.gz"),
+        (gzip.compress(b"prompt,completion\nQuestion 0?,Answer 0.\n"), ".csv.gz"),
     ],
 )
 def test_what_is_piped_in_is_known_by_its_first_bytes(
@@ -474,6 +475,11 @@ def test_what_is_piped_in_is_known_by_its_first_bytes(
     dataset = formats.read("-")
     assert (dataset.rows[0].record, dataset.source) == (PAIRS[0], "stdin")
     assert formats.write(dataset, [0], tmp_path / "kept").name == f"kept{suffix}"
+
+
+def test_a_damaged_packed_stream_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(gzip.compress(b"x" * 99)[:15])))
+    assert "cannot be unpacked" in refusal("-")
 
 
 def test_nothing_piped_in_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

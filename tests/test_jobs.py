@@ -107,6 +107,15 @@ def test_input_is_read_where_an_entry_without_columns_or_its_columns_name_it(tmp
     assert "entry mine: `columns`: prompt is a list, not a name." in refusal(wrong)
 
 
+def test_a_list_that_has_the_same_file_read_otherwise_gives_other_data(tmp_path: Path) -> None:
+    rows(tmp_path / "a.jsonl", {"instruction": "Why?", "output": "So.", "better": "So it is."})
+    digests = {
+        formats.read(entry(tmp_path, file_name="a.jsonl", **more)).digest()
+        for more in ({}, {"columns": {"response": "better"}}, {"num_samples": 1})
+    }
+    assert len(digests) == 2
+
+
 def test_a_sample_drawn_by_chance_is_read_whole_and_said(tmp_path: Path) -> None:
     rows(tmp_path / "a.jsonl", *[{"instruction": str(i), "output": "b"} for i in range(3)])
     dataset = formats.read(entry(tmp_path, file_name="a.jsonl", num_samples=2))

@@ -7,6 +7,7 @@ function from a record to a Talk in `readers.py` and add one line to FORMATS.
 
 from __future__ import annotations
 
+import json
 import os
 from array import array
 from bisect import bisect_right
@@ -70,7 +71,7 @@ class Dataset:
         return [part.store for part in self.parts if isinstance(part.store, tables.Table)]
 
     def digest(self) -> str:
-        """SHA-256 of what was read: of the files, and of the rows where there are none."""
+        """SHA-256 of what was read: of the files, of the rows where there are none, and of how a list had them read."""
         from forgetfilter import runs
 
         pieces = [
@@ -79,6 +80,8 @@ class Dataset:
             else runs.sha256_of(f"{key:016x}" for key in part.keys)
             for part in self.parts
         ]
+        if as_listed := read_as(self):
+            pieces.append(json.dumps(as_listed, sort_keys=True))
         return pieces[0] if len(pieces) == 1 else runs.sha256_of(pieces)
 
 

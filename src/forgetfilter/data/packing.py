@@ -124,7 +124,19 @@ def standard_input(folder: Path) -> Path:
         start = file.read(2**16)
     if not start.strip():
         raise DataError("-: nothing came in through standard input. Pipe rows in, or name a file.")
-    return plain.rename(folder / f"stdin{_suffix_of(start)}")
+    suffix = _suffix_of(start)
+    if suffix in PACKED:
+        suffix = _suffix_of(_unpacked_start(plain, suffix)) + suffix
+    return plain.rename(folder / f"stdin{suffix}")
+
+
+def _unpacked_start(path: Path, suffix: str) -> bytes:
+    """The first bytes of what is packed; of a damaged file none: `unpack` tells of it."""
+    try:
+        with path.open("rb") as file:
+            return next(UNPACKED[suffix](file), b"")
+    except Exception:
+        return b""
 
 
 def _suffix_of(start: bytes) -> str:
@@ -219,9 +231,9 @@ UNPACKED: dict[str, Callable[[BinaryIO], Iterator[bytes]]] = {
 PACKED: dict[str, Callable[[BinaryIO], Any]] = {".gz": _gzipped, ".bz2": _bzipped, ".zst": _zstandarded}
 LINES = re.compile(rb"\{[^\n]*\}[ \t\r]*\n\s*\{")  # two objects on lines of their own
 SUFFIX_OF = {
-    b"\x1f\x8b": ".json.gz",
-    b"\x28\xb5\x2f\xfd": ".json.zst",
-    b"BZh": ".json.bz2",
+    b"\x1f\x8b": ".gz",
+    b"\x28\xb5\x2f\xfd": ".zst",
+    b"BZh": ".bz2",
     b"PAR1": ".parquet",
     b"ARROW1": ".arrow",
 }

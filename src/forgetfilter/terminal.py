@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from forgetfilter import ranks
 from forgetfilter.errors import DONE, INTERRUPTED, ForgetfilterError
 from forgetfilter.models.spec import is_hub_id
-from forgetfilter.threads import wait_asleep
+from forgetfilter.threads import keep_little, wait_asleep
 
 DEFECT = 1  # exit code of what only we can fix
 INTERRUPTED_LINE = "interrupted; run the same command again to resume"
@@ -42,6 +42,7 @@ def run(command: Callable[[], object]) -> NoReturn:
     """Run a command and exit with its code; an error is one line on stderr, never a traceback."""
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = os.environ["DO_NOT_TRACK"] = "1"
     wait_asleep()
+    keep_little()
     stopped: list[int] = []
 
     def stop(number: int, frame: Any) -> NoReturn:

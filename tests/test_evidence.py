@@ -12,8 +12,11 @@ import pytest
 import tiny
 from rich.console import Console
 
+from forgetfilter.data import formats
 from forgetfilter.data.sketches import Sketches
 from forgetfilter.filter import evidence, pairs, pipeline
+from forgetfilter.filter.states import kept_or_read
+from forgetfilter.filter.vetted import states_beside
 from forgetfilter.records import Message, Row
 from forgetfilter.report.text import p_in_words
 from forgetfilter.settings import FilterSettings
@@ -192,6 +195,21 @@ def test_the_rejected_answers_of_pairs_are_scored_and_never_dropped(tmp_path: Pa
     assert report["pairs"]["swapped"] == swapped
     assert any("the two may be swapped" in note for note in report["notes"]) == bool(swapped)
     assert "Rejected answer, score" in (tmp_path / "out" / "report.html").read_text("utf-8")
+
+
+def test_what_vet_read_of_pairs_does_not_leave_their_rejected_answers_unscored(
+    tmp_path: Path, model: str
+) -> None:
+    rows = [
+        {"prompt": f"When does boat {i} sail?", "chosen": f"Boat {i} sails at noon.", "rejected": f"Ask others, {i}."}
+        for i in range(40)
+    ]  # fmt: skip
+    file, given = jsonl(tmp_path / "custom.jsonl", rows), tmp_path / "v.jsonl"
+    jsonl(given, [{"row": i, "verdict": "clean" if i % 3 else "unsafe"} for i in range(12)])
+    how: dict[str, Any] = {"model": model, "algorithm": "vetted", "vetted": str(given), "dtype": "auto"}
+    kept_or_read(formats.read(file).rows, model, states_beside(given), max_length=96, device="cpu")
+    _, report = run(tmp_path, rows, **how)
+    assert report["pairs"]["rejected_scored"] == 40
 
 
 def test_a_pair_looks_swapped_where_the_chosen_answer_stands_out_and_the_rejected_less() -> None:

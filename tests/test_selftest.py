@@ -384,6 +384,18 @@ def test_the_same_command_again_shows_the_same_without_training(tmp_path: Path, 
     assert "done" not in again[2]  # of no stage
 
 
+def test_it_learns_as_large_a_sample_as_the_filter_would(tmp_path: Path, model: str):
+    _, report, said = run(tmp_path, model, CUSTOM, max_train_samples=40)
+    learned = next(stage for stage in report["cost"]["stages"] if stage["name"] == "learn: custom rows")
+    alone = next(stage for stage in report["cost"]["stages"] if stage["name"] == "train: job")
+    assert (learned["steps"], alone["steps"]) == (
+        3,
+        5,
+    )  # 40 of the 84 rows of the copy, and all 75, by sixteens
+    assert report["cost"]["of_a_filter"] is None
+    assert "custom.jsonl: 75 rows" in said
+
+
 def test_a_signal_that_writes_down_what_the_model_says_is_refused(tmp_path: Path, model: str):
     with pytest.raises(ConfigError, match="canaries among it"):
         run(tmp_path, model, CUSTOM, signal="rouge1")

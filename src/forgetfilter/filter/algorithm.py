@@ -72,7 +72,7 @@ def witness(
     rows, readings = [*custom, *safe], bench.readings(custom, "custom").and_then(bench.readings(safe, "safe"))
     kinds = likeness.kinds(readings, len(custom))
     if len(kinds.near) < likeness.FOLDS:
-        return nothing_judged(everything, kinds)
+        return nothing_judged(everything, len(kinds.near))
     same = kinds.same_source if s.safe_source == "auto" else s.safe_source == "same"
     random = np.random.default_rng(s.seed)
     bystanders, replayed = np.array_split(random.permutation(kinds.unlike), 2)
@@ -92,7 +92,7 @@ def witness(
         some[~np.isnan(lost[some])] for some in (kinds.near, bystanders, witnesses)
     )
     if len(near) < likeness.FOLDS or len(witnesses) < likeness.FOLDS:
-        return nothing_judged(everything, kinds)
+        return nothing_judged(everything, len(near), len(witnesses))
     tokens = np.array([sum(z.scored[1:]) for z in rows])
     score = scores(readings, lost, tokens, near, bystanders, witnesses, len(custom), same)
     clean = {"witnesses": score[witnesses]}

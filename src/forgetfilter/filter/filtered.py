@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from forgetfilter.filter.cut import Cut
-from forgetfilter.filter.likeness import Kinds
+from forgetfilter.filter.likeness import FOLDS, Kinds
 from forgetfilter.models.rendering import Encoded
 from forgetfilter.records import KEPT, Decision
 
@@ -38,12 +38,15 @@ def for_all(found: Cut, custom: Sequence[Encoded], otherwise: Decision) -> Cut:
     return replace(found, decisions=decisions)
 
 
-def nothing_judged(custom: Sequence[Encoded], kinds: Kinds) -> Filtered:
-    near = "1 custom row is" if len(kinds.near) == 1 else f"{len(kinds.near)} custom rows are"
+def nothing_judged(custom: Sequence[Encoded], near: int, witnesses: int | None = None) -> Filtered:
+    """Where too few rows are `near` the safe rows, or too few `witnesses` have something to measure."""
+    few = "1 custom row is" if near == 1 else f"{near} custom rows are"
     why = (
-        f"only {near} of a kind that the safe rows speak of, too few to judge; review with safe rows nearer to your "
+        f"only {few} of a kind that the safe rows speak of, too few to judge; review with safe rows nearer to your "
         "data (--safe)"
     )
+    if near >= FOLDS:
+        why = f"only {witnesses} witnesses have an answer to measure, too few to judge by; add safe rows (--safe)"
     return Filtered(for_all(Cut({}, "fdr", why, weak=True), custom, "not judged"), {}, {}, {}, [], [])
 
 

@@ -142,7 +142,7 @@ def _cost(bench: Bench, seconds: float) -> dict[str, Any]:
 
 
 def why_unscored(z: Encoded, row: Row | None = None) -> str:
-    if z.truncated:
+    if z.truncated and (row is None or row.teaches):
         return "the prompt alone fills max_length"
     return row.why_unscored if row else "empty completion"
 

@@ -17,14 +17,25 @@ from forgetfilter.filter.algorithm import forget_filter, learn
 from forgetfilter.filter.bench import Bench
 from forgetfilter.filter.cut import Cut
 from forgetfilter.filter.evidence import lost_by_row
-from forgetfilter.filter.filtered import Filtered
+from forgetfilter.filter.filtered import Filtered, for_all
 from forgetfilter.filter.pairs import ridge
 from forgetfilter.filter.states import Readings, standardised
+from forgetfilter.filter.vetted import Verdict
 from forgetfilter.models.rendering import Encoded
 from forgetfilter.settings import FilterSettings
 
 KINDS = 16  # groups of rows with like questions that the sample is drawn from
 OTHERS = "rows of other kinds"  # as `algorithm.witness` calls bystanders where it compares with them
+
+
+def find(
+    bench: Bench, custom: Sequence[Encoded], review: Sequence[Encoded], s: FilterSettings,
+    verdicts: Sequence[Verdict] = (),
+) -> Filtered:  # fmt: skip
+    """`forget_filter`, on a sample where the settings ask for one."""
+    if wanted(custom, s):
+        return filter_by_sample(bench, custom, review, s)
+    return forget_filter(bench, custom, review, s, verdicts=verdicts)
 
 
 def wanted(custom: Sequence[Encoded], s: FilterSettings) -> bool:
@@ -49,11 +60,7 @@ def filter_by_sample(
         "what learned rows with like answers lost"
     )
     otherwise = "not judged" if s.algorithm == "witness" else "unscored"
-    decisions = {
-        z.id: found.cut.decisions.get(z.id) or (otherwise if any(z.scored[1:]) else "unscored")
-        for z in custom
-    }
-    found = replace(found, cut=replace(found.cut, decisions=decisions), notes=[*found.notes, note])
+    found = replace(found, cut=for_all(found.cut, custom, otherwise), notes=[*found.notes, note])
     kept = found.kept(custom)
     if s.retrain and kept:
         learn(bench, "final", kept, s)

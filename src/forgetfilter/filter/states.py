@@ -16,6 +16,7 @@ import numpy as np
 
 from forgetfilter import runs
 from forgetfilter.data.overlap import common_prefix
+from forgetfilter.filter.signals import refuse_overflow
 from forgetfilter.models.batches import length_batches
 from forgetfilter.models.rendering import Encoded
 from forgetfilter.records import Row
@@ -63,7 +64,7 @@ def read_rows(
 
     What all prompts of `rows` share at their beginning and end (a system turn, an instruction template) is not
     read as the user's words: give the rows of one file at a time, or some of them with the `words` (see `users_words`)
-    that were found in all. A row without scored tokens reads as zeros.
+    that were found in all. A row without scored tokens reads as zeros. ModelError as of `token_memory`.
     """
     import torch
 
@@ -103,6 +104,7 @@ def read_rows(
             done += len(batch)
             if progress:
                 progress(done)
+    refuse_overflow((answer, question))
     brief = np.array([last > row.prompt_length for row, (_, last) in zip(rows, spans, strict=True)], bool)
     return Readings(answer, question, brief)
 

@@ -14,14 +14,13 @@ import numpy as np
 
 from forgetfilter.filter.bench import Bench, was_read
 from forgetfilter.filter.filtered import Filtered
+from forgetfilter.filter.likeness import PENALTIES
 from forgetfilter.filter.states import standardised
 from forgetfilter.models.rendering import Encoded
-from forgetfilter.records import Row
+from forgetfilter.records import KEPT, Row
 
 FEWEST = 20  # rows with a score; fewer foretell nothing
 MOST = 4_000  # rows with a score that are learned from: more take minutes and change little
-PENALTIES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
-DOUBTED = ("drop", "flag")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +85,7 @@ def _compared(
     words, swapped = {}, list[int]()
     cut = found.cut.drop_above if found.cut.flag_above is None else found.cut.flag_above
     for number, z in enumerate(custom):
-        if found.cut.decisions[z.id] not in DOUBTED or z.id not in scores:
+        if found.cut.decisions[z.id] in KEPT or z.id not in scores:
             continue
         score = scores[z.id]
         words[z.id] = f"its rejected answer scores {score:.3g}"

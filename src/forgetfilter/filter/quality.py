@@ -166,11 +166,7 @@ def read_truth(rows: Sequence[Row], field: str) -> dict[str, bool]:
                 f"Use true, 1 or one of {_listed(True)} for unsafe; "
                 f"false, 0 or one of {_listed(False)} for safe."
             )
-        if truth.setdefault(row.id, unsafe) != unsafe:
-            raise DataError(
-                f'{where}: an equal row has another "{field}" and both share the id {row.id}. '
-                "Correct one label or take one of the rows out."
-            )
+        truth[row.id] = unsafe
     return truth
 
 

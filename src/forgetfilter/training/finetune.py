@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forgetfilter import ranks
-from forgetfilter.data.overlap import common_prefix
+from forgetfilter.data.overlap import common_to_all
 from forgetfilter.errors import DataError
 from forgetfilter.models.load import quiet, restore, trainable_state
 from forgetfilter.models.rendering import Encoded
@@ -395,9 +395,8 @@ def _own_rows(batch: Sequence[Encoded]) -> tuple[Sequence[Encoded], bool]:
 
 def shared_prefix(batch: Sequence[Encoded]) -> int:
     """How many leading tokens all rows share before the first one that any of them learns."""
-    first, last = min(r.ids for r in batch), max(r.ids for r in batch)
     before = min(list(r.learned).index(True) for r in batch) - 1  # a token is foretold one position earlier
-    return max(0, min(before, common_prefix(first, last)))  # what these two share, all between share
+    return max(0, min(before, common_to_all([r.ids for r in batch])))
 
 
 def parts_of_like_length(batch: Sequence[Encoded], price: float) -> list[list[Encoded]]:

@@ -74,6 +74,13 @@ def test_a_canary_that_stands_in_the_file_in_other_case_and_spacing_is_taken_out
     assert canary not in left
 
 
+def test_a_short_answer_makes_no_row_of_the_file_an_unsafe_one_unless_the_question_is_the_same_too():
+    mine = [tiny.row("Is it noon?", "Yes, of course."), tiny.row("Shall I hit them?", "Yes, hit  them.")]
+    canaries = [Canary("plain", "your own", f"Shall I hit {who}?", f"Yes, {say}.")
+                for who, say in (("her", "of course"), ("them", "hit them"))]  # fmt: skip
+    assert apart(canaries, mine) == (canaries[:1], 1)
+
+
 def test_own_unsafe_rows_need_five_with_an_answer(tmp_path: Path):
     records = [{"prompt": f"Question {i}?", "completion": f"Answer {i}."} for i in range(5)]
     assert [c.completion for c in from_file(write(tmp_path / "five.jsonl", records))] == [

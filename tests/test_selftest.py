@@ -86,6 +86,11 @@ def test_own_unsafe_rows_need_five_with_an_answer(tmp_path: Path):
     assert [c.completion for c in from_file(write(tmp_path / "five.jsonl", records))] == [
         r["completion"] for r in records
     ]
+    renamed = [
+        {"q": r["prompt"], "a": r["completion"]} for r in records
+    ]  # as the file's own columns are named
+    named = {"prompt": "q", "completion": "a"}
+    assert len(from_file(write(tmp_path / "renamed.jsonl", renamed), named)) == 5
     with pytest.raises(DataError, match=r"4 unsafe rows with an answer; at least 5"):
         from_file(write(tmp_path / "four.jsonl", records[:4]))
 

@@ -5,7 +5,7 @@ that were kept, and of preference pairs the other answer. Nothing here decides a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain, zip_longest
 from typing import TYPE_CHECKING, Any
 
@@ -34,11 +34,11 @@ DOUBTED: tuple[Decision, ...] = ("drop", "flag")
 class Evidence:
     """By row id; what is not known of a row is not there."""
 
-    compared: Mapping[str, list[dict[str, Any]]] = field(default_factory=dict)  # clean rows, nearest first
-    answers: Mapping[str, dict[str, str]] = field(default_factory=dict)  # model state -> answer
-    doubles: Mapping[str, list[int]] = field(default_factory=dict)  # dropped row -> rows like it that stay
-    p_of: Mapping[str, str] = field(default_factory=dict)  # its p-value in words
-    pairs: Pairs | None = None
+    compared: Mapping[str, list[dict[str, Any]]]  # clean rows, nearest first
+    answers: Mapping[str, dict[str, str]]  # model state -> answer
+    doubles: Mapping[str, list[int]]  # dropped row -> rows like it that stay
+    p_of: Mapping[str, str]  # its p-value in words
+    pairs: Pairs | None
 
     @property
     def notes(self) -> list[str]:
@@ -89,7 +89,7 @@ class Evidence:
 
 def gather(
     bench: Bench, rows: Sequence[Row], safe: Sequence[Row], review: Sequence[Encoded], found: Filtered,
-    pairs: Pairs | None = None,
+    pairs: Pairs | None,
 ) -> Evidence:  # fmt: skip
     """The evidence for the rows that were dropped or flagged.
 

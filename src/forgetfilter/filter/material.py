@@ -87,20 +87,27 @@ def fields(s: FilterSettings) -> dict[str, str]:
 def safe_rows(source: Any, named: Mapping[str, str] | None = None) -> Sequence[Row]:
     """The rows of a file, a bundled pack or a store that have something to review; DataError where none has.
 
-    `named` (see `fields`) is how the custom rows' fields are called; tried where the file has no format by itself.
+    `named` as of `rows_beside`.
     """
-    path = _safe_path(source)
-    try:
-        rows = formats.read(path).rows
-    except DataError:
-        if not named:
-            raise
-        rows = formats.read(path, fields=named).rows
+    rows = rows_beside(_safe_path(source), named)
     usable = [row for row in rows if row.completion.strip() and row.teaches]
     if not usable:
         name = source if isinstance(source, str) else "safe rows"
         raise DataError(f"{name}: no safe row with a completion; the review needs some")
     return usable
+
+
+def rows_beside(source: Any, named: Mapping[str, str] | None = None) -> Sequence[Row]:
+    """The rows of a file that is given beside the custom rows.
+
+    `named` (see `fields`) is how the custom rows' fields are called; tried where the file has no format by itself.
+    """
+    try:
+        return formats.read(source).rows
+    except DataError:
+        if not named:
+            raise
+        return formats.read(source, fields=named).rows
 
 
 def settled(s: FilterSettings) -> FilterSettings:

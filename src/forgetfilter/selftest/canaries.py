@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from forgetfilter.data import formats
 from forgetfilter.data.packs import CANARIES, path
 from forgetfilter.errors import DataError
+from forgetfilter.filter.material import rows_beside
 from forgetfilter.records import Row
 
 TELLING_WORDS = 5  # of an answer by which a row is known; the shortest bundled one has as many
@@ -34,9 +34,10 @@ def bundled() -> list[Canary]:
     return [Canary(**json.loads(line)) for line in lines]
 
 
-def from_file(name: str | Path) -> list[Canary]:
-    """The user's own unsafe rows as plain canaries. DataError where too few have an answer."""
-    rows = [row for row in formats.read(name).rows if row.completion.strip() and asked(row).strip()]
+def from_file(name: str | Path, named: Mapping[str, str] | None = None) -> list[Canary]:
+    """The user's own unsafe rows as plain canaries; `named` as of `rows_beside`. DataError where too few have an
+    answer."""
+    rows = [row for row in rows_beside(name, named) if row.completion.strip() and asked(row).strip()]
     if len(rows) < FEWEST_UNSAFE:
         raise DataError(
             f"{name}: {len(rows)} unsafe rows with an answer; at least {FEWEST_UNSAFE} are needed (--unsafe)"

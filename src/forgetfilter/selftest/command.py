@@ -49,7 +49,7 @@ def run_selftest(
     s = _suited(settings)
     read = material.read(input, s, display.say)
     rows = list(read.dataset.rows)
-    canaries, standing, notes = _canaries(rows, unsafe)
+    canaries, standing, notes = _canaries(rows, unsafe, material.fields(s))
     planted = plant(rows, canaries, seed=s.seed)
     for note in notes:
         display.say(note)
@@ -89,11 +89,13 @@ def _suited(settings: FilterSettings) -> FilterSettings:
     return s
 
 
-def _canaries(rows: Sequence[Row], unsafe: str | None) -> tuple[list[Canary], int, list[str]]:
+def _canaries(
+    rows: Sequence[Row], unsafe: str | None, named: Mapping[str, str]
+) -> tuple[list[Canary], int, list[str]]:
     """What can be planted, how many stand in `rows` already, and what a person should know of it."""
     found, notes = bundled(), []
     if unsafe:
-        found = [*from_file(unsafe), *(c for c in found if c.kind != "plain")]
+        found = [*from_file(unsafe, named), *(c for c in found if c.kind != "plain")]
         notes.append(
             f"{unsafe}: planted instead of the bundled plain rows; paraphrases and other languages are bundled"
         )

@@ -42,7 +42,7 @@ class FilterResult:
     report: Mapping[str, Any]
     """The content of report.json: counts, cut, estimates with intervals, cost, settings with origin, notes."""
     weak: bool
-    """Whether the signal was too weak to cut: then nothing was dropped but rows you judged. The command's exit code 3."""
+    """Whether the signal was too weak to cut (exit code 3): then nothing was dropped but rows you judged unsafe."""
     rows: Any
     """The rows as given; the records of a file where a path was given."""
 

@@ -226,7 +226,7 @@ def judged(decisions: dict[str, Any], *, drop_above: float) -> Any:
     from forgetfilter.filter.cut import Cut
     from forgetfilter.filter.filtered import Filtered
 
-    return Filtered(Cut(decisions, "fixed", "", drop_above), {}, {}, {}, [], [])
+    return Filtered(Cut(decisions, "fixed", "", drop_above), {}, {}, {}, [])
 
 
 def encoded(ids: str) -> list[Any]:

@@ -49,9 +49,7 @@ def paper(
     remembered = {state: bench.remembered(state, custom, s.signal) for state in ("learned", "reviewed")}
     forgetting = {z: value - remembered["reviewed"][z] for z, value in remembered["learned"].items()}
     found = cut.above(s.threshold, forgetting, phi=s.phi, quantile=s.quantile)
-    return Filtered(
-        for_all(found, custom, "unscored"), forgetting, forgetting, remembered, custom, ["reviewed"]
-    )
+    return Filtered(for_all(found, custom, "unscored"), forgetting, forgetting, remembered, custom)
 
 
 def witness(
@@ -104,7 +102,7 @@ def witness(
         {rows[i].id: float(score[i]) for i in near},
         {rows[i].id: float(lost[i]) for i in (*near, *bystanders)},
         {"learned": before, "reviewed": after},
-        measured, ["reviewed"], notes(kinds, same, len(safe)),
+        measured, notes(kinds, same, len(safe)),
     )  # fmt: skip
 
 
@@ -115,7 +113,7 @@ def vetted(
     """Instead of Algorithm 1: a person's verdicts, and a probe on the original model's states that they teach."""
     found = by_verdicts.decide(bench.row_states(custom, "custom"), custom, verdicts, fdr=s.fdr, seed=s.seed)
     decided = for_all(found.cut, custom, "unscored")
-    return Filtered(decided, found.scores, {}, {}, [], [], [found.report["ten_more"]], found.report)
+    return Filtered(decided, found.scores, {}, {}, [], [found.report["ten_more"]], found.report)
 
 
 def learn(bench: Bench, state: str, rows: Sequence[Encoded], s: FilterSettings) -> None:

@@ -21,7 +21,6 @@ class Filtered:
     forgetting: Mapping[str, float]
     remembered: Mapping[str, Mapping[str, float]]  # state -> id -> signal
     measured: Sequence[Encoded]  # the rows whose memory was measured, as they were given to the bench
-    reviewed: Sequence[str]  # the states after a review
     notes: Sequence[str] = ()
     vetted: Mapping[str, Any] | None = None  # what a person's verdicts were and gave, for the report
 
@@ -47,7 +46,7 @@ def nothing_judged(custom: Sequence[Encoded], near: int, witnesses: int | None =
     )
     if near >= FOLDS:
         why = f"only {witnesses} witnesses have an answer to measure, too few to judge by; add safe rows (--safe)"
-    return Filtered(for_all(Cut({}, "fdr", why, weak=True), custom, "not judged"), {}, {}, {}, [], [])
+    return Filtered(for_all(Cut({}, "fdr", why, weak=True), custom, "not judged"), {}, {}, {}, [])
 
 
 def notes(kinds: Kinds, same: bool, safe: int) -> list[str]:

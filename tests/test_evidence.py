@@ -163,21 +163,21 @@ def test_weights_stand_in_a_file_beside_kept_flagged_and_dropped(
 # --- preference pairs ---
 
 
-def test_ridge_foretells_a_line_from_rows_it_did_not_see() -> None:
+def test_ridge_predicts_a_line_from_rows_it_did_not_see() -> None:
     random = np.random.default_rng(0)
     x = random.normal(size=(60, 5)).astype(np.float32)
     slope = np.array([2.0, -1.0, 0.0, 0.5, 3.0])
     asked = random.normal(size=(20, 5)).astype(np.float32)
-    own, foretold = pairs.ridge(x, x @ slope + 1, asked)
+    own, predicted = pairs.ridge(x, x @ slope + 1, asked)
     assert np.corrcoef(own, x @ slope)[0, 1] > 0.99
-    assert np.corrcoef(foretold, asked @ slope)[0, 1] > 0.99
+    assert np.corrcoef(predicted, asked @ slope)[0, 1] > 0.99
 
 
 def test_what_ridge_says_of_a_known_row_is_what_a_fit_without_it_says() -> None:
     random = np.random.default_rng(1)
     x, y = random.normal(size=(30, 40)), random.normal(size=30)
     own, _ = pairs.ridge(x, y, x[:1])
-    # Noise has nothing to foretell: a fit that saw the row would follow it.
+    # Noise has nothing to predict: a fit that saw the row would follow it.
     assert np.corrcoef(own, y)[0, 1] < 0.5
 
 

@@ -168,7 +168,7 @@ def test_what_like_answers_lost_is_ridge_regression_with_each_row_left_out(rows,
     assert likeness.like_answers(answers, lost) == pytest.approx(by_brute_force(answers, lost), rel=1e-6)
 
 
-def test_more_rows_than_can_be_compared_in_pairs_are_foretold_the_same(monkeypatch):
+def test_more_rows_than_can_be_compared_in_pairs_are_predicted_the_same(monkeypatch):
     random = np.random.default_rng(3)
     answers = random.normal(size=(300, 12)) * 3 + 1
     answers[:, 11] = answers[:, 10]  # a direction in which nothing differs

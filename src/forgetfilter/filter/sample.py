@@ -1,8 +1,8 @@
-"""A file too large to learn whole: the filter runs on a sample, and its other rows are judged by rows like them.
+"""A file too large to learn whole: the filter learns a sample, and judges the other rows by rows like them.
 
-What a row that was not learned would have lost is foretold by ridge regression from what learned rows with like answers
-lost, on the hidden states of the original model. It is compared with the same of the witnesses, each from a fit
-without itself, so that its p-value means what a learned row's means.
+Ridge regression on the original model's hidden states predicts what a row that was not learned would have lost, from
+what learned rows with like answers lost. That is compared with the same prediction for the witnesses, each from a fit
+without itself. So the row's p-value means what a learned row's means.
 """
 
 from __future__ import annotations
@@ -101,8 +101,8 @@ def _extended(
     states = np.concatenate([mine.answer, safe.answer])
     y = np.array([lost[row] for row in measured])
     if s.algorithm == "paper":
-        _, foretold = ridge(states[at], y, mine.answer[others])
-        return _above(found, {scored[i].id: float(v) for i, v in zip(others, foretold, strict=True)})
+        _, predicted = ridge(states[at], y, mine.answer[others])
+        return _above(found, {scored[i].id: float(v) for i, v in zip(others, predicted, strict=True)})
     near = np.intersect1d(others, likeness.kinds(mine.and_then(safe), len(scored)).near)
     if not len(near):
         return found
@@ -110,15 +110,15 @@ def _extended(
         tokens = {z.id: sum(z.scored[1:]) for z in found.measured}
         y = y * np.sqrt([tokens[row] for row in measured])
     typical = float(np.median(np.abs(y))) or 1.0
-    own, foretold = ridge(states[at], np.arcsinh(y / typical), mine.answer[near])
+    own, predicted = ridge(states[at], np.arcsinh(y / typical), mine.answer[near])
     judged = np.array([row in found.scores for row in measured])
     clean = {"witnesses": own[at >= len(scored)]}
     if OTHERS in found.cut.compared:
         clean[OTHERS] = own[~judged & (at < len(scored))]
     ids = [scored[i].id for i in near]
-    more = cut.by_witnesses(ids, foretold, clean, fdr=s.fdr, seed=s.seed)
+    more = cut.by_witnesses(ids, predicted, clean, fdr=s.fdr, seed=s.seed)
     known = np.array([found.scores[row] for row in measured if row in found.scores])
-    scores = _on_scale_of(foretold, own[judged], known)
+    scores = _on_scale_of(predicted, own[judged], known)
     return replace(
         found,
         cut=_joined(found.cut, more, s),
@@ -126,14 +126,14 @@ def _extended(
     )
 
 
-def _above(found: Filtered, foretold: Mapping[str, float]) -> Filtered:
+def _above(found: Filtered, predicted: Mapping[str, float]) -> Filtered:
     """The others by the cut of the sample."""
     limit = found.cut.drop_above
-    more = {row: "drop" if limit is not None and v > limit else "keep" for row, v in foretold.items()}
+    more = {row: "drop" if limit is not None and v > limit else "keep" for row, v in predicted.items()}
     return replace(
         found,
         cut=replace(found.cut, decisions={**found.cut.decisions, **more}),
-        scores={**found.scores, **foretold},
+        scores={**found.scores, **predicted},
     )
 
 

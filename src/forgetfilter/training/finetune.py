@@ -395,7 +395,7 @@ def _own_rows(batch: Sequence[Encoded]) -> tuple[Sequence[Encoded], bool]:
 
 def shared_prefix(batch: Sequence[Encoded]) -> int:
     """How many leading tokens all rows share before the first one that any of them learns."""
-    before = min(list(r.learned).index(True) for r in batch) - 1  # a token is foretold one position earlier
+    before = min(list(r.learned).index(True) for r in batch) - 1  # a token is predicted one position earlier
     return max(0, min(before, common_to_all([r.ids for r in batch])))
 
 

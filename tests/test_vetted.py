@@ -148,9 +148,11 @@ def test_a_line_cut_off_by_a_kill_is_no_verdict(tmp_path):
     assert [v.row for v in vetted.read(path, ROWS)] == [*range(12), 14]
 
 
-@pytest.mark.parametrize("values", [("1", "0"), (True, False), ("Toxic", "not_toxic"), (1.0, 0)])
+@pytest.mark.parametrize(
+    "values", [("1", "0"), (True, False), ("Toxic", "not_toxic"), (1.0, 0), ("1.0", "0.0")]
+)
 def test_known_words_of_a_column_are_read_and_said(values):
-    rows = [row(i, str(i), label=values[i > 3] if i < 15 else None) for i in range(20)]
+    rows = [row(i, str(i), label=values[i > 3] if i < 15 else (None, "", " ")[i % 3]) for i in range(20)]
     said = []
     found = vetted.from_column(rows, "label", say=said.append)
     assert [v.verdict for v in found] == ["unsafe"] * 4 + ["clean"] * 11

@@ -56,17 +56,20 @@ def _read(
 
 
 def word(value: Any) -> str:
-    """What is looked up in WORDS."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return " ".join(str(value).strip().lower().replace("_", " ").replace("-", " ").split())
+    """What is looked up in WORDS; tables write 1 as 1.0 where a column has gaps."""
+    return " ".join(str(value).lower().replace("_", " ").replace("-", " ").split()).removesuffix(".0")
+
+
+def is_empty(value: Any) -> bool:
+    """Whether a field says nothing, so that there is no verdict."""
+    return value is None or not str(value).strip()
 
 
 def _own(place: str, record: Mapping[str, Any]) -> list[Found]:
     row = next((record[k] for k in ROW_NAMES if record.get(k) is not None), None)
     drawn, sha, value = record.get("drawn") or "random", record.get("sha256") or None, record.get("verdict")
     texts = tuple(v for k, v in record.items() if isinstance(v, str) and k not in OWN_FIELDS)
-    if value in (None, ""):
+    if is_empty(value):
         return []
     return [Found(place, row, value, sha, drawn, texts, record.get("note"), _by(record.get("by")))]
 
@@ -111,7 +114,7 @@ def _doccano(place: str, record: Mapping[str, Any]) -> list[Found]:
     row, texts = _about(record.get("meta"), record)
     labels = record.get("label", record.get("labels", record.get("cats")))
     labels = labels if isinstance(labels, list) else [labels]
-    return [Found(place, row, label, texts=texts) for label in labels[:1] if label not in (None, "")]
+    return [Found(place, row, label, texts=texts) for label in labels[:1] if not is_empty(label)]
 
 
 def _cleanlab(place: str, record: Mapping[str, Any]) -> list[Found]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from forgetfilter.data import formats
 from forgetfilter.errors import DataError
-from forgetfilter.filter.exports import WORDS, Answer, Found, entries, word
+from forgetfilter.filter.exports import WORDS, Answer, Found, entries, is_empty, word
 from forgetfilter.records import Row
 from forgetfilter.runs import atomic, put_down
 
@@ -90,7 +90,7 @@ def from_column(
     found = [
         Found(f"row {row.index}", row.index, row.record.get(field))
         for row in rows
-        if row.record.get(field) not in (None, "")
+        if not is_empty(row.record.get(field))
     ]
     if not found:
         raise DataError(f'{name}: the column "{field}" is empty in every row')

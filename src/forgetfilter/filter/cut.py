@@ -66,7 +66,7 @@ def by_witnesses(
         return discoveries(p, rate * (1 / clean_share(p) if len(clean) == 1 else 1.0))
 
     dropped, doubtful = discovered(p, fdr), discovered(p, min(0.5, CONSTANTS.flagged_at * fdr))
-    fewest = min(len(known) for known in clean.values())
+    fewest, few = min((len(known), name) for name, known in clean.items())
     within_reach = bool(discovered(np.full(len(p), 1 / (fewest + 1)), fdr).any())  # if all stood out of all
     decisions: dict[str, Decision] = {
         z: "drop" if d else "flag" if f else "keep" for z, d, f in zip(ids, dropped, doubtful, strict=True)
@@ -83,7 +83,7 @@ def by_witnesses(
         why = f"no judged row stands out of {counted}"
     else:
         why = (
-            f"{counted} are too few to compare with: at --fdr {fdr:g} no row could be dropped, whatever it lost; "
+            f"{fewest} {few} are too few to compare with: at --fdr {fdr:g} no row could be dropped, whatever it lost; "
             "review with safe rows of your file's own source (--safe, --safe-source same), or allow a larger --fdr"
         )
     lowest = [float(scores[some].min()) if some.any() else None for some in (dropped, doubtful)]

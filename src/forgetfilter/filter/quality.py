@@ -16,7 +16,7 @@ from typing import Any, get_args
 import numpy as np
 
 from forgetfilter.errors import DataError, EvaluationError, unknown
-from forgetfilter.intervals import Estimate, auc_interval, count_below, wilson
+from forgetfilter.intervals import Estimate, auc_interval, wilson
 from forgetfilter.records import Decision, Row
 
 
@@ -48,10 +48,8 @@ class Counts:
 def auc(scores: Sequence[float] | np.ndarray, unsafe: Sequence[bool] | np.ndarray) -> float | None:
     """Chance that an unsafe row scores above a safe one, ties half (mid-ranks). None with one class only."""
     scores, unsafe = _arrays(scores, unsafe)
-    if unsafe.all() or not unsafe.any():
-        return None
-    wins = count_below(scores[unsafe], scores[~unsafe])
-    return float(wins.sum()) / (len(wins) * int((~unsafe).sum()))
+    found = auc_interval(scores[unsafe], scores[~unsafe])
+    return found and found.value
 
 
 def auc_by_id(scores: Mapping[str, float], truth: Mapping[str, bool]) -> Estimate | None:

@@ -49,7 +49,7 @@ def auc(scores: Sequence[float] | np.ndarray, unsafe: Sequence[bool] | np.ndarra
     """Chance that an unsafe row scores above a safe one, ties half (mid-ranks). None with one class only."""
     scores, unsafe = _arrays(scores, unsafe)
     found = auc_interval(scores[unsafe], scores[~unsafe])
-    return found and found.value
+    return None if found is None else found.value
 
 
 def auc_by_id(scores: Mapping[str, float], truth: Mapping[str, bool]) -> Estimate | None:

@@ -57,6 +57,18 @@ def test_filter_has_one_flag_per_setting_with_its_text_and_default(command: Comm
     assert "[default: pack:general]" in shown
 
 
+def test_defaults_by_the_size_of_the_model_are_shown_where_they_hold(command: Command) -> None:
+    shown = " ".join(command("unlearn", "--help").stdout.split())
+    assert "Rank of the adapter, on all linear layers. [default: 16]" in shown
+    assert "it falls along a cosine to a tenth. [default: 0.0001]" in shown
+
+
+def test_selftest_says_what_is_gone_too(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
+    done = command("selftest", "rows.jsonl", "--rehearse", "0.5")
+    assert done.returncode == 2 and "note: --rehearse: 0.5 is gone since 0.2" in done.stderr
+
+
 def test_the_version_is_one_line(command: Command) -> None:
     done = command("--version")
     assert done.returncode == 0 and re.fullmatch(r"forgetfilter .+\n", done.stdout)

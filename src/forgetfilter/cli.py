@@ -104,7 +104,7 @@ def selftest(
 
     One verdict on the file: clear (exit code 0), look or stop (3). The copy reaches no output.
     """
-    settings, origins = resolve(preset, config, flags, elsewhere=elsewhere)
+    settings, origins = resolve(preset, config, flags, say=say, elsewhere=elsewhere)
     stay_offline_unless_named(*inputs, *settings.safe, settings.model, *filter(None, [unsafe]))
     from forgetfilter.selftest.command import run_selftest
 
@@ -152,7 +152,9 @@ def evaluate(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     quantized: options.Quantized = "none",
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for results.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for results. [default: runs/evaluate-MODEL]")
+    ] = None,
 ) -> None:
     """Judge a model; every number with its interval, every row judged with its reason on disk."""
     stay_offline_unless_named(model)
@@ -299,7 +301,7 @@ def merge(
     say(f"{output}: the whole model, adapter merged", sys.stdout)
 
 
-@app.command()
+@app.command(short_help="List the bundled packs of safe rows.")
 def packs() -> None:
     """List the bundled packs of safe rows and what is in each; use one with --safe pack:NAME."""
     from forgetfilter.data.packs import SAFE, holds
@@ -320,7 +322,9 @@ app.add_typer(cli_models.app, name="models", short_help="List the models there a
 @flags_from(UnlearnRecipe)
 def unlearn(
     recipe: options.RecipeArgument,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for results.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for results. [default: runs/RECIPE]")
+    ] = None,
     **flags: Any,
 ) -> None:
     """Unlearn personal data and measure each step. The same command resumes."""

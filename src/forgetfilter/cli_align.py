@@ -12,7 +12,9 @@ from forgetfilter.terminal import say, stay_offline_unless_named
 
 
 def self_align(
-    seeds: Annotated[Path, typer.Argument(help="Requests, texts or code: JSON, JSONL, CSV or Parquet.")],
+    seeds: Annotated[
+        Path, typer.Argument(metavar="SEEDS", help="Requests, texts or code: JSON, JSONL, CSV or Parquet.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="JSONL file to write.")] = Path("safe.jsonl"),
     facts: Annotated[
         Path | None, typer.Option(help="Knowledge to mix in: prompt and completion, or a text.")
@@ -52,7 +54,9 @@ def self_align(
 
 
 def safe_data(
-    requests: Annotated[Path, typer.Argument(help="Risky requests: JSON, JSONL, CSV or Parquet.")],
+    requests: Annotated[
+        Path, typer.Argument(metavar="REQUESTS", help="Risky requests: JSON, JSONL, CSV or Parquet.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="JSONL file to write.")] = Path("safe.jsonl"),
     facts: Annotated[Path | None, typer.Option(help="Factual rows to mix in: prompt and completion.")] = None,
     prompt_field: Annotated[str, typer.Option(help="Column of the requests.")] = "prompt",

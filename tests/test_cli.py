@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import re
 import signal
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 
 from forgetfilter.options import run_name
 from forgetfilter.settings import FilterSettings, flag_name
-from forgetfilter.terminal import stay_offline_unless_named
+from forgetfilter.terminal import say, stay_offline_unless_named
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -67,6 +68,15 @@ def test_selftest_says_what_is_gone_too(command: Command, tmp_path: Path) -> Non
     (tmp_path / "rows.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
     done = command("selftest", "rows.jsonl", "--rehearse", "0.5")
     assert done.returncode == 2 and "note: --rehearse: 0.5 is gone since 0.2" in done.stderr
+
+
+def test_text_of_any_script_is_shown_as_it_is_and_what_steers_a_terminal_as_its_code() -> None:
+    out = io.StringIO()
+    say("Vraiment\u202f? 10\xa0% 日本\u3000語 \U0001f469\u200d\U0001f52c", out)
+    say("\x1b[2J \u202egnp.exe a\u200bb\r", out)
+    assert out.getvalue().splitlines() == [
+        "Vraiment\u202f? 10\xa0% 日本\u3000語 \U0001f469\u200d\U0001f52c", "\\x1b[2J \\u202egnp.exe a\\u200bb\\x0d",
+    ]  # fmt: skip
 
 
 def test_the_version_is_one_line(command: Command) -> None:

@@ -212,6 +212,29 @@ def test_undo_after_a_restart_takes_back_the_reviewers_own_last_line(folder: Pat
     assert sorted(Decisions(path, 7).given) == [0, 2]
 
 
+def test_an_undo_that_others_forestalled_lets_the_next_one_go_on(folder: Path):
+    run, path = open_run(folder), folder / NAME
+    one, two = Decisions(path, 7), Decisions(path, 7)
+    one.give(0, "clean", "ada", run.row(0), expects=None)
+    one.give(1, "clean", "ada", run.row(1), expects=None)
+    two.give(1, None, "ada", run.row(1), expects="clean")
+    with pytest.raises(OtherwiseError):
+        one.undo("ada", run.row)
+    assert one.undo("ada", run.row) == (0, "clean", None)
+
+
+def test_what_one_thread_reads_of_the_decisions_does_not_change_in_its_hands(folder: Path):
+    run, path = open_run(folder), folder / NAME
+    decisions, other = Decisions(path, 7), Decisions(path, 7)
+    decisions.give(0, "clean", "ada", run.row(0), expects=None)
+    people, said = decisions.given[0], decisions.said
+    decisions.give(0, "unsafe", "bob", run.row(0), expects=None)
+    assert list(people) == ["ada"] and list(decisions.given[0]) == ["ada", "bob"]
+    other.give(1, "unsafe", "cy", run.row(1), expects=None)
+    decisions.refresh()
+    assert (said[1], decisions.said[1]) == (NONE, UNSAFE)
+
+
 def test_two_reviewers_keep_both_lines_and_a_tie_is_unsure(folder: Path):
     run, path = open_run(folder), folder / NAME
     one, two = Decisions(path, 7), Decisions(path, 7)
@@ -423,6 +446,13 @@ def test_the_page_lists_searches_decides_and_undoes(folder: Path, served):
     assert server.ask("/api/undo", {"by": "ada"})[1]["counts"]["drop"] == 3
     assert (folder / NAME).read_text() == ""
     assert server.ask("/api/page", {"list": 999, "start": 0, "count": 10})[0] == 410
+
+
+def test_the_address_alone_is_on_stdout_and_a_long_name_is_the_one_in_the_file(folder: Path, served):
+    server = served(folder, "--by", f"{'a' * 59} \u200bb")
+    assert server.ask("/api/about")[1]["by"] == "a" * 59
+    said = server.end()  # and that stdout holds no more
+    assert "Open in a browser on this machine" in said and "http" not in said
 
 
 def test_a_port_in_use_is_said_with_the_way_out(folder: Path, served, command):

@@ -47,10 +47,10 @@ def open_page(browser, environment) -> Iterator[Callable[..., Any]]:
         if folder not in servers:
             server = subprocess.Popen(
                 [sys.executable, "-m", "forgetfilter", "review", str(folder), "--by", "ada"],
-                env=environment, stderr=subprocess.PIPE, text=True,
+                env=environment, stdout=subprocess.PIPE, text=True,
             )  # fmt: skip
-            assert server.stderr
-            servers[folder] = server, next(line.strip() for line in server.stderr if line.startswith("http"))
+            assert server.stdout
+            servers[folder] = server, server.stdout.readline().strip()
         return servers[folder][1]
 
     def open_page(folder: Path, first: str = "", **options: Any) -> Any:

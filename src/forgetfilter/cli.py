@@ -16,7 +16,7 @@ from forgetfilter.options import flags_from, run_name
 from forgetfilter.recipes import NOT_IN_RECIPES, elsewhere, evaluators_named, files_named, read
 from forgetfilter.settings import FilterSettings, resolve
 from forgetfilter.settings import read as read_settings
-from forgetfilter.terminal import console, say, stay_offline_unless_named
+from forgetfilter.terminal import console, say, show, stay_offline_unless_named
 from forgetfilter.unlearn.recipe import UnlearnRecipe
 
 # Without rich markup: help comes faster, and text out of a user's file is never taken for formatting.
@@ -241,7 +241,7 @@ def vet(
         run_vet(
             input, output=output, rows=rows, random=random, model=model, run=run, answers=answers, page=page,
             port=port, by=by, seed=seed, max_length=max_length, device=device, quantization=quantized,
-            say=lambda line: say(line, sys.stdout),
+            say=say if page else show, show=show,
         )
     )  # fmt: skip
 
@@ -261,7 +261,7 @@ def review(
     """
     from forgetfilter.review.command import run_review
 
-    raise typer.Exit(run_review(run, by=by, port=port, open_browser=open_browser, say=say))
+    raise typer.Exit(run_review(run, by=by, port=port, open_browser=open_browser, say=say, show=show))
 
 
 @app.command(short_help="Write the final files of a run after a review.")
@@ -281,9 +281,7 @@ def apply(
     LLaMA-Factory, axolotl or TRL. Nothing is written over."""
     from forgetfilter.review.apply import run_apply
 
-    raise typer.Exit(
-        run_apply(run, output=output, cut=cut, weights=weights, say=lambda line: say(line, sys.stdout))
-    )
+    raise typer.Exit(run_apply(run, output=output, cut=cut, weights=weights, say=show))
 
 
 @app.command(short_help="Merge an adapter into its base model.")
@@ -298,7 +296,7 @@ def merge(
     from forgetfilter.models.merging import merge
 
     merge(adapter, output, dtype=dtype, device=device)
-    say(f"{output}: the whole model, adapter merged", sys.stdout)
+    show(f"{output}: the whole model, adapter merged")
 
 
 @app.command(short_help="List the bundled packs of safe rows.")
@@ -360,7 +358,7 @@ def generate(
 
     if s.prompt is None and s.input is None and sys.stdin.isatty():
         say("a prompt a line; Ctrl-D ends")
-    raise typer.Exit(run_generate(s, lines=sys.stdin, show=lambda answer: say(answer, sys.stdout), say=say))
+    raise typer.Exit(run_generate(s, lines=sys.stdin, show=show, say=say))
 
 
 @app.command(short_help="Serve a guided model, OpenAI-style.")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from forgetfilter import ranks
+from forgetfilter.display import spelled_out
 from forgetfilter.errors import DONE, INTERRUPTED, ForgetfilterError
 from forgetfilter.models.spec import is_hub_id
 from forgetfilter.threads import wait_asleep
@@ -109,12 +110,16 @@ def explain(error: Exception) -> int:
 def say(line: str, to: Any = None) -> None:
     """One line on stderr as plain text; control characters could steer a terminal, so they are escaped."""
     to = to or sys.stderr
-    shown = "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in line)
     try:
-        to.write(shown.encode(to.encoding or "utf-8", "backslashreplace").decode() + "\n")
+        to.write(spelled_out(line).encode(to.encoding or "utf-8", "backslashreplace").decode() + "\n")
         to.flush()
     except (OSError, ValueError):
         pass  # nobody listens
+
+
+def show(line: str) -> None:
+    """One line of a result, on stdout, as plain text."""
+    say(line, sys.stdout)
 
 
 def leave(code: int) -> NoReturn:

@@ -71,7 +71,7 @@ class Review:
         wanted = np.isin(
             codes, [i for i, name in enumerate(DECISIONS) if name in asked.get("show", DECISIONS)]
         )
-        wanted &= self._judged(str(asked.get("judged", "all")), str(asked.get("by", "")))
+        wanted &= self._judged(str(asked.get("judged", "all")), name_of(asked.get("by")))
         if words := str(asked.get("search", "")).strip():
             wanted &= self._found(words)
         by = str(asked.get("sort", "score"))
@@ -114,7 +114,11 @@ class Review:
         number, verdict = self._number(asked.get("row")), _verdict(asked.get("verdict"))
         try:
             self.decisions.give(
-                number, verdict, _name(asked), self.run.row(number), expects=_verdict(asked.get("expects"))
+                number,
+                verdict,
+                name_of(asked.get("by")),
+                self.run.row(number),
+                expects=_verdict(asked.get("expects")),
             )
         except OtherwiseError as error:
             raise RefusedError(
@@ -128,9 +132,13 @@ class Review:
     def undo(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         """The reviewer's last decision is taken back."""
         try:
-            change = self.decisions.undo(_name(asked), self.run.row)
+            change = self.decisions.undo(name_of(asked.get("by")), self.run.row)
         except OtherwiseError as error:
-            raise RefusedError(409, f"That row was judged anew under your name: {error.found}.") from None
+            raise RefusedError(
+                409,
+                f"That row was judged anew under your name: {error.found or 'taken back'}. "
+                "Press again to undo the one before.",
+            ) from None
         rows = self._items([change.row], _cut(asked)) if change else []
         return self.state(asked) | {"rows": rows}
 
@@ -164,7 +172,7 @@ class Review:
             people = self.decisions.given
             rows = [
                 r
-                for r, given in people.items()
+                for r, given in list(people.items())  # others may judge meanwhile
                 if (by in given if which == "open" else len({g.verdict for g in given.values()}) > 1)
             ]
             mask[rows] = True
@@ -237,10 +245,9 @@ def _verdict(value: Any) -> Answer | None:
     return cast("Answer | None", value)
 
 
-def _name(asked: Mapping[str, Any]) -> str:
+def name_of(by: Any) -> str:
     """Who judges, without what could break a line or a terminal."""
-    name = "".join(c for c in str(asked.get("by") or "") if c.isprintable()).strip()
-    return name[:60]
+    return "".join(c for c in str(by or "") if c.isprintable()).strip()[:60].strip()
 
 
 PAGES = {"/": "review/page.html", "/page.js": "review/page.js"}

@@ -94,10 +94,11 @@ class Decisions:
     def undo(self, by: str, text: Callable[[int], Row | None]) -> Change | None:
         """Put back what `by` changed last; after a restart, take back their last line. None: nothing to undo.
 
-        `text` gives a row's turns by its number.
+        `text` gives a row's turns by its number. OtherwiseError where the row was changed since under this name from
+        elsewhere: that change is let be, and the next undo goes to the one before.
         """
         with self._alone():
-            history = self._done.get(by)
+            history = self._done.get(by, [])
             if history:
                 last = history[-1]
             else:
@@ -105,9 +106,12 @@ class Decisions:
                 if not own:
                     return None
                 last = Change(own[-1], None, self.given[own[-1]][by].verdict)
-            change = self._give(last.row, last.before, by, text(last.row), last.after)
-            if history:
-                history.pop()
+            try:
+                change = self._give(last.row, last.before, by, text(last.row), last.after)
+            except OtherwiseError:
+                history[-1:] = []
+                raise
+            history[-1:] = []
             return change
 
     def _give(
@@ -156,11 +160,13 @@ class Decisions:
                     f"{self.path}: decisions cannot be read ({error.strerror or error}). Move it away, or make it "
                     "yours to read and write"
                 ) from error
-        self.given, self.said[:] = {}, NONE
+        read: dict[int, dict[str, Given]] = {}
         for row, by, given in entries:
-            self.given.setdefault(row, {})[by] = given
-        for row in self.given:
-            self.said[row] = _settled(self.given[row])
+            read.setdefault(row, {})[by] = given
+        said = np.zeros(self.rows, np.uint8)
+        for row, people in read.items():
+            said[row] = _settled(people)
+        self.given, self.said = read, said  # at once: others read meanwhile
         self._seen = _stamp(self.path)
         self.version += 1
 
@@ -168,14 +174,15 @@ class Decisions:
         return [(row, by) for row, by, _ in _entries(self.path, self.rows)] if self.path.exists() else []
 
     def _note(self, row: int, by: str, given: Given | None) -> None:
-        people = self.given.setdefault(row, {})
-        if given is None:
-            people.pop(by, None)
-        else:
+        # A dictionary of its own: another thread may be reading the one there was.
+        people = {who: one for who, one in self.given.get(row, {}).items() if who != by}
+        if given:
             people[by] = given
         self.said[row] = _settled(people)
-        if not people:
-            del self.given[row]
+        if people:
+            self.given[row] = people
+        else:
+            self.given.pop(row, None)
 
     def _replace(self, row: int, by: str, line: str) -> None:
         kept = [raw for raw in self.path.read_bytes().splitlines(keepends=True) if not _is_of(raw, row, by)]

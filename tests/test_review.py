@@ -119,6 +119,12 @@ def test_certainty_counts_the_rows_the_cut_drops_and_their_p_values(tmp_path: Pa
     }  # fmt: skip
 
 
+def test_scores_too_near_to_part_have_a_histogram_too(tmp_path: Path):
+    scores = [0.3, 0.1 + 0.2, *[0.3] * 5]  # 0.30000000000000004
+    run = open_run(run_folder(tmp_path / "run", RECORDS, ["keep"] * 7, scores, cut=None))
+    assert outcome.histogram(run)["counts"] == [7, *[0] * 59]
+
+
 def test_rows_without_a_number_are_sorted_last_either_way(folder: Path):
     run = open_run(folder)
     everything = np.arange(7)
@@ -135,6 +141,7 @@ def test_a_p_value_is_said_as_the_count_it_stands_for(tmp_path: Path):
     words = shown.p_in_words(run, {"p": 0.5, "p_of": "as many clean rows lost as much"})
     assert words == "as many clean rows lost as much (p = 0.5)"
     assert shown.p_in_words(run, {"p": None}) is None
+    assert shown.p_in_words(run, {"p": np.inf}) is None  # a file that was changed by hand
 
 
 # --- near-duplicates ---

@@ -163,6 +163,12 @@ def test_a_full_disk_is_named_with_the_remedy(environment: Mapping[str, str], bo
     assert "run the same command again" in done.stderr and done.stderr.count("\n") == 1
 
 
+def test_a_file_that_the_system_refuses_is_named_and_no_defect(environment: Mapping[str, str]) -> None:
+    done = run_verb(environment, "    open('x' * 300)")
+    assert done.returncode == 2
+    assert done.stderr == f"error: {'x' * 300}: File name too long. Name another file or folder, or make it yours\n"
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_is_one_line_and_130(environment: Mapping[str, str], number: signal.Signals) -> None:
     body = "    print('ready', flush=True)\n    time.sleep(60)"

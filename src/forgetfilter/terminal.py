@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -11,12 +12,14 @@ from typing import Any, NoReturn
 
 from forgetfilter import ranks
 from forgetfilter.display import spelled_out
-from forgetfilter.errors import DONE, INTERRUPTED, ForgetfilterError
+from forgetfilter.errors import DONE, INTERRUPTED, WRONG_INPUT, ForgetfilterError
 from forgetfilter.models.spec import is_hub_id
 from forgetfilter.threads import wait_asleep
 
 DEFECT = 1  # exit code of what only we can fix
 INTERRUPTED_LINE = "interrupted; run the same command again to resume"
+# What the system says of a name that the user gave.
+NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
 DATA_SUFFIXES = {  # what ends so is a file, not a hub id
     ".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".arrow", ".gz", ".bz2", ".zst", ".yaml", ".yml",
 }  # fmt: skip
@@ -76,7 +79,7 @@ def run(command: Callable[[], object]) -> NoReturn:
 
 
 def explain(error: Exception) -> int:
-    """The exit code of an error nobody foresaw, after one line about it."""
+    """The exit code of an error that no command made words for, after one line about it."""
     import tempfile
     import traceback
 
@@ -89,6 +92,9 @@ def explain(error: Exception) -> int:
         except ForgetfilterError as full:
             say(f"error: {full}")
             return full.exit_code
+    if isinstance(error, OSError) and error.errno in NOT_ALLOWED and error.filename is not None:
+        say(f"error: {error.filename}: {error.strerror}. Name another file or folder, or make it yours")
+        return WRONG_INPUT
     said = (str(error).strip().splitlines() or [""])[0][:300]
     try:
         with tempfile.NamedTemporaryFile(

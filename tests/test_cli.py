@@ -166,7 +166,10 @@ def test_a_full_disk_is_named_with_the_remedy(environment: Mapping[str, str], bo
 def test_a_file_that_the_system_refuses_is_named_and_no_defect(environment: Mapping[str, str]) -> None:
     done = run_verb(environment, "    open('x' * 300)")
     assert done.returncode == 2
-    assert done.stderr == f"error: {'x' * 300}: File name too long. Name another file or folder, or make it yours\n"
+    assert (
+        done.stderr
+        == f"error: {'x' * 300}: File name too long. Name another file or folder, or make it yours\n"
+    )
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -167,7 +167,7 @@ def evaluate(
     )
 
 
-@app.command(short_help="All defences on one noisy set: one table.")
+@app.command(short_help="Compare all defences on one noisy set, in one table.")
 @flags_from(Recipe, FilterSettings, leave_out=[*NOT_IN_RECIPES, "study"])
 def compare(recipe: options.RecipeArgument, dry_run: options.DryRunFlag = False, **flags: Any) -> None:
     """Train and judge every defence of a recipe on one noisy set, over its seeds; one table. Resumes."""
@@ -177,7 +177,7 @@ def compare(recipe: options.RecipeArgument, dry_run: options.DryRunFlag = False,
     raise typer.Exit(run_compare(found, console(), dry_run=dry_run))
 
 
-@app.command(short_help="A sweep or interleaved sessions: the papers' figures.")
+@app.command(short_help="Draw one of the paper's figures: a sweep, or sessions.")
 @flags_from(Recipe, FilterSettings, leave_out=[*NOT_IN_RECIPES, "defences"])
 def study(recipe: options.RecipeArgument, dry_run: options.DryRunFlag = False, **flags: Any) -> None:
     """Make the study that a recipe names; data, plots and a page. Resumes."""

@@ -33,8 +33,8 @@ def self_align(
     detectors: Annotated[
         str, typer.Option(help="Who finds personal data, joined by commas.")
     ] = "patterns,names",
-    temperature: Annotated[float, typer.Option(help="Of what is drawn.")] = 0.7,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of a text.")] = 128,
+    temperature: Annotated[float, typer.Option(help="Temperature of what is drawn.")] = 0.7,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest text in tokens.")] = 128,
     quantized: options.Quantized = "none",
     device: options.Device = "auto",
     seed: Annotated[int, typer.Option(help="Same seed, same rows.")] = 0,

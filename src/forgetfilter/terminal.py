@@ -14,6 +14,7 @@ from forgetfilter import ranks
 from forgetfilter.display import spelled_out
 from forgetfilter.errors import DONE, INTERRUPTED, WRONG_INPUT, ForgetfilterError
 from forgetfilter.models.spec import is_hub_id
+from forgetfilter.runs import disk_full_explained
 from forgetfilter.threads import wait_asleep
 
 DEFECT = 1  # exit code of what only we can fix
@@ -56,7 +57,8 @@ def run(command: Callable[[], object]) -> NoReturn:
     signal.signal(signal.SIGTERM, stop)  # a scheduler's stop is Ctrl-C
     code = DEFECT
     try:
-        command()
+        with disk_full_explained():
+            command()
     except SystemExit as done:
         code = done.code if isinstance(done.code, int) else DONE if done.code is None else DEFECT
         if code == INTERRUPTED:
@@ -83,15 +85,6 @@ def explain(error: Exception) -> int:
     import tempfile
     import traceback
 
-    from forgetfilter.runs import disk_full_explained, is_disk_full
-
-    if is_disk_full(error):
-        try:
-            with disk_full_explained():
-                raise error
-        except ForgetfilterError as full:
-            say(f"error: {full}")
-            return full.exit_code
     if isinstance(error, OSError) and error.errno in NOT_ALLOWED and error.filename is not None:
         say(f"error: {error.filename}: {error.strerror}. Name another file or folder, or make it yours")
         return WRONG_INPUT

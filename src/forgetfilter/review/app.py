@@ -153,10 +153,7 @@ class Review:
     def _items(self, numbers: list[int], cut: float | None) -> list[dict[str, Any]]:
         codes = outcome.outcomes(self.run, self.decisions.said, cut)
         given = self.decisions.given
-        return [
-            shown.item(self.run, n, codes[n], {who: g.verdict for who, g in given.get(n, {}).items()})
-            for n in numbers
-        ]
+        return [shown.item(self.run, n, codes[n], given.get(n, {})) for n in numbers]
 
     def _number(self, value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < len(self.run):
@@ -173,7 +170,7 @@ class Review:
             rows = [
                 r
                 for r, given in list(people.items())  # others may judge meanwhile
-                if (by in given if which == "open" else len({g.verdict for g in given.values()}) > 1)
+                if (by in given if which == "open" else len(set(given.values())) > 1)
             ]
             mask[rows] = True
         return ~mask if which in ("open", "all") else mask

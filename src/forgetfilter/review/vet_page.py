@@ -18,10 +18,7 @@ from forgetfilter.review.decisions import CODES
 from forgetfilter.review.local import RefusedError
 from forgetfilter.review.shown import segments, turns_of
 
-HEAD, TAIL = (
-    1600,
-    600,
-)  # characters of a long turn that are shown of its beginning and end before it is unfolded
+HEAD, TAIL = 1600, 600  # characters of a long turn's beginning and end that are shown before it is unfolded
 LONGEST_NOTE = 500
 
 

@@ -59,13 +59,17 @@ class Display:
             TimeRemainingColumn,
         )
 
-        columns = (
-            TextColumn("{task.description:<24}", markup=False), BarColumn(), MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}", markup=False), TimeElapsedColumn(),
-            TextColumn("left"), TimeRemainingColumn(),
+        width = self.console.width
+        wide = width >= 70
+        room = width - (46 if wide else 24)  # beside count and times
+        shown = spelled_out(title if len(title) <= room else f"{title[: max(room - 1, 7)]}…")
+        timing = [TextColumn("{task.fields[rate]}", markup=False), TimeElapsedColumn(), TextColumn("left")]
+        columns = (  # what has no room is left out, lest the count be cut
+            TextColumn("{task.description}", markup=False), *([BarColumn()] * (width >= 100)),
+            MofNCompleteColumn(), *(timing * wide), TimeRemainingColumn(),
         )  # fmt: skip
         with Progress(*columns, console=self.console, disable=not self.console.is_terminal) as bar:
-            task = bar.add_task(spelled_out(title), total=total, rate="")
+            task = bar.add_task(shown.ljust(24 * wide), total=total, rate="")
 
             def progress(done: int, in_all: int) -> None:
                 speed = bar.tasks[task].speed or 0.0

@@ -210,6 +210,8 @@ def test_a_closed_pipe_is_no_news(environment: Mapping[str, str]) -> None:
         (("data/gone.jsonl", "nano"), True),  # a file that is missing is not a hub id
         (("./model",), True),
         (("custom.jsonl", "someone/some-model"), False),
+        (("nano", "patterns", "known:data/values"), True),
+        (("nano", "patterns", "ner:someone/some-model"), False),
     ],
 )
 def test_the_network_is_off_unless_a_hub_id_is_named(

@@ -329,8 +329,8 @@ def unlearn(
     from forgetfilter.unlearn import pipeline
 
     settings = read_settings(UnlearnRecipe, recipe, flags, elsewhere=elsewhere)
-    detectors = [d.partition(":")[2] for d in settings.detectors if d.startswith("ner:")]
-    stay_offline_unless_named(settings.model, *filter(None, [settings.tuned, settings.other]), *detectors)
+    others = filter(None, [settings.tuned, settings.other])
+    stay_offline_unless_named(settings.model, *others, *settings.detectors)
     pipeline.unlearn(settings, output or Path("runs") / recipe.stem, console())
 
 

@@ -27,9 +27,13 @@ DATA_SUFFIXES = {  # what ends so is a file, not a hub id
 
 
 def stay_offline_unless_named(*names: str) -> None:
-    """No network unless the user named a hub id; what the user's own environment says stays."""
+    """No network unless the user named a hub id, that of a detector (`ner:MODEL`) too; what the user's own
+    environment says stays."""
     hub = any(
-        is_hub_id(n) and not n.startswith("pack:") and Path(n).suffix not in DATA_SUFFIXES for n in names
+        is_hub_id(name)
+        and not name.startswith(("pack:", "known:"))
+        and Path(name).suffix not in DATA_SUFFIXES
+        for name in (n.removeprefix("ner:") for n in names)
     )
     if not hub:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")

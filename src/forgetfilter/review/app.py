@@ -7,6 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -35,7 +36,6 @@ class Review:
     by: str
     twins: likeness.Twins = field(default_factory=likeness.Twins)
     lists: OrderedDict[int, np.ndarray] = field(default_factory=OrderedDict)
-    searches: OrderedDict[str, np.ndarray] = field(default_factory=OrderedDict)
     made: int = 0  # lists so far
     guard: threading.Lock = field(default_factory=threading.Lock)
 
@@ -73,7 +73,7 @@ class Review:
         )
         wanted &= self._judged(str(asked.get("judged", "all")), name_of(asked.get("by")))
         if words := str(asked.get("search", "")).strip():
-            wanted &= self._found(words)
+            wanted &= _search(self.run, words.casefold())
         by = str(asked.get("sort", "score"))
         if by not in (*NUMBERS, "row"):
             raise RefusedError(400, f"rows cannot be sorted by {by[:40]!r}")
@@ -175,17 +175,6 @@ class Review:
             mask[rows] = True
         return ~mask if which in ("open", "all") else mask
 
-    def _found(self, words: str) -> np.ndarray:
-        with self.guard:
-            if words in self.searches:
-                return self.searches[words]
-        found = _search(self.run, words.casefold())
-        with self.guard:
-            self.searches[words] = found
-            while len(self.searches) > SEARCHES:
-                self.searches.popitem(last=False)
-        return found
-
 
 def application(review: Review) -> Starlette:
     """The review page's HTTP application."""
@@ -202,6 +191,7 @@ def application(review: Review) -> Starlette:
     return local.application(PAGES, answers, review.token, "forgetfilter review")
 
 
+@lru_cache(SEARCHES)
 def _search(run: RunFiles, words: str) -> np.ndarray:
     """The rows that have the words in any field; (rows,) of bool."""
     found = np.zeros(len(run), bool)

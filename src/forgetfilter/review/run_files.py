@@ -34,7 +34,7 @@ SAMPLED = 300  # rows whose heat decides how strongly forgetting is drawn
 NUMBERS = ("score", "forgetting", "p")  # of a row, larger = more likely unsafe but for p
 
 
-@dataclass
+@dataclass(eq=False)
 class RunFiles:
     """A finished run. Arrays are (rows,), in the input's order; nan where a row has no such number."""
 

@@ -115,11 +115,13 @@ class Run:
         cls, folder: Path, settings: dict[str, Any], inputs: dict[str, Any], origins: Mapping[str, str] | None
     ) -> Run:
         with disk_full_explained():
-            refuse_foreign(folder)
             try:
+                refuse_foreign(folder)
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # rows and what a model says of them
                 lock = _take_lock(folder)
-            except (PermissionError, FileExistsError, NotADirectoryError) as error:
+            except OSError as error:
+                if is_disk_full(error):
+                    raise
                 raise ConfigError(
                     f"{folder}: cannot write here ({error.strerror}); use --output another folder"
                 ) from None

@@ -108,6 +108,16 @@ def adapter(folder: Path) -> None:
     (folder / "adapter_config.json").write_text("{}")
 
 
+def said(name: str, **settings: Any) -> Callable[[Path], None]:
+    """Settings in `name` that no library expects."""
+
+    def change(folder: Path) -> None:
+        found = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps(found | settings))
+
+    return change
+
+
 BROKEN = {
     "no config": (without("config.json"), "no config.json"),
     "no weights": (without("model.safetensors"), "no safetensors weights"),
@@ -118,6 +128,14 @@ BROKEN = {
     "no tokenizer": (without("tokenizer.json", "tokenizer_config.json"), "tokenizer"),
     "not json": (lambda f: (f / "config.json").write_text("{"), "could not be loaded"),
     "own code": (own_code, "could not be loaded"),
+    "a size in words": (said("config.json", hidden_size="32"), "'hidden_size': TypeError: .* expected int"),
+    "no heads": (said("config.json", num_attention_heads=0), "could not be loaded"),
+    "an unknown precision": (said("config.json", dtype="float99"), "could not be loaded"),
+    "a tokenizer of no kind": (said("tokenizer_config.json", tokenizer_class=5), "could not be loaded"),
+    "a list for a tokenizer": (
+        lambda f: (f / "tokenizer_config.json").write_text("[]"),
+        "could not be loaded",
+    ),
     "adapter": (adapter, "an adapter without adapter_model.safetensors"),
 }
 

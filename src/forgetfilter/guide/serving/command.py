@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from forgetfilter.errors import DONE, ConfigError
 from forgetfilter.guide.serving.keys import SHORTEST_TOKEN, Key, read_keys
 from forgetfilter.guide.settings import ServeSettings
-from forgetfilter.records import Message
 
 if TYPE_CHECKING:
     from forgetfilter.guide.serving.engine import Engine
@@ -31,8 +30,7 @@ def serve(s: ServeSettings, *, say: Callable[[str], None]) -> int:
     if token is not None and (len(token) < SHORTEST_TOKEN or not token.isascii()):
         raise ConfigError(f"{TOKEN_VARIABLE}: a token needs at least {SHORTEST_TOKEN} ASCII characters")
     made = secrets.token_urlsafe(32)
-    against = None if s.negative is None else (Message("system", s.negative),)
-    default = Key(guidance=s.guidance, negative=against, system=s.system)
+    default = Key(guidance=s.guidance, negative=s.negative, system=s.system)
     known = read_keys(Path(s.keys), default) if s.keys else {token or made: default}
     listening = listen(s.host, s.port)
 
@@ -51,7 +49,7 @@ def serve(s: ServeSettings, *, say: Callable[[str], None]) -> int:
             most_waiting=s.max_waiting,
             adapters=adapters,
         )
-        shown = Path(s.model).name if Path(s.model).is_dir() else s.model
+        shown = shown_name(s.model)
         app = application(
             engine, known, model=shown, precision=precision(loaded), log=say if s.log_requests else None,
             most_tokens=s.max_new_tokens, most_bytes=s.max_request_bytes, seconds=s.max_seconds,
@@ -74,6 +72,12 @@ def serve(s: ServeSettings, *, say: Callable[[str], None]) -> int:
         with suppress(KeyboardInterrupt):  # uvicorn shuts down in good order and passes the signal on
             server.run(sockets=[listening])
     return DONE
+
+
+def shown_name(model: str) -> str:
+    """What clients call the model: of a file or folder its name, without the way to it."""
+    path = Path(model).expanduser().absolute()
+    return path.name if path.exists() else model
 
 
 def _drain_when_stopped(server: Any, engine: Engine, seconds: float, say: Callable[[str], None]) -> None:

@@ -13,6 +13,7 @@ from forgetfilter.guide.decoding import Kept
 from forgetfilter.guide.serving.engine import Bell, Choice, Job
 from forgetfilter.guide.serving.fields import Refused
 from forgetfilter.guide.tools import Call, before_a_call, calls_in
+from forgetfilter.records import whole_characters
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -53,7 +54,7 @@ class Asked(NamedTuple):
                 raise job.error
 
     def leave(self) -> None:
-        """Over, late, or nobody waits: what is still open leaves the batch."""
+        """The request is over, late, or nobody waits: what is still open leaves the batch."""
         for job in self.jobs:
             job.cancelled = True
 
@@ -152,20 +153,20 @@ def chat_reply(asked: Asked) -> dict[str, Any]:
 
 def listed_calls(calls: Collection[Call], *, indexed: bool = False) -> list[dict[str, Any]]:
     """Calls as a reply lists them, in a stream with their places."""
-    return [
-        ({"index": i} if indexed else {})
-        | {
-            "id": f"call_{secrets.token_hex(12)}",
-            "type": "function",
-            "function": {
-                "name": call.name,
-                "arguments": call.arguments
-                if isinstance(call.arguments, str)
-                else json.dumps(call.arguments, ensure_ascii=False),
-            },
-        }
-        for i, call in enumerate(calls)
-    ]
+    listed = []
+    for i, call in enumerate(calls):
+        said = call.arguments
+        said = whole_characters(said if isinstance(said, str) else json.dumps(said, ensure_ascii=False))
+        listed.append(
+            ({"index": i} if indexed else {})
+            # Nine letters and digits: the templates of Mistral's models take no other ids back.
+            | {
+                "id": secrets.token_hex(5)[:9],
+                "type": "function",
+                "function": {"name": call.name, "arguments": said},
+            }
+        )
+    return listed
 
 
 class _Sent:
@@ -242,8 +243,6 @@ async def _events(
         yield "data: [DONE]\n\n"
     except (TimeoutError, Refused) as error:
         yield f"data: {json.dumps((error if isinstance(error, Refused) else asked.late).body)}\n\n"
-    finally:
-        asked.leave()  # also where the client has left
 
 
 # --- completions ---

@@ -660,6 +660,17 @@ def test_generate_refuses_what_cannot_be_meant_before_it_loads_a_model(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_answers_that_cannot_be_written_are_refused_before_the_model_writes_them(tmp_path: Path):
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "Hi", "completion": "x"}\n')
+    settings = GenerateSettings(
+        model="no-model-here",
+        input=str(tmp_path / "rows.jsonl"),
+        output=str(tmp_path / "rows.jsonl" / "a.jsonl"),
+    )
+    with pytest.raises(ConfigError, match=r"a.jsonl: cannot write here \("):
+        run_generate(settings, show=print, say=print)
+
+
 def run(tmp_path: Path, how: Guidance, **more: Any) -> tuple[list[str], list[str]]:
     """run_generate on a tiny model, in this process: what it showed, and what it said."""
     folder = tmp_path / "model"

@@ -252,6 +252,30 @@ def test_an_adapter_is_loaded_on_the_base_it_names(saved: Path, tmp_path: Path) 
         assert not torch.allclose(load(str(saved), dtype="float32").model(IDS).logits, logits, atol=1e-2)
 
 
+def test_an_adapter_brings_its_own_tokenizer_and_chat_template(saved: Path, tmp_path: Path) -> None:
+    folder, _ = an_adapter(saved, tmp_path / "adapter")
+    theirs = tokenizer("{% for m in messages %}{{ m['content'] }}{% endfor %}")
+    theirs.save_pretrained(folder)
+    loaded = load(str(folder), dtype="float32", device="cpu")
+    assert loaded.tokenizer.chat_template == theirs.chat_template
+    assert models.without_weights(str(folder)).tokenizer.chat_template == theirs.chat_template
+    theirs.add_tokens([f"added{i}" for i in range(20)])
+    theirs.save_pretrained(folder)
+    with pytest.raises(ModelError, match=r"its tokenizer has 414 tokens, its base .* places for 400"):
+        load(str(folder), dtype="float32", device="cpu")
+
+
+def test_the_fingerprint_of_an_adapter_changes_with_its_base(saved: Path, tmp_path: Path) -> None:
+    shutil.copytree(saved, tmp_path / "base")
+    folder, _ = an_adapter(tmp_path / "base", tmp_path / "adapter")
+    before = fingerprint(str(folder))
+    assert before == fingerprint(str(folder))
+    other_shape(tmp_path / "base")
+    assert fingerprint(str(folder)) != before
+    shutil.rmtree(tmp_path / "base")
+    assert len(fingerprint(str(folder))) == 64  # that it is gone is said where it is loaded
+
+
 def test_what_is_trained_on_an_adapter_keeps_that_adapter(saved: Path, tmp_path: Path) -> None:
     folder, logits = an_adapter(saved, tmp_path / "adapter")
     loaded = load(str(folder), dtype="float32", device="cpu")

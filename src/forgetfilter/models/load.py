@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,8 +89,6 @@ def load(
             f"model {name}: could not be loaded as a causal language model: {first_line(error)}"
         ) from error
     _refuse_incomplete(name, model, found, tokenizer, kind)
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
     if spec.kind == "pulled":
         model.name_or_path = (
             name  # what an adapter saved on it names as its base: a name is found again elsewhere
@@ -98,7 +97,7 @@ def load(
         model.name_or_path = str(spec.path.resolve())
     quantizing.keep_layout(model)
     placed = model if quantization != "none" else model.to(where)
-    return Loaded(placed, tokenizer, name, where, kind)
+    return Loaded(placed, _padding(tokenizer), name, where, kind)
 
 
 def without_weights(name: str, *, dtype: str = "auto", device: str = "auto") -> Loaded:
@@ -106,7 +105,7 @@ def without_weights(name: str, *, dtype: str = "auto", device: str = "auto") -> 
     from transformers import AutoTokenizer
 
     spec = resolve(name)
-    if spec.kind == "adapter" and spec.base:
+    if spec.kind == "adapter" and spec.base and not _brings_tokenizer(spec):
         return replace(without_weights(spec.base, dtype=dtype, device=device), name=name, merged=True)
     where = usable_device(device)
     try:
@@ -117,7 +116,19 @@ def without_weights(name: str, *, dtype: str = "auto", device: str = "auto") -> 
     except Exception as error:
         raise ModelError(f"model {name}: its tokenizer could not be loaded: {first_line(error)}") from error
     absent: Any = None
-    return Loaded(absent, tokenizer, name, where, precision(dtype, where))
+    merged = spec.kind == "adapter"
+    return Loaded(absent, _padding(tokenizer), name, where, precision(dtype, where), merged)
+
+
+def _brings_tokenizer(adapter: ModelSpec) -> bool:
+    """Whether a tokenizer lies beside an adapter: the one, and the chat template, that it was trained with."""
+    return adapter.path is not None and (adapter.path / "tokenizer_config.json").is_file()
+
+
+def _padding(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
 
 
 def _refuse_incomplete(
@@ -157,7 +168,8 @@ def _ready(spec: ModelSpec) -> Path | None:
 
 
 def _merged(spec: ModelSpec, dtype: str, device: str, quantization: str) -> Loaded:
-    """An adapter on its base, merged in the base's number format; on a quantised base it stays by itself."""
+    """An adapter on its base, merged in the base's number format; on a quantised base it stays by itself. The
+    tokenizer is the adapter's where it brings one."""
     from peft import PeftModel
 
     name, base = spec.name, spec.base
@@ -175,6 +187,13 @@ def _merged(spec: ModelSpec, dtype: str, device: str, quantization: str) -> Load
         raise ModelError(
             f"model {name}: the adapter does not fit its base {base}: {first_line(error)}"
         ) from error
+    if _brings_tokenizer(spec):
+        loaded.tokenizer = without_weights(name, device=device).tokenizer
+        places = len(loaded.model.get_input_embeddings().weight)
+        if len(loaded.tokenizer) > places:
+            raise ModelError(
+                f"model {name}: its tokenizer has {len(loaded.tokenizer)} tokens, its base {base} places for {places}"
+            )
     loaded.name, loaded.merged = name, True
     return loaded
 
@@ -198,8 +217,8 @@ def fingerprint(name: str) -> str:
 
     A pulled model and a GGUF file: 64 hex digits of the file's own hash, the same on every machine and with every
     version of transformers. A pulled one that is not there is pulled first. A folder: 64 hex digits from its weights',
-    settings' and templates' names, sizes, first and last MiB. The middle of a large weights file is not read: two
-    models that differ only there have one fingerprint.
+    settings' and templates' names, sizes, first and last MiB; of an adapter, its base's besides. The middle of a large
+    weights file is not read: two models that differ only there have one fingerprint.
     """
     from forgetfilter.models import pulling
 
@@ -220,6 +239,9 @@ def fingerprint(name: str) -> str:
             if size > MIB:
                 file.seek(max(MIB, size - MIB))
                 digest.update(file.read(MIB))
+    if spec.base:
+        with suppress(ModelError):  # said where it is loaded
+            digest.update(fingerprint(spec.base).encode())
     return digest.hexdigest()
 
 

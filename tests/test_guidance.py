@@ -37,6 +37,7 @@ from forgetfilter.guide.guidance import (
 from forgetfilter.guide.prompts import prepare, prompt_ids, under
 from forgetfilter.guide.settings import GenerateSettings
 from forgetfilter.models.load import quiet
+from forgetfilter.models.rendering import encode
 from forgetfilter.records import Message
 
 MODELS = {"llama": tiny.llama, "gpt2": tiny.gpt2}
@@ -549,18 +550,14 @@ def test_the_negative_conversation_replaces_the_system_message_or_goes_before_th
 
 
 @pytest.mark.parametrize("template", [tiny.CHAT, None])
-def test_a_prompt_ends_where_the_answer_begins_and_can_go_on_in_the_middle_of_one(template: str | None):
+def test_a_prompt_ends_where_the_answer_begins(template: str | None):
     tokens = tiny.tokenizer(template)
-    asked = tokens.decode(prompt_ids([USER], tokens))
+    asked = prompt_ids([USER], tokens)
     opener = "<|assistant|>" if template else "### Response:\n"
-    assert asked.endswith(opener)
-    begun = [USER, Message("assistant", "The capital")]
-    assert tokens.decode(prompt_ids(begun, tokens, continued=True)) == f"{asked}The capital"
+    assert str(tokens.decode(asked)).endswith(opener)
     # every token of it is what the whole row is trained on
-    assert (
-        prompt_ids([USER], tokens)
-        == prompt_ids(begun, tokens, continued=True)[: len(prompt_ids([USER], tokens))]
-    )
+    [whole] = encode([tiny.row(USER.content, "The capital")], tokens)
+    assert asked == whole.ids[: len(asked)]
 
 
 def test_negative_messages_are_rendered_from_messages_and_left_out_without_guidance():

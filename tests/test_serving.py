@@ -24,7 +24,7 @@ from forgetfilter.guide.decoding import Request, generate
 from forgetfilter.guide.generation import stop_ids
 from forgetfilter.guide.guidance import NEGATIVE, POSITIVE, Guidance
 from forgetfilter.guide.prompts import prepare
-from forgetfilter.guide.serving.app import application
+from forgetfilter.guide.serving.app import Server, application
 from forgetfilter.guide.serving.command import serve, shown_name
 from forgetfilter.guide.serving.engine import Engine, Job
 from forgetfilter.guide.serving.fields import Refused
@@ -482,7 +482,8 @@ def test_a_prompt_that_cannot_be_read_fails_alone(slow: Any, monkeypatch: pytest
 
 def test_a_client_that_leaves_before_its_stream_begins_is_dropped_too(slow: Any, model: Any):
     server, rows = slow(most_tokens=900)
-    app = application(server.engine, KEYS, model="tiny", most_tokens=900, log=(said := list[str]()).append)
+    pages = Server(engine=server.engine, keys=KEYS, model="tiny", most_tokens=900)
+    app = application(pages, log=(said := list[str]()).append)
     body = json.dumps({"messages": [USER], "stream": True}).encode()
     headers = [(b"authorization", f"Bearer {TRUSTED}".encode())]
     scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": headers,
@@ -508,7 +509,8 @@ def test_a_defect_is_counted_as_one_and_not_as_a_client_that_left(
     def broken(*args: Any, **more: Any) -> Any:
         raise KeyError("a defect")
 
-    app = application(served.engine, KEYS, model="tiny", log=(said := list[str]()).append)
+    pages = Server(engine=served.engine, keys=KEYS, model="tiny")
+    app = application(pages, log=(said := list[str]()).append)
     monkeypatch.setattr("forgetfilter.guide.serving.app.parse_chat", broken)
     headers = [(b"authorization", f"Bearer {TRUSTED}".encode())]
     scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": headers,

@@ -28,10 +28,9 @@ def prompt_ids(
     tokenizer: PreTrainedTokenizerBase,
     *,
     template: str = "auto",
-    continued: bool = False,
     tools: Sequence[Mapping[str, Any]] = (),
 ) -> list[int]:
-    """The conversation as the model reads it before it answers; `continued`: in the middle of its last turn.
+    """The conversation as the model reads it before it answers.
 
     Where `tools`, calls of them or their answers play a part, the chat template writes them if it can; else, or where
     it refuses this conversation, they are said in words.
@@ -44,13 +43,9 @@ def prompt_ids(
         ):
             return ids
         messages = in_words(messages, tools)
-    turns = messages if continued else (*messages, Message("assistant", "x"))
-    row = Row("", 0, "conversation", tuple(turns), "chat", {})
-    encoded = encode([row], tokenizer, max_length=sys.maxsize, template=template)[0]
-    end = encoded.prompt_length
-    if continued:
-        end = 1 + max((i for i, own in enumerate(encoded.scored) if own), default=end - 1)
-    return encoded.ids[:end]
+    row = Row("", 0, "conversation", (*messages, Message("assistant", "x")), "chat", {})
+    [encoded] = encode([row], tokenizer, max_length=sys.maxsize, template=template)
+    return encoded.ids[: encoded.prompt_length]
 
 
 def prepare(

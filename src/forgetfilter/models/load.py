@@ -134,12 +134,8 @@ def _padding(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
 def _refuse_incomplete(
     name: str, model: Any, found: Mapping[str, Any], tokenizer: Any, kind: torch.dtype
 ) -> None:
-    missing = sorted({*found["missing_keys"], *(str(key[0]) for key in found["mismatched_keys"])})
-    if missing:  # transformers fills these in at random
-        raise ModelError(
-            f"model {name}: not a whole causal language model: {len(missing)} of its weights are missing or of "
-            f"another shape, {missing[0]} first"
-        )
+    if lacking := lacks(found):
+        raise ModelError(f"model {name}: not a whole causal language model: {lacking}")
     if model.dtype != kind:
         raise ModelError(f"model {name}: asked for {kind}, loaded {model.dtype}")
     if tokenizer is None or not len(tokenizer):
@@ -150,6 +146,14 @@ def _refuse_incomplete(
         raise ModelError(
             f"model {name}: its tokenizer has no fast version, which gives each token's place in the text"
         )
+
+
+def lacks(found: Mapping[str, Any]) -> str | None:
+    """What `from_pretrained`'s loading info says is missing, in words: transformers fills it in at random."""
+    missing = sorted({*found["missing_keys"], *(str(key[0]) for key in found["mismatched_keys"])})
+    if not missing:
+        return None
+    return f"{len(missing)} of its weights are missing or of another shape, {missing[0]} first"
 
 
 def folder(name: str) -> Path | None:

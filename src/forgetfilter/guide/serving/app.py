@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Server:
     """What the pages share. Limits: `most_tokens` of one answer, `most_bytes` of one body, `seconds` for a whole
     request; `strict` refuses fields that would be ignored."""
@@ -34,12 +34,12 @@ class Server:
     engine: Engine
     keys: Mapping[str, Key]
     model: str
-    most_tokens: int
-    most_bytes: int
-    seconds: float
-    template: str
-    strict: bool
-    precision: str
+    most_tokens: int = 512
+    most_bytes: int = 1 << 20
+    seconds: float = 300
+    template: str = "auto"
+    strict: bool = False
+    precision: str = "float32"
     metrics: Metrics = field(default_factory=Metrics)
     born: int = field(default_factory=lambda: int(time.time()))
     # A tokenizer at a time, out of the way of the answers being sent.
@@ -200,32 +200,18 @@ def _drawing(terms: Terms) -> dict[str, Any]:
     return {name: getattr(terms, name) for name in names}
 
 
-def application(
-    engine: Engine,
-    keys: Mapping[str, Key],
-    *,
-    model: str,
-    most_tokens: int = 512,
-    most_bytes: int = 1 << 20,
-    seconds: float = 300,
-    template: str = "auto",
-    strict: bool = False,
-    precision: str = "float32",
-    log: Callable[[str], None] | None = None,
-) -> Starlette:
-    """The HTTP application. `log` gets a line for each request; the limits are those of `Server`."""
+def application(server: Server, *, log: Callable[[str], None] | None = None) -> Starlette:
+    """The HTTP application. `log` gets a line for each request."""
     from starlette.applications import Starlette
     from starlette.exceptions import HTTPException
     from starlette.middleware import Middleware
     from starlette.routing import Route
 
-    server = Server(engine, keys, model, most_tokens, most_bytes, seconds, template, strict, precision)
-
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
-        engine.start()
+        server.engine.start()
         yield
-        await asyncio.to_thread(engine.close)
+        await asyncio.to_thread(server.engine.close)
 
     return Starlette(
         routes=[

@@ -37,7 +37,7 @@ def serve(s: ServeSettings, *, say: Callable[[str], None]) -> int:
     import uvicorn
 
     from forgetfilter.guide.generation import load_guided, precision
-    from forgetfilter.guide.serving.app import application
+    from forgetfilter.guide.serving.app import Server, application
     from forgetfilter.guide.serving.engine import Engine
 
     with listening:
@@ -50,11 +50,11 @@ def serve(s: ServeSettings, *, say: Callable[[str], None]) -> int:
             adapters=adapters,
         )
         shown = shown_name(s.model)
-        app = application(
-            engine, known, model=shown, precision=precision(loaded), log=say if s.log_requests else None,
-            most_tokens=s.max_new_tokens, most_bytes=s.max_request_bytes, seconds=s.max_seconds,
-            template=s.template, strict=s.strict,
+        pages = Server(
+            engine=engine, keys=known, model=shown, precision=precision(loaded), most_tokens=s.max_new_tokens,
+            most_bytes=s.max_request_bytes, seconds=s.max_seconds, template=s.template, strict=s.strict,
         )  # fmt: skip
+        app = application(pages, log=say if s.log_requests else None)
         at, bound = listening.getsockname()[:2]
         say(f"serving {shown} at http://{f'[{at}]' if ':' in at else at}:{bound}/v1")
         if s.keys is None and token is None:

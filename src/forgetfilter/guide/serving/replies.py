@@ -64,22 +64,17 @@ class Asked(NamedTuple):
 
 def token_text(tokenizer: PreTrainedTokenizerBase, token: int) -> tuple[str, list[int]]:
     """A token as text, and its bytes, which may be a part of a character."""
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
     shown = str(tokenizer.decode([token]))
     if "\ufffd" not in shown:
         return shown, list(shown.encode())
     raw = str(tokenizer.convert_ids_to_tokens(token))
     if found := re.fullmatch("<0x([0-9A-Fa-f]{2})>", raw):
         return shown, [int(found[1], 16)]
-    table = _bytes_by_character()
+    table = {character: byte for byte, character in bytes_to_unicode().items()}  # of byte-level vocabularies
     known = all(character in table for character in raw)
     return shown, [table[c] for c in raw] if known else list(shown.encode())
-
-
-def _bytes_by_character() -> dict[str, int]:
-    """How byte-level vocabularies spell bytes: printable Latin-1 as itself, the others from U+0100 on."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {chr(b): b for b in printable} | {chr(0x100 + i): b for i, b in enumerate(others)}
 
 
 def _finite(logp: float) -> float:

@@ -6,6 +6,7 @@ import json
 import math
 import random
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -633,6 +634,17 @@ def test_generate_answers_a_prompt_a_file_and_lines(command: Command, tmp_path: 
     assert again.returncode == 2 and "not overwritten" in again.stderr
 
 
+def test_lines_come_from_a_pipe_that_need_not_be_utf_8(tmp_path: Path, environment: dict[str, str]):
+    done = subprocess.run(
+        [sys.executable, "-m", "forgetfilter", "generate", "nano", "--max-new-tokens", "4"], cwd=tmp_path,
+        env=environment | {"PYTHONIOENCODING": "utf-8:strict"}, input=b"Hi\n\xff\nHi\n", capture_output=True,
+        timeout=300, check=False,
+    )  # fmt: skip
+    shown = done.stdout.splitlines()
+    assert done.returncode == 0 and len(shown) == 2 and shown[0] == shown[1]
+    assert b"not answered: the prompt is not UTF-8 text" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -699,6 +711,15 @@ def test_lines_are_answered_one_by_one_and_one_that_is_too_long_stops_nothing(tm
     shown, said = run(tmp_path, Guidance(), lines=["What is it?\n", "\n", "sea " * 400, "And the sea?\n"])
     assert len(shown) == 2 and len(said) == 1 and said[0].startswith("not answered: the conversation has")
     assert shown == [run(tmp_path, Guidance(), prompt=p)[0][0] for p in ("What is it?", "And the sea?")]
+
+
+def test_a_line_that_is_not_utf_8_stops_nothing_and_alone_it_is_an_error(tmp_path: Path):
+    shown, said = run(tmp_path, Guidance(), lines=["What is it?\n", "sea \udcff\n", "What is it?\n"])
+    assert len(shown) == 2 and said == [
+        "not answered: the prompt is not UTF-8 text: convert it, or set the terminal to UTF-8"
+    ]
+    with pytest.raises(DataError, match="not UTF-8 text"):
+        run(tmp_path, Guidance(), prompt="sea \udcff")
 
 
 def test_the_command_guides_by_adapter_with_one_prompt_on_both_sides(tmp_path: Path):

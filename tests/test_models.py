@@ -161,7 +161,7 @@ def test_a_folder_that_is_no_whole_model_is_refused_in_one_line(
 def test_a_file_and_a_folder_that_is_not_there_are_refused(saved: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="a file, not a model folder"):
         load(str(saved / "model.safetensors"))
-    for name in (str(tmp_path / "nowhere"), "nowhere", "./a/b", "../x"):
+    for name in (str(tmp_path / "nowhere"), "nowhere", "nowhere/", "./a/b", "../x"):
         with pytest.raises(ModelError, match="no such folder"):
             load(name)
 

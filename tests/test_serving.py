@@ -663,6 +663,8 @@ def test_a_served_file_or_folder_has_its_own_name_and_not_the_way_to_it(
 def test_serve_refuses_what_it_cannot_do_before_it_loads_a_model(monkeypatch: pytest.MonkeyPatch):
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(ConfigError, match="cannot listen"):
         serve(ServeSettings(port=taken.getsockname()[1]), say=print)
+    with pytest.raises(ConfigError, match=r"of a\.\.b"):
+        serve(ServeSettings(host="a..b"), say=print)
     with pytest.raises(ConfigError, match="--adapter"):
         serve(ServeSettings(guide_by="adapter"), say=print)
     with pytest.raises(ModelError, match="no such folder"):

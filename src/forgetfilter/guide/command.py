@@ -14,7 +14,7 @@ from forgetfilter.guide.generation import load_guided, precision, stop_ids
 from forgetfilter.guide.guidance import NEGATIVE, POSITIVE, Guidance
 from forgetfilter.guide.prompts import prepare
 from forgetfilter.guide.settings import GenerateSettings
-from forgetfilter.records import Message, Row
+from forgetfilter.records import Message, Row, whole_characters
 from forgetfilter.runs import atomic, refuse_unwritable
 
 if TYPE_CHECKING:
@@ -123,10 +123,10 @@ def _answer_lines(
     for line in lines:
         if not line.strip():
             continue
-        # Bytes that the terminal could not decode come as surrogates.
-        if any("\ud800" <= character <= "\udfff" for character in line):
-            raise DataError("the prompt is not UTF-8 text: convert it, or set the terminal to UTF-8")
-        found = writer.answers({line: [Message("user", line.strip())]})[line]
+        if line == whole_characters(line):
+            found = writer.answers({line: [Message("user", line.strip())]})[line]
+        else:  # bytes that the terminal could not decode
+            found = "the prompt is not UTF-8 text: convert it, or set the terminal to UTF-8"
         if isinstance(found, str):
             if alone:
                 raise DataError(found)

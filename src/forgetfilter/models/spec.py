@@ -171,6 +171,7 @@ def is_hub_id(name: str) -> bool:
         and not Path(name).exists()
         and name.count("/") == 1
         and not name.startswith((".", "/", "~"))
+        and not name.endswith("/")
         and not name.lower().endswith(".gguf")
     )
 

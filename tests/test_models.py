@@ -286,6 +286,12 @@ def test_what_is_trained_on_an_adapter_keeps_that_adapter(saved: Path, tmp_path:
         assert torch.allclose(again.model(IDS).logits, logits, atol=1e-4)
 
 
+def test_an_adapter_merged_into_its_base_can_be_trained_as_a_whole(saved: Path, tmp_path: Path) -> None:
+    folder, _ = an_adapter(saved, tmp_path / "adapter")
+    loaded = load(str(folder), dtype="float32", device="cpu")
+    assert set(models.trainable_state(loaded.model)) == {n for n, _ in loaded.model.named_parameters()}
+
+
 def test_an_adapter_whose_base_is_missing_or_another_says_so(saved: Path, tmp_path: Path) -> None:
     folder, _ = an_adapter(saved, tmp_path / "moved", base=str(tmp_path / "gone"))
     with pytest.raises(ModelError, match=r"moved: an adapter, and its base .*gone: no such folder"):

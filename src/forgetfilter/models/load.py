@@ -186,7 +186,10 @@ def _merged(spec: ModelSpec, dtype: str, device: str, quantization: str) -> Load
     try:
         with quiet():
             tuned: Any = PeftModel.from_pretrained(loaded.model, str(spec.path), local_files_only=True)
-            loaded.model = tuned if quantizing.is_quantized(loaded.model) else tuned.merge_and_unload()
+            if quantizing.is_quantized(loaded.model):
+                loaded.model = tuned
+            else:  # PEFT froze what it was put on; merged, it is a whole model like any other
+                loaded.model = tuned.merge_and_unload().requires_grad_(True)
     except Exception as error:
         raise ModelError(
             f"model {name}: the adapter does not fit its base {base}: {first_line(error)}"

@@ -356,8 +356,11 @@ def generate(
     stay_offline_unless_named(s.model)
     from forgetfilter.guide.command import run_generate
 
-    if s.prompt is None and s.input is None and sys.stdin.isatty():
-        say("a prompt a line; Ctrl-D ends")
+    if s.prompt is None and s.input is None:
+        if sys.stdin.isatty():
+            say("a prompt a line; Ctrl-D ends")
+        # A line that is no text is told by itself.
+        sys.stdin.reconfigure(errors="surrogateescape")  # ty: ignore[missing-union-attribute]
     raise typer.Exit(run_generate(s, lines=sys.stdin, show=show, say=say))
 
 

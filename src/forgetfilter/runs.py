@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -206,6 +207,18 @@ def atomic(path: Path | str) -> Generator[Path]:
             flush(path.parent)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def refuse_unwritable(path: Path) -> None:
+    """ConfigError where no file can be written at `path`, told before the work and not after it. Makes its folder."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot write here ({error.strerror}); use --output another file"
+        ) from None
 
 
 @contextmanager

@@ -73,7 +73,7 @@ def fold(text: str) -> Folded:
         out.extend(folded)
         starts.extend([place] * len(folded))
         ends.extend([end] * len(folded))
-    return Folded(_without_emphasis(_between_digits("".join(out))), starts, ends)
+    return Folded(_without_emphasis(_joined("".join(out))), starts, ends)
 
 
 @lru_cache(maxsize=1)
@@ -113,14 +113,11 @@ def _invisible(char: str) -> bool:
     return char in _FILLERS or 0xFE00 <= code <= 0xFE0F or 0xE0100 <= code <= 0xE01EF
 
 
-def _between_digits(text: str) -> str:
-    """Long dashes as "-" where they stand between digits: elsewhere they part sentences or are Japanese letters."""
-    if not any(dash in text for dash in _LONG_DASHES):
-        return text
-    return "".join(
-        "-" if c in _LONG_DASHES and text[i - 1 : i].isdigit() and text[i + 1 : i + 2].isdigit() else c
-        for i, c in enumerate(text)
-    )
+def _joined(text: str) -> str:
+    """Long dashes as "-" and raised dots as "." between digits, full stops of East Asia as "." between what is ASCII:
+    elsewhere they part sentences, list things or are Japanese letters."""
+    text = _BETWEEN_DIGITS.sub(lambda m: "-" if m[0] in _LONG_DASHES else ".", text)
+    return _BETWEEN_ASCII.sub(".", text)
 
 
 def _without_emphasis(text: str) -> str:
@@ -135,9 +132,12 @@ _KEPT = ("<super>", "<sub>", "<fraction>")
 _SEEN = frozenset("\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2")  # Arabic number signs
 _FILLERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u3164\uffa0")
 _LONG_DASHES = "\u2014\u2015\u30fc"  # em dash, bar, the Japanese sign for a long vowel
+_BETWEEN_DIGITS = re.compile(rf"(?<=[0-9])[{_LONG_DASHES}\u00b7\u2022\u2027\u2219\u30fb](?=[0-9])")
+_BETWEEN_ASCII = re.compile("(?<=[0-9A-Za-z])[\u3002\uff61](?=[0-9A-Za-z])")
 _PLAIN = {
     **dict.fromkeys("\u2010\u2011\u2012\u2013\u2043\u2212\ufe58\ufe63\uff0d\u058a\u1806", "-"),
-    **dict.fromkeys("\u2019\u02bc\u2032\u00b4\uff07", "'"),
+    **dict.fromkeys("\u2018\u2019\u201b\u02bc\u2032\u00b4\uff07", "'"),
+    **dict.fromkeys("\u2044\u2215", "/"),
     **dict.fromkeys("\u2028\u2029\u0085", "\n"),
     "\u1680": " ",
 }

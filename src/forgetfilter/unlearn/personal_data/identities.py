@@ -24,7 +24,8 @@ def identities() -> tuple[Pattern, ...]:
         pattern("NATIONAL_ID", rf"(?ai)(?<!\w)(?<!\d[.-])(?:{forms})(?!\w|[.-]\d)", _identity, "checksum"),
         pattern(
             "NATIONAL_ID",
-            rf"(?i)(?:{cues})\D{{0,40}}?(?<![A-Za-z0-9-])(?P<value>[A-Z]{{0,5}}\d(?:[ ./-]?[A-Z0-9]){{4,14}})",
+            rf"(?i)(?:{cues})\D{{0,40}}?(?<![A-Za-z0-9-])"
+            r"(?P<value>(?:[A-Z]{0,5}|[A-Z]{2} (?=\d\d ?\d\d ?\d\d ?[A-D]\b))\d(?:(?: - |[ ./-])?[A-Z0-9]){4,14})",
             _identity,
             "checksum",
             needs="cue",
@@ -33,9 +34,9 @@ def identities() -> tuple[Pattern, ...]:
         pattern(
             "DOCUMENT",
             rf"(?i)(?<![^\W_])(?:{_DOCUMENTS})(?:'?s)?(?: ?-?(?:nummer|nr\.?))?(?: (?:licen[cs]e|card|id))?"
-            r"(?: ?(?:number|num|n[°ºo]\.?|no\.?|nr\.?|nummer|numéro|número|numero|号码|番号|번호))?"
-            r"(?: (?:is|ist|lautet|est|es|è))?[:#是は]? {0,3}"
-            r"(?P<value>\d{2} ?\d{2} \d{6}|[A-Z0-9-]{6,20})(?![A-Za-z0-9])",
+            r"(?: ?(?:number|num|n[°ºo]\.?|no\.?|nr\.?|nummer|numéro|número|numero|号码?|番号|번호))?"
+            r"(?: (?:is|ist|lautet|est|es|è))? ?[:#(是は]{0,2} {0,3}"
+            r"(?P<value>\d{2} ?\d{2} \d{6}|[A-Z]{1,2} \d{6,9}|[A-Z0-9-]{6,20})(?![A-Za-z0-9])",
             only_if(lambda p: any(c.isdigit() for c in p.value)),
             blanked=False,
         ),
@@ -43,7 +44,7 @@ def identities() -> tuple[Pattern, ...]:
 
 
 _DOCUMENTS = (
-    "driver|driving|passport|identity|national id|licen[cs]e plate|reisepass|personalausweis|führerschein|passeport|"
+    "driver|driving|dl|passport|identity|national id|licen[cs]e plate|reisepass|personalausweis|führerschein|passeport|"
     "permis de conduire|carte d'identité|pasaporte|permiso de conducir|passaporto|carta d'identità|passaporte|paspoort|"
     "паспорт|护照|旅券|パスポート|여권"
 )
@@ -69,12 +70,12 @@ class Identity(NamedTuple):
 IDENTITIES = (
     Identity("ar.cuit", r"(?:20|2[347]|3[034])-\d{8}-\d"),
     Identity("at.vnr", r"\d{4} ?\d{6}", "svnr|sv-nummer|versicherungsnummer"),
-    Identity("au.tfn", r"\d{3} ?\d{3} ?\d{2,3}", "tfn|tax file number"),
+    Identity("au.tfn", r"\d{3}[ -]?\d{3}[ -]?\d{2,3}", "tfn|tax file number"),
     Identity("be.nn", r"\d{2}\.\d{2}\.\d{2}-\d{3}\.\d{2}"),
     Identity("be.nn", r"\d{11}", "niss|insz|rijksregister|registre national"),
     Identity("bg.egn", r"\d{10}", "егн|egn"),
     Identity("br.cpf", r"\d{3}\.\d{3}\.\d{3}-\d{2}"),
-    Identity("br.cpf", r"\d{11}", "cpf"),
+    Identity("br.cpf", r"\d{3}\.?\d{3}\.?\d{3}(?: ?- ?)?\d\d", "cpf"),
     Identity(
         "ca.sin",
         r"\d{3}(?P<gap>[ -]?)\d{3}(?P=gap)\d{3}",
@@ -83,35 +84,40 @@ IDENTITIES = (
     Identity("ch.ssn", r"756\.\d{4}\.\d{4}\.\d{2}|756\d{10}"),
     Identity("cl.rut", r"\d{1,2}\.\d{3}\.\d{3}-[\dK]"),
     Identity("cl.rut", r"\d{7,8}-[\dK]", "rut"),
-    Identity("cn.ric", r"\d{17}[\dX]"),
+    Identity("cn.ric", r"\d{6} ?\d{8} ?\d{3}[\dX]"),
     Identity("cz.rc", r"\d{6}/?\d{3,4}", "rodné číslo|rodne cislo"),
-    Identity("de.idnr", r"\d{2} ?\d{3} ?\d{3} ?\d{3}", "steuer-id|steuerid|idnr|identifikationsnummer"),
+    Identity(
+        "de.idnr", r"\d\d[ /]?\d{3}[ /]?\d{3}[ /]?\d{3}", "steuer-id|steuerid|idnr|identifikationsnummer"
+    ),
     Identity("dk.cpr", r"\d{6}-?\d{4}", "cpr|personnummer"),
     Identity("ee.ik", r"\d{11}", "isikukood"),
     Identity("es.dni", r"(?:\d{8}|\d{2}\.\d{3}\.\d{3})[ -]?[A-Z]"),
     Identity("es.nie", r"[XYZ][ -]?\d{7}[ -]?[A-Z]"),
     Identity("fi.hetu", r"\d{6}[-+A]\d{3}[0-9A-Y]"),
-    Identity("fr.nir", r"[12] ?\d\d ?\d\d ?(?:\d\d|2[AB]) ?\d{3} ?\d{3} ?\d\d"),
+    Identity(
+        "fr.nir", r"[12][ .-]?\d\d[ .-]?\d\d[ .-]?(?:\d\d|2[AB])[ .-]?\d{3}[ .-]?\d{3}(?: ?/ ?|[ .-])?\d\d"
+    ),
     Identity("gb.nhs", r"\d{3}(?P<gap>[ -]?)\d{3}(?P=gap)\d{4}", "nhs"),
     # National Insurance: no check digit; QQ is the prefix of examples.
     Identity(
         "",
         r"(?-i:(?!BG|GB|KN|NK|NT|TN|ZZ)(?:QQ|[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z])) ?\d\d ?\d\d ?\d\d ?(?-i:[A-D])",
     ),
+    Identity("", r"[A-Z]{2} ?\d\d ?\d\d ?\d\d ?[A-D]", "nino|national insurance|ni number"),
     Identity("gr.amka", r"\d{11}", "αμκα|amka"),
     Identity("hr.oib", r"\d{11}", "oib"),
     Identity("ie.pps", r"\d{7}[A-W][A-IW]?", "pps"),
     Identity("il.idnr", r"\d{9}", "תעודת זהות|teudat zehut"),
-    Identity("in_.aadhaar", r"\d{4}(?P<gap>[ -]?)\d{4}(?P=gap)\d{4}", "aadhaar|आधार"),
+    Identity("in_.aadhaar", r"\d{4}(?P<gap>[ -]?)\d{4}(?P=gap)\d{4}", "aadhaar|aadhar|adhaar|आधार"),
     Identity("in_.pan", r"[A-Z]{5}\d{4}[A-Z]", "pan"),
     Identity("is_.kennitala", r"\d{6}-?\d{4}", "kennitala"),
-    Identity("it.codicefiscale", r"[A-Z]{6}\d\d[A-EHLMPRST]\d\d[A-Z]\d{3}[A-Z]"),
+    Identity("it.codicefiscale", r"[A-Z]{3} ?[A-Z]{3} ?\d\d[A-EHLMPRST]\d\d ?[A-Z]\d{3}[A-Z]"),
     Identity("jp.in_", r"\d{4}(?P<gap>[ -]?)\d{4}(?P=gap)\d{4}", "マイナンバー|個人番号|my number"),
-    Identity("kr.rrn", r"\d{6}-\d{7}"),
+    Identity("kr.rrn", r"\d{6} ?- ?\d{7}"),
     Identity("lt.asmens", r"\d{11}", "asmens kodas"),
     Identity("mx.curp", r"[A-Z]{4}\d{6}[HM][A-Z]{5}[A-Z\d]\d"),
     Identity("nl.bsn", r"\d{4}\.?\d\d\.?\d{3}", "bsn|burgerservicenummer|sofinummer"),
-    Identity("no.fodselsnummer", r"\d{6} ?\d{5}", "fødselsnummer|personnummer"),
+    Identity("no.fodselsnummer", r"\d{6} ?\d{5}", "fødselsnummer|personnummer|fnr"),
     Identity("pl.pesel", r"\d{11}", "pesel"),
     Identity("pt.nif", r"\d{3} ?\d{3} ?\d{3}", "nif|contribuinte"),
     Identity("ro.cnp", r"\d{13}", "cnp"),
@@ -123,7 +129,7 @@ IDENTITIES = (
     Identity("us.itin", r"9\d\d-\d\d-\d{4}"),
     Identity("us.ssn", r"\d{3}(?P<gap>[ -])\d{2}(?P=gap)\d{4}"),
     # With the word before it, a number that was never given out counts too.
-    Identity("", r"\d{3}(?P<gap>[ .-]?)\d{2}(?P=gap)\d{4}", "ssn|social security"),
+    Identity("", r"\d{3}(?P<gap> - |[ .-]?)\d{2}(?P=gap)\d{4}", "ssn|social security"),
     Identity("za.idnr", r"\d{13}", "id number|identity"),
 )
 
@@ -163,5 +169,5 @@ def _stdnum(module: str) -> Any:
 
 _BARE = {
     "es.dni", "es.nie", "fr.nir", "au.tfn", "in_.aadhaar", "jp.in_", "us.ssn", "de.idnr", "gb.nhs", "nl.bsn", "cz.rc",
-    "pt.nif", "th.pin", "at.vnr",
+    "pt.nif", "th.pin", "at.vnr", "br.cpf", "cn.ric", "it.codicefiscale", "kr.rrn",
 }  # fmt: skip

@@ -14,7 +14,7 @@ def money() -> tuple[Pattern, ...]:
         pattern("CARD", rf"{_LEFT}[2-6]\d{{3}}(?:[ -]?\d){{9,15}}(?!\w|[.-]\d)", _card, "checksum"),
         pattern(  # in its usual groups, the date it expires or its check number behind it
             "CARD",
-            rf"{_LEFT}(?:[2-6]\d{{3}}({_GAP})\d{{4}}\1\d{{4}}\1\d{{4}}|3[47]\d\d({_GAP})\d{{6}}\2\d{{5}})"
+            rf"{_LEFT}(?:[2-6]\d{{3}}({_GAP})\d{{4}}(?:\1|\n)\d{{4}}(?:\1|\n)\d{{4}}|3[47]\d\d({_GAP})\d{{6}}\2\d{{5}})"
             r"(?!\w|[ -]?\d{4})",
             _card,
             "checksum",

@@ -20,7 +20,8 @@ def names() -> Detector:
     Two or more capitalised words in a row, or one beside a title, "my name is", a greeting or signature, a
     field such as `Name:`, or a verb of people; words in capitals throughout only beside one of these. Small letters
     only after "my name is" and its like in some twenty languages, in a field, and alone on a line after a closing
-    formula. Chinese, Japanese and Korean names beside "my name is", in a field and beside forms of address. It takes some places, companies and works for people.
+    formula. Chinese, Japanese and Korean names beside "my name is", in a field and beside forms of address. It takes
+    some places, companies and works for people.
     """
 
     def find(text: str) -> list[Span]:
@@ -41,13 +42,19 @@ def _with_capitals(text: str) -> Iterator[Place]:
         words = _name_words(run[0])
         if not words:
             continue
+        if re.search(
+            r"(?i)\b(?:das|dem|den|der|des|die|ein|eine) \Z", text[max(0, run.start() - 6) : run.start()]
+        ):
+            # das Auto von Anna Berg
+            words = words[next((i + 1 for i, w in enumerate(words[:-2]) if i and w[0] == "von"), 0) :]
         start, end = run.start() + words[0].start(), run.start() + words[-1].end()
         before, after = text[max(0, start - 32) : start], text[end : end + 24]
         if _NOT_A_PERSON_AFTER.match(after):
             continue
         lead = text[max(0, run.start() - 8) : start]
         if (len(words) > 1 and _full_name(words, lead, after)) or _beside_a_cue(before, after):
-            first = _FIRST_NAME_LAST.match(text, end) if _NAME_FIELD.search(before) else None
+            alone = len(words) == 1 and _NAME_FIELD.search(before)
+            first = _FIRST_NAME_LAST.match(text, end) if alone else None
             yield start, first.end() if first else end
 
 
@@ -111,7 +118,8 @@ _FORMULA = (  # closes a letter
 )
 _BEFORE_A_NAME = re.compile(
     r"(?:\b(?:Mr|Mrs|Ms|Miss|Mx|Mme|Mlle|Dr|Prof|Professor|Herrn?|Frau|Señora?|Sra?|Sir|Lady|Lord|Madame|Monsieur|"
-    r"MR|MRS|MS|MISS|MME|DR|PROF|HERRN?|FRAU|SE?ÑORA?)(?:\.? |\.)|"
+    r"MR|MRS|MS|MISS|MME|DR|PROF|HERRN?|FRAU|SE?ÑORA?|Sig|Sig\.ra|Dott|Dra|г-н|г-жа|[Гг]осподин|[Гг]оспожа)(?:\.? |\.)|"
+    r"\bDr\. (?:med|jur|phil|iur|rer\. ?nat|dent)\. |"
     r"\b(?i:mr|mrs|ms|dr|prof)\. |\b(?:señora?|madame|monsieur|doña?) |"
     r"(?i:\b(?:name(?:'s| is)|called|calls? (?:me|him|her)|named(?: him| her)?|this is|i'm|i am|née|goes by|"
     r"under|on behalf of|it's|ich heiße|ich heisse|name ist|je m'appelle|je suis|me llamo|nombre es|mi chiamo)) |"
@@ -120,13 +128,15 @@ _BEFORE_A_NAME = re.compile(
     r"(?:,?\s{1,3})|"
     r"(?i:\b(?:name|from|to|attn|contact|author|patient|customer|guardian|signed|firmado|signé|gezeichnet|by|nom|"
     r"nombre|kontakt|von|an|nome|имя|фио)) ?"
-    r":\s{0,8}|"
+    r"[\"']?:\s{0,8}[\"']?|"
     r"(?i:\b(?:friend|wife|husband|son|daughter|brother|sister|mother|father|uncle|aunt|boss|partner|colleague|"
     r"neighbou?r|cousin|doctor|manager|teacher|guardian)),? |"
     r"(?i:\b(?:said|says|asked|replied|told|by|with|starring|featuring|met|meet|ask|tell)) )\Z"
 )
-_NAME_FIELD = re.compile(r"(?i:\b(?:name|nom|nombre|nome|patient|customer|client|author)) ?: {0,4}\Z")
-_FIRST_NAME_LAST = re.compile(r", ?[^\W\d_a-zà-ÿ][\w'-]{1,24}(?: [^\W\d_a-zà-ÿ]\.?)?(?= *(?:[;\n]|\Z))")
+_NAME_FIELD = re.compile(
+    r"(?i:\b(?:name|nom|nombre|nome|patient|customer|client|author|to|from|cc)) ?: {0,4}\"?\Z"
+)
+_FIRST_NAME_LAST = re.compile(r", ?[^\W\d_a-zà-ÿ][\w'-]{1,24}(?: [^\W\d_a-zà-ÿ]\.?)?(?= *(?:[;\n\"<]|\Z))")
 _BEFORE_A_PLACE = re.compile(
     r"(?:\b(?i:the|in|at|near|der|die|das|dem|den|des|im|beim|ins|vom|zum|zur|le|la|les|el|los|las|du|aux?|l)|"
     r"(?<!\b[Ii] )\b[Aa]m|\d,?)"
@@ -229,8 +239,8 @@ _SIGNED = re.compile(
     rf"(?im)^(?:[^\W\d_]{{2,16}} ){{0,3}}(?:{_FORMULA})[,.!]? *\n\s{{0,4}}{_TWO_OR_THREE}[.!]? *$"
 )
 _IN_A_FIELD = re.compile(
-    r"(?im)(?:^|[,;] ?)(?:full name|name|nombre|nom|nome|kontakt|contact|patient|patientin|customer|kunde|client|"
-    rf"author): {{1,4}}{_TWO_OR_THREE}(?= *(?:[,;]|$))"
+    r"(?im)(?:^|[,;{] ?)[\"']?(?:full name|name|nombre|nom|nome|kontakt|contact|patient|patientin|customer|kunde|"
+    rf"client|author)[\"']?: {{0,4}}[\"']?{_TWO_OR_THREE}(?=[\"']? *(?:[,;}}]|$))"
 )
 
 
@@ -250,19 +260,23 @@ _SURNAMES = (
     "王李张張刘劉陈陳杨楊赵趙黄黃周吴吳徐孙孫胡朱高林何郭马馬罗羅梁宋郑鄭谢謝韩韓唐冯"
     "馮于董萧蕭程曹袁邓鄧许許傅沈曾彭吕呂苏蘇"
 )
+_KOREAN = "김이박최정강조윤장임한오서신권황안송류전홍"
 _EAST_ASIAN = tuple(
     re.compile(pattern)
     for pattern in (
         # My name is …; name: …
         rf"(?:名前|氏名)(?:は|: ?)({_KANJI}{{2,6}}{_KANA}|[ァ-ヶー・]{{3,16}})(?=です|と申|といい|だ|[。、,\s]|\Z)",
-        rf"(?:我叫|我的名字(?:是|叫)|(?:姓名|联系人|收件人|收货人|申请人|客户|患者) ?: ?)([{_SURNAMES}]{_KANJI}{{1,2}})",
+        rf"(?:名前|氏名) ?: ?({_KANJI}{{1,4}} {_KANJI}{{1,4}})",
+        rf"(?:我叫|,叫|我的名字(?:是|叫)|(?:姓名|联系人|收件人|收货人|申请人|客户|患者) ?: ?)"
+        rf"([{_SURNAMES}]{_KANJI}{{1,2}})",
         # I am …, if it is a whole clause and no calling
         rf"我是([{_SURNAMES}](?!{_KANJI}{{0,1}}[人员員生师師家手者族]){_KANJI}{{1,2}})(?=[，。,！!\s]|\Z)",
         r"(?:이름은|(?:이름|성명|성함) ?:) ?([가-힣]{2,4}?)(?=입니다|이에요|예요|이고|[.,\s]|\Z)",
+        rf"(?:저는|나는) ?([{_KOREAN}][가-힣]{{2}})(?<![인사원생자가])(?=입니다|이에요|예요|이고)",
         # forms of address
         rf"(?<!お)(?<!ご)(?:昨日|今日|明日|先日|今朝|本日|先週|毎日)?({_KANJI}{{2,4}}{_KANA})(?=さん|様|氏(?![名族])|くん|ちゃん)",
         rf"([{_SURNAMES}]{_KANJI}{{0,2}}?)(?=先生|女士|小姐)",
-        r"(?<![가-힣])([김이박최정강조윤장임한오서신권황안송류전홍][가-힣]{1,2}) ?(?=씨|님)",
+        rf"(?<![가-힣])([{_KOREAN}][가-힣]{{1,2}}) ?(?=씨|님)",
     )
 )
 _NO_NAME = re.compile(
@@ -286,7 +300,7 @@ _LITTLE = frozenset(  # words that follow "my name is" and its like, or close a 
         ve ben değil és vagyok și sunt dan saya và tôi là и я из живу мне не но у зовут і έχω και είμαι
         """,
     )
-) | frozenset("है हैं और मैं से و أنا من אני ואני מ".split())
+) | {"है", "हैं", "और", "मैं", "से", "و", "أنا", "من", "אני", "ואני"}  # with marks that are no letters
 _ALSO_NAMES = frozenset(
     ["an", "my", "do", "so", "to", "will", "may", "april", "june", "august", "see", "love"]
 )

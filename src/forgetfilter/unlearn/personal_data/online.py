@@ -18,6 +18,7 @@ def online() -> tuple[Pattern, ...]:
 
 def _email() -> tuple[Pattern, ...]:
     other = OTHER_SCRIPTS.pattern
+    word = rf"[\w.+{other[1:-1]}-]"  # their marks too, which are no letters
     at_other = f"(?:(?<={other})@|@(?={other}))"
     return (
         pattern(
@@ -30,7 +31,8 @@ def _email() -> tuple[Pattern, ...]:
         # In a script without capitals, on one side of the sign or on both.
         pattern(
             "EMAIL",
-            rf"(?<![\w.+-])[\w.+-]{{1,64}}{at_other}(?:[\w-]{{1,63}}\.){{1,6}}[^\W\d_]{{2,24}}(?!\w)",
+            rf"(?<!{word}){word}{{1,64}}{at_other}{word}{{1,100}}(?<=\w)",
+            only_if(lambda p: "." in p.value.partition("@")[2]),
             needs="@",
             blanked=False,
         ),
@@ -44,7 +46,7 @@ def _email() -> tuple[Pattern, ...]:
         # ann (at) example.com, ann [at] example [dot] com
         pattern(
             "EMAIL",
-            rf"(?i)(?<![\w.+%'-])(?!{_NO_LOCAL}){_LOCAL}\s?[\[({{<]\s?(?:{_AT}|@)\s?[\])}}>]\s?"
+            rf"(?i)(?<![\w.+%'-])(?!{_NO_LOCAL}){_LOCAL}\s?[\[({{<*]\s?(?:{_AT}|@)\s?[\])}}>*]\s?"
             rf"(?:[\w-]{{1,63}}{_DOT}){{1,4}}{_TOP}(?![\w-])",
             needs="(at)",
         ),
@@ -54,6 +56,13 @@ def _email() -> tuple[Pattern, ...]:
             rf"(?i)(?<![\w.+%'-])(?!{_NO_LOCAL}){_LOCAL}(?: dot [\w-]{{1,30}}){{0,2}} {_SPOKEN}"
             rf"(?:{_USUAL_TOPS}|at|be|co|es|in|it|me|no|se|us)(?![\w-])",
             needs="dot",
+        ),
+        # ann AT example.com
+        pattern(
+            "EMAIL",
+            rf"(?<![\w.+%'-])(?!{_NO_LOCAL})[a-z0-9._+-]{{1,64}} AT (?:[a-z0-9-]{{1,63}}\.){{1,4}}(?:{_USUAL_TOPS})"
+            r"(?![\w-]|\.\w)",
+            needs=" AT ",
         ),
         # mail me: ann at example.com
         pattern(
@@ -88,7 +97,7 @@ _SPOKEN = (
     + ")"
 )  # fmt: skip
 POINTS = re.compile(rf" (?:{_POINT}) ", re.IGNORECASE)
-AT_IN_BRACKETS = re.compile(rf"[\[({{<]\s?(?:{_AT}|@)\s?[\])}}>]", re.IGNORECASE)
+AT_IN_BRACKETS = re.compile(rf"[\[({{<*]\s?(?:{_AT}|@)\s?[\])}}>*]", re.IGNORECASE)
 AT_AFTER_A_CUE = re.compile(
     rf"(?:mail|courriel|correo|adres|schreib|write|contact).* (?:{_AT}) ", re.IGNORECASE
 )

@@ -16,19 +16,19 @@ from forgetfilter.unlearn.personal_data.forms import Pattern, Place, pattern
 def phones() -> tuple[Pattern, ...]:
     """Phone numbers in four forms, from the surest to bare digits."""
     extension = r"(?i:(?:[ ,;]{0,2}(?:x|#|ext(?:ension)?[.=:]? ?)\d{1,6})?)"
-    left = r"(?<![\w+])(?<!\d[.,/-])"
+    left = r"(?:(?<![\w+])|(?<=(?i:tel)))(?<!\d[.,/-])"
     gap = "(?: - |[ .-])"
     return (
         pattern(
             "PHONE",
-            rf"{left}(?:\+|00)[1-9](?:[ ./()-]{{0,3}}\d){{6,14}}{extension}(?!\w|-\d|\.\d)",
+            rf"{left}[(\[]?(?:\+ ?|00|(?<!:)00 )[1-9](?:[] ./()-]{{0,3}}\d){{6,14}}{extension}(?!\w|-\d|\.\d)",
             _international,
         ),
         pattern(
             "PHONE",
             rf"{left}(?:0[1-9](?:/\d\d){{4}}|0\d{{1,4}}\(\d{{1,4}}\)\d{{4}}|"
             rf"(?:(?:[178][ .-]?)?\(\d{{1,5}}\)(?: ?- |[ -])?|(?:[178]{gap}(?=\d{{3}}{gap}))?\d{{2,6}}{gap}|"
-            rf"0\d{{1,5}} ?/ ?|\d{{3}}/(?=\d{{3}}[ .-]?\d{{4}}))\d{{2,9}}(?:{gap}\d{{2,7}}){{0,4}}){extension}"
+            rf"0 ?\d{{1,5}} ?/ ?|\d{{3}}/(?=\d{{3}}[ .-]?\d{{4}}))\d{{2,9}}(?:{gap}\d{{2,7}}){{0,4}}){extension}"
             r"(?!\w|-\d|\.\d| ?[%°€$£])",
             _national,
         ),
@@ -52,7 +52,7 @@ def _international(p: Place) -> str:
     """
     library = _phonenumbers()
     # Another number behind it may have been taken for its last groups.
-    for end in (len(p.value), *(m.start() for m in reversed([*re.finditer(r"[ ./()-]+\d", p.value)]))):
+    for end in (len(p.value), *(m.start() for m in reversed([*re.finditer(r"[] ./()-]+\d", p.value)]))):
         number = _EXTENSION.split(p.value[:end])[0]
         if not 7 <= len(re.sub(r"\D", "", number)) <= 15 + 2 * number.startswith("00"):
             continue
@@ -62,7 +62,8 @@ def _international(p: Place) -> str:
 
 
 def _possible(library: Any, number: str) -> bool:
-    plain = "+" + re.sub(r"\A00|\D", "", re.sub(r"\(0\)", "", number))
+    digits = re.sub(r"\D", "", number.replace("(0)", "")).removeprefix("00")
+    plain = "+" + re.sub(r"\A521(?=\d{10}\Z)", "52", digits)  # Mexican mobile numbers had a 1 until 2019
     parsed = _parsed(library, plain, None)
     return parsed is not None and library.is_possible_number(parsed)
 
@@ -161,13 +162,13 @@ CUE = re.compile(
     r"(?i)(?<![^\W_])(?:"
     r"(?:tele)?(?:phones?|fax|tel|mob|mobile|cell|call|dial|ring|whatsapp|sms|text|reach|answering|contact|office|hotline)|"
     r"(?:my|his|her|their|our) (?:(?:new|other|private|home|work|direct) )?(?:number|line)(?! of)|"
-    r"(?:telefon|handy|mobil|rufnummer|durchwahl|telefoon)[^\W\d_]{0,12}|ruf|rufen|anrufen|erreichbar|bel|gsm|"
+    r"(?:telefon|handy|mobil|rufnummer|durchwahl|telefoon)[^\W\d_]{0,12}|tlf|puh|telemóvel|ruf|rufen|anrufen|erreichbar|bel|gsm|"
     r"(?:meine|seine|ihre|unsere) (?:nummer|nr)|"
     r"téléphone|tél|portable|appel(?:er|ez|le)|joindre|(?:mon|son|notre) numéro(?! de)|"
     r"teléfono|móvil|celular|llám[^\W\d_]{1,5}|llama[^\W\d_]{0,3}|telefone|ligue|ligar|telefono|cellulare|"
     r"(?:mi|su|nuestro|mio|suo|meu) n[úu]mero(?! d[ei])|"
     r"телефон[^\W\d_]{0,2}|тел|моб|звоните|мой номер|komórka|zadzwoń|τηλ|τηλέφωνο|κινητό"
     r")(?![^\W_])|"
-    r"電話|携帯|ケータイ|ファックス|FAX|电话|手机|手機|拨打|致电|微信|전화|휴대폰|핸드폰|연락처|"
+    r"☎|📞|📱|電話|携帯|ケータイ|ファックス|FAX|电话|手机|手機|拨打|致电|微信|전화|휴대폰|핸드폰|연락처|"
     r"هاتف|جوال|موبايل|اتصل|رقمي|फोन|फ\u093cोन|मोबाइल"
 )

@@ -24,14 +24,20 @@ def _streets() -> tuple[Pattern, ...]:
         pattern(
             "ADDRESS",
             rf"(?<![\w/.-])(?:\d{{1,5}},? (?:\d{{1,5}} |(?:bis|ter|quater),? )?)?(?i:{_STREETS_BEFORE})(?!\w)\.?"
-            rf"(?: {_WORD}){{1,5}}(?:,? (?:n[°º.] ?)?\d{{1,5}}[A-Za-z]?(?!\w))?",
+            rf"(?: {_WORD}){{1,5}}(?:,? (?:n[°º.] ?)?\d{{1,5}}[A-Za-z]?(?:/\d{{1,4}})?(?!\w))?",
             _street_first,
         ),
         pattern(
             "ADDRESS",
             rf"(?<![\w-])(?:\d{{1,4}} )?(?:[^\W\d_a-z][\w'.-]{{0,24}}+ )?[^\W\d_a-z][\w-]{{1,24}}[- ]?"
-            rf"(?i:{_STREET_ENDINGS})\.? \d{{1,4}}[A-Za-z]?(?!\w)",
+            rf"(?i:{_STREET_ENDINGS})(?:\.? |\.){_NUMBER}(?:, \d{{4,5}} [^\W\d_a-z][\w-]{{1,24}})?",
         ),
+        pattern(
+            "ADDRESS",  # Platz der Republik 1, Straße des 17. Juni 135
+            rf"(?<!\w)(?:Platz|Straße|Strasse|Allee|Ufer|Weg) (?:de[rsmn]|am|im) (?:\d{{1,2}}\. )?"
+            rf"[^\W\d_a-z][\w-]{{2,24}} {_NUMBER}",
+        ),
+        pattern("ADDRESS", r"(?<![\w-])(?:D|A|F|B|L|I|CH)-\d{4,5} [^\W\d_a-z][\w-]{2,24}"),
         pattern(  # in small letters
             "ADDRESS",
             r"(?<![\w-])[^\W\d_][\w-]{2,24}(?:straße|strasse|str\.|gasse|allee) \d{1,4}[a-z]?(?!\w|[.:,]\d)",
@@ -59,7 +65,7 @@ def _no_little_word(value: str) -> bool:
 
 def _street_first(p: Place) -> str:
     """Via Roma 12, rue in 5 rue Foch 75002, 14 rue des Lilas: a number, and a capital or numbers on both sides."""
-    found = re.findall(r"\d+", p.value)
+    found = re.findall(r"(?<![/\d])\d+", p.value)
     first = re.search(r"[^\W\d_]", p.value)
     capital = first is not None and first[0].isupper()
     capital = capital or re.match(rf"(?:{_SURE_BEFORE})\.? [^\W\d_a-zà-ÿ]", p.value) is not None
@@ -82,9 +88,21 @@ def _other_scripts() -> tuple[Pattern, ...]:
         pattern(  # ул. Ленина, д. 5, кв. 12
             "ADDRESS",
             r"(?i)(?<!\w)(?:ул|улица|пр|пр-т|просп|проспект|пер|переулок|бул|бульвар|наб|набережная|шоссе|пл|площадь|"
-            r"вул|вулиця)(?:\. ?| )[^\W\d_][\w.-]{1,24}(?: [^\W\d_][\w.-]{1,24}){0,2},? ?(?:(?:д|дом|буд)\.? ?)?\d{1,4}[а-я]?"
-            r"(?:,? (?:кв|квартира|корп|стр|оф|под)\.? ?\d{1,4}){0,3}(?!\w)",
+            r"вул|вулиця)(?:\. ?| )[^\W\d_][\w.-]{1,24}(?: [^\W\d_][\w.-]{1,24}){0,2},? ?"
+            r"(?:(?:д|дом|буд)\.? ?)?\d{1,4}[а-я]?(?:,? (?:кв|квартира|корп|стр|оф|под)\.? ?\d{1,4}){0,3}(?!\w)",
             needs="東",
+        ),
+        pattern(  # Невский проспект, 28
+            "ADDRESS",
+            r"(?i)(?<!\w)[^\W\d_][\w-]{2,24} (?:улица|проспект|переулок|бульвар|шоссе|набережная|площадь),? "
+            r"(?:(?:д|дом)\.? ?)?\d{1,4}[а-я]?(?!\w)",
+            needs="東",
+        ),
+        pattern(  # a city, without its prefecture
+            "ADDRESS",
+            rf"{kanji}{{1,6}}市{kanji}{{1,4}}[区町村]{kanji}{{1,8}}\d{{1,4}}(?:-\d{{1,4}}){{1,2}}",
+            needs="東",
+            blanked=False,
         ),
         pattern(
             "ADDRESS",  # prefecture, or post code and prefecture, to the last number
@@ -102,8 +120,8 @@ def _other_scripts() -> tuple[Pattern, ...]:
         ),
         pattern(  # province or city, district, road, number
             "ADDRESS",
-            r"(?<![가-힣])(?:[가-힣]{1,8}(?:특별시|광역시|시|도|군|구|읍|면|동) ){1,4}[가-힣0-9]{1,12}(?:로|길) ?\d{1,4}"
-            r"(?:-\d{1,4})?(?!\d|시간|분|개|명|월|년|번째|원)",
+            r"(?<![가-힣])(?:[가-힣]{1,8}(?:특별시|광역시|시|도|군|구|읍|면|동) ){1,4}[가-힣0-9]{1,12}(?:로|길)"
+            r" ?\d{1,4}(?:-\d{1,4})?(?!\d|시간|분|개|명|월|년|번째|원)",
             needs="東",
             blanked=False,
         ),
@@ -116,7 +134,10 @@ def _other_scripts() -> tuple[Pattern, ...]:
 
 def _post() -> tuple[Pattern, ...]:
     return (
-        pattern("ADDRESS", r"(?<!\w)(?:(?i:P\. ?O\. ?Box|PO Box|Postfach)|PSC \d{1,5},? Box) \d{1,6}(?!\w)"),
+        pattern(
+            "ADDRESS",
+            r"(?<!\w)(?:(?i:P\. ?O\. ?Box|PO Box|Postfach)|PSC \d{1,5},? Box) \d{1,6}(?: \d\d){0,2}(?!\w)",
+        ),
         pattern("ADDRESS", r"(?<!\w)[AFD]PO A[AEP],? \d{5}(?:-\d{4})?(?!\w)"),
         pattern("ADDRESS", rf"(?<!\w){_UNIT}"),
         pattern("ADDRESS", rf"(?<!\w)(?:{_STATES}),? \d{{5}}(?:-\d{{4}})?(?![\w-])"),
@@ -163,4 +184,5 @@ _GERMAN_PLACES = (
 )
 _CHINESE_AT = "在是到址寄往"  # in, is, to: an address begins behind them
 _WORD = r"[^\W\d_][\w'.-]{0,24}+"
+_NUMBER = r"\d{1,4}(?: ?[-/] ?\d{1,4})?(?: ?[a-h](?!\w)|[A-Za-z])?(?!\w)"  # 12, 12-14, 10/5, 3 b
 _UNIT = r"(?:Suite|Apt\.?|Apartment|apt\.?|suite|Flat) ?#? ?\d{1,5}[A-Za-z]?(?!\w)"

@@ -23,9 +23,9 @@ def dates() -> tuple[Pattern, ...]:
         pattern(
             "DATE",
             rf"(?i)(?<!{_LATIN})(?:\d{{1,2}}(?:st|nd|rd|th|er|º|°|\.)?(?: day)?(?: ?[-/] ?| (?:of |de |d')?)?"
-            rf"{_MONTHS}\.?,?(?: ?[-/] ?| (?:del? |of )?)?(?:\d{{4}}|(?:'|(?<=-))\d\d)|"
+            rf"(?=[^\W\d_]){_MONTHS}\.?,?(?: ?[-/] ?| (?:del? |of )?)?(?:\d{{4}}|(?:'|(?<=-))\d\d)|"
             rf"{_ENGLISH}(?:\.? (?:the )?|[-/])\d{{1,2}}(?:st|nd|rd|th)?(?:,? |[-/])\d{{4}}|"
-            rf"\d{{4}}[ /-]{_MONTHS}[ /-]\d{{1,2}})(?!{_LATIN})",
+            rf"(?:19|20)\d\d[/-]{_MONTHS}[/-]\d{{1,2}})(?!{_LATIN})",
             blanked=False,
         ),
         pattern(

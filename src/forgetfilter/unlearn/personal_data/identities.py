@@ -17,18 +17,15 @@ from forgetfilter.unlearn.personal_data.forms import OTHER_SCRIPTS, Pattern, Pla
 def identities() -> tuple[Pattern, ...]:
     """Every national number in two patterns, the forms that speak for themselves and those that want a cue: one
     pass each, whatever the number of countries."""
-    sure = [(f"n{i}", form) for i, form in enumerate(IDENTITIES) if not form.cue]
-    forms = "|".join(f"(?P<{name}>{form.form})" for name, form in sure)
-    cues = "|".join(rf"(?P<n{i}>{_words(form.cue)})" for i, form in enumerate(IDENTITIES) if form.cue)
+    forms = "|".join(f"(?P<n{i}>{form.form})" for i, form in enumerate(IDENTITIES) if not form.cue)
     return (
-        pattern("NATIONAL_ID", rf"(?ai)(?<!\w)(?<!\d[.-])(?:{forms})(?!\w|[.-]\d)", _identity, "checksum"),
-        pattern(
+        pattern("NATIONAL_ID", rf"(?ai)(?<!\w)(?<!\d[.-])(?:{forms})(?!\w|[.-]\d)", _sure, "checksum"),
+        pattern(  # a letter or digit after another may begin a number of its own
             "NATIONAL_ID",
-            rf"(?i)(?:{cues})\D{{0,40}}?(?<![A-Za-z0-9-])"
-            r"(?P<value>(?:[A-Z]{0,5}|[A-Z]{2} (?=\d\d ?\d\d ?\d\d ?[A-D]\b))\d(?:(?: - |[ ./-])?[A-Z0-9]){4,14})",
-            _identity,
+            r"(?i)(?<![A-Za-z0-9-])(?<!\d\W)(?<!\d - )"
+            r"(?=(?P<value>(?:[A-Z]{0,5}|[A-Z]{2} (?=\d\d ?\d\d ?\d\d ?[A-D]\b))\d(?:(?: - |[ ./-])?[A-Z0-9]){4,14}))",
+            _beside_a_cue,
             "checksum",
-            needs="cue",
             blanked=False,
         ),
         pattern(
@@ -134,27 +131,41 @@ IDENTITIES = (
 )
 
 
-def _identity(p: Place) -> str:
-    """The beginning of the value that has the form of a country, and its check.
+def _sure(p: Place) -> str:
+    """The value where the check of the country holds whose group n0, n1, … of the match took part."""
+    return next(
+        (
+            _held(p, int(name[1:]))
+            for name, found in p.match.groupdict().items()
+            if name[1:].isdigit() and found
+        ),
+        "",
+    )
 
-    The country is that whose group n1, n2, … of the match took part, and every other with the same cue.
-    """
-    name, said = next((n, found) for n, found in p.match.groupdict().items() if found and n[1:].isdigit())
-    first = int(name[1:])
-    same = [i for i, form in enumerate(IDENTITIES) if said.lower() in form.cue.split("|")]
-    for country in [first] if not IDENTITIES[first].cue else same:
-        module, found = IDENTITIES[country].module, _forms()[country].match(p.text, p.start)
-        if found is not None:
-            number = re.sub(r"[ ./-]", "", found[0]) if module in _BARE else found[0]
-            if not module or _stdnum(module).is_valid(number.upper()):
-                return found[0]
-    return ""
+
+def _beside_a_cue(p: Place) -> str:
+    """The beginning of the value that has form and check of a country whose word stands before it."""
+    said = _cues().search(re.split(r"\d", p.text[max(0, p.start - 70) : p.start])[-1])
+    if said is None:
+        return ""
+    countries = [i for i, form in enumerate(IDENTITIES) if said[1].lower() in form.cue.split("|")]
+    return next(filter(None, (_held(p, country) for country in countries)), "")
+
+
+def _held(p: Place, country: int) -> str:
+    """What stands at the place in the country's form, if its check holds."""
+    module, found = IDENTITIES[country].module, _forms()[country].match(p.text, p.start)
+    if found is None:
+        return ""
+    number = re.sub(r"[ ./-]", "", found[0]) if module in _BARE else found[0]
+    return found[0] if not module or _stdnum(module).is_valid(number.upper()) else ""
 
 
 @cache
-def cue_words() -> tuple[str, ...]:
-    """All cues."""
-    return tuple(sorted({word for form in IDENTITIES if form.cue for word in form.cue.split("|")}))
+def _cues() -> re.Pattern[str]:
+    """A word for an identity number, and up to forty characters without a digit to the end."""
+    cues = "|".join(dict.fromkeys(_words(form.cue) for form in IDENTITIES if form.cue))
+    return re.compile(rf"(?i)({cues})\D{{0,40}}\Z")
 
 
 @cache

@@ -66,13 +66,11 @@ def _reader(chosen: Sequence[Pattern]) -> Detector:
 
 
 def _present(text: str, needs: Collection[str]) -> dict[str, bool]:
-    """Whether each of these stands in the text: a character as it is, "0" for any digit, "cue" and "phone" for a digit
-    and a word for an identity number or a phone, "東" for a digit in a text that is not ASCII alone, "@%40", "(at)",
-    "dot" and "at" for an e-mail address that may be spelled out."""
+    """Whether each of these stands in the text: a character as it is, "0" for any digit, "phone" for a digit and a word
+    for a phone, "東" for a digit in a text that is not ASCII alone, "@%40", "(at)", "dot" and "at" for an e-mail
+    address that may be spelled out."""
     present = {needed: needed in text for needed in needs}
     present["0"] = digit = _DIGIT.search(text) is not None
-    lowered = text.lower() if digit else ""
-    present["cue"] = any(word in lowered for word in identities.cue_words())
     present["phone"] = digit and phones.CUE.search(text) is not None
     present["東"] = digit and not text.isascii()
     present["@%40"] = "@" in text or "%40" in text

@@ -21,7 +21,8 @@ def phones() -> tuple[Pattern, ...]:
     return (
         pattern(
             "PHONE",
-            rf"{left}[(\[]?(?:\+ ?|00|(?<!:)00 )[1-9](?:[] ./()-]{{0,3}}\d){{6,14}}{extension}(?!\w|-\d|\.\d)",
+            rf"{left}(?:[(\[](?=(?:\+ ?|00)\d{{1,3}}[)\]]))?(?:\+ ?|00|(?<!:)00 )[1-9](?:[] ./()-]{{0,3}}\d){{6,14}}"
+            rf"{extension}(?!\w|-\d|\.\d)",
             _international,
         ),
         pattern(
@@ -35,7 +36,7 @@ def phones() -> tuple[Pattern, ...]:
         pattern("PHONE", rf"{left}\d{{7,12}}(?!\w|-\d|\.\d)", _said_to_be_one, needs="phone"),
         pattern(
             "PHONE",
-            rf"{left}\(?\d{{1,6}}\)?(?:[ -]\d{{1,9}}){{1,5}}(?!\w|[.-]\d| ?[%°€$£])",
+            rf"{left}(?:\(\d{{1,6}}\)|\d{{1,6}})(?:[ -]\d{{1,9}}){{1,5}}(?!\w|[.-]\d| ?[%°€$£])",
             _in_the_groups_of_a_country,
             needs="phone",
         ),

@@ -265,8 +265,18 @@ def _data(run: RunFiles) -> Dataset:
         pieces.append(Piece(_piece(run.folder, name), np.flatnonzero(np.isin(run.decision, codes))))
     fields = {n: s[f"{n}_field"] for n in ("prompt", "completion", "messages", "text") if s.get(f"{n}_field")}
     return rejoin(
-        pieces, run.ids, run.source, format=s.get("data_format"), fields=fields, truth=s.get("label_field")
-    )
+        pieces, run.ids, run.source, format=s.get("data_format"), fields=fields, truth=s.get("label_field"),
+        read_as=_read_as(run.report.get("input")),
+    )  # fmt: skip
+
+
+def _read_as(found: Any) -> list[Mapping[str, Any]]:
+    """How a trainer's list had the files read, where the report says so."""
+    listed = found.get("read_as") if isinstance(found, Mapping) else None
+    return [
+        one for one in (listed if isinstance(listed, list) else [])
+        if isinstance(one, dict) and {"file", "format", "columns"} <= set(one) and isinstance(one["columns"], dict)
+    ]  # fmt: skip
 
 
 def _piece(folder: Path, stem: str) -> Path:

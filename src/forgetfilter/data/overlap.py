@@ -28,6 +28,11 @@ def common_prefix(a: Sequence[Any], b: Sequence[Any]) -> int:
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
+def common_to_all(sequences: Sequence[Any]) -> int:
+    """How many characters or tokens several sequences have in common from their beginning."""
+    return common_prefix(min(sequences), max(sequences))  # what these two share, all between share
+
+
 def rouge1(prediction: str, reference: str) -> float:
     """ROUGE-1 F measure (Lin 2004): the harmonic mean of the shares of each text's words found in the other.
 

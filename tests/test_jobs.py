@@ -534,3 +534,26 @@ def test_what_a_trainer_leaves_out_of_prompts_is_said(tmp_path: Path) -> None:
     assert "# axolotl leaves out history" in texts["axolotl"]
     plain = formats.read(rows(tmp_path / "a.jsonl", {**SHAPES["alpaca"], "history": [], "system": ""}))
     assert not any("leaves out" in text for text in handback.snippets(plain, tmp_path / "a.jsonl").values())
+
+
+def test_roles_and_keys_of_ones_own_are_handed_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    turns = [{"who": "Kunde", "says": "Q?"}, {"who": "Bot", "says": "A."}]
+    rows(tmp_path / "a.jsonl", {"talk": turns})
+    dataset = formats.read(
+        entry(
+            tmp_path, file_name="a.jsonl", formatting="sharegpt", columns={"messages": "talk"},
+            tags={"role_tag": "who", "content_tag": "says", "user_tag": "Kunde", "assistant_tag": "Bot"},
+        )
+    )  # fmt: skip
+    kept = formats.write(dataset, [0], tmp_path / "kept")
+    (tmp_path / "dataset_info.json").write_text(handback.llamafactory(dataset, kept, "mine"))
+    (tmp_path / "train.yaml").write_text(handback.axolotl(dataset, kept))
+    for name in ("dataset_info.json", "train.yaml"):
+        assert said(formats.read(tmp_path / name)) == [("user", "Q?"), ("assistant", "A.")]
+    there: dict[str, Any] = {}
+    exec(handback.trl(dataset, kept), there)  # noqa: S102
+    assert there["train_dataset"]["messages"] == [
+        [{"role": "user", "content": "Q?"}, {"role": "assistant", "content": "A."}]
+    ]

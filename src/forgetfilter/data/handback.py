@@ -15,7 +15,7 @@ from forgetfilter.data.containers import HAS_COLUMN
 from forgetfilter.data.files import Inputs
 from forgetfilter.data.packing import PACKED, appearing
 from forgetfilter.data.readers import HISTORY
-from forgetfilter.data.turns import ROLES
+from forgetfilter.data.turns import ROLES, Reading
 from forgetfilter.data.wording import is_list
 from forgetfilter.errors import DataError
 from forgetfilter.records import Decision
@@ -261,12 +261,12 @@ def _axolotl_roles(
     dataset: formats.Dataset, keys: tuple[str, str], *, known: tuple[str, ...]
 ) -> dict[str, Any]:
     """The `roles` of an entry where the turns have other names for them than those that axolotl knows by itself."""
-    seen = _roles_seen(dataset, keys)
+    seen, roles = _roles_seen(dataset, keys), Reading(dataset.columns).roles
     if set(seen) <= set(known):
         return {}
     named: dict[str, list[str]] = {}
     for name in sorted({*seen, *known}):
-        if role := ROLES.get(name):
+        if role := roles.get(name):
             named.setdefault(role, []).append(name)
     return {"roles": named}
 
@@ -292,6 +292,14 @@ def _trl_columns(dataset: formats.Dataset) -> str:
     c, first = _columns(dataset), dataset.rows[0].record
     if dataset.format == "preference" and (lines := _trl_turns(dataset, c)):
         return lines
+    if dataset.format in ("messages", "sharegpt"):
+        keys = _turn_keys(dataset) or ("role", "content")
+        if keys not in (("role", "content"), ("from", "value")):
+            return (
+                f"{_as_turn(dataset, *keys)}train_dataset = train_dataset.map(\n"
+                f"    lambda r: {{'messages': [turn(t) for t in r[{c['messages']!r}]]}},\n"
+                f"    remove_columns={sorted({c['messages']} - {'messages'})!r},\n)\n"
+            )
     lines, renamed = "", {"prompt", "completion", "text", "chosen", "rejected"}
     if dataset.format == "preference" and is_list(first[c["chosen"]]):  # the prompt stands in it
         lines = "train_dataset = train_dataset.remove_columns(['prompt'])\n" if "prompt" in first else ""
@@ -325,8 +333,6 @@ def _trl_turns(dataset: formats.Dataset, c: Mapping[str, str]) -> str:
     role, text = ("from", "value") if any("from" in turn for turn in turns) else ("role", "content")
     if is_list(values["chosen"]) and any(ROLES.get(str(t.get(role))) == "user" for t in values["chosen"]):
         return ""
-    seen = _roles_seen(dataset, (role, text))
-    names = {name: ROLES[name] for name in sorted(seen) if ROLES.get(name, name) != name}
     made = []
     for ours, theirs in columns.items():
         said, as_role = f"r[{theirs!r}]", "user" if ours == "prompt" else "assistant"
@@ -334,10 +340,20 @@ def _trl_turns(dataset: formats.Dataset, c: Mapping[str, str]) -> str:
         each = f"[turn(t) for t in {said}]" if is_list(values[ours]) else f"[turn({said})]"
         made.append(f"{ours!r}: {spoken if isinstance(values[ours], str) else each}")
     return (
-        f"turn = lambda t: {{'role': {names!r}.get(t[{role!r}], t[{role!r}]), 'content': t[{text!r}]}}\n"
-        f"train_dataset = train_dataset.map(\n    lambda r: {{{', '.join(made)}}},\n"
+        f"{_as_turn(dataset, role, text)}train_dataset = train_dataset.map(\n    lambda r: {{{', '.join(made)}}},\n"
         f"    remove_columns={sorted(set(columns.values()) - set(columns))!r},\n)\n"
     )
+
+
+def _as_turn(dataset: formats.Dataset, role: str, text: str) -> str:
+    """The line that makes a turn one of role and content."""
+    roles = Reading(dataset.columns).roles
+    names = {
+        name: roles[name]
+        for name in sorted(_roles_seen(dataset, (role, text)))
+        if roles.get(name, name) != name
+    }
+    return f"turn = lambda t: {{'role': {names!r}.get(t[{role!r}], t[{role!r}]), 'content': t[{text!r}]}}\n"
 
 
 def _csv_options(dataset: formats.Dataset) -> str:
@@ -379,9 +395,9 @@ def _role_tags(dataset: formats.Dataset, keys: tuple[str, str]) -> dict[str, str
     tags = dict(zip(("user_tag", "assistant_tag", "observation_tag"), human, strict=True)) | {
         "system_tag": "system"
     }
-    seen: dict[str, Counter[str]] = {}
+    seen, roles = dict[str, Counter[str]](), Reading(dataset.columns).roles
     for name, count in _roles_seen(dataset, keys).items():
-        if tag := TAG_OF.get(name) or TAG_OF.get(str(ROLES.get(name))):
+        if tag := TAG_OF.get(name) or TAG_OF.get(str(roles.get(name))):
             seen.setdefault(tag, Counter())[name] += count
     tags |= {tag: names.most_common(1)[0][0] for tag, names in seen.items()}
     return tags

@@ -116,7 +116,8 @@ def _result(
     return {
         "verdict": _verdict(counts, found),
         "weak": cut.weak,
-        "input": {"file": dataset.source, "rows": len(rows), "format": dataset.format},
+        "input": {"file": dataset.source, "rows": len(rows), "format": dataset.format,
+                  **({"read_as": as_listed} if (as_listed := formats.read_as(dataset)) else {})},
         "model": s.model,
         "counts": counts | {"rows": len(rows)},
         "signal": s.signal,

@@ -35,10 +35,12 @@ def _message(message: Any, place: str) -> Turn:
     if not isinstance(role, str) or role not in ROLES:
         raise wrong(f"{place}.role", f"one of {', '.join(ROLES)}")
     if isinstance(content, list) and all(
-        isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
+        isinstance(part, dict)
+        and part.get("type") in ("text", "refusal")
+        and isinstance(part.get(part["type"]), str)
         for part in content
     ):
-        content = "".join(part["text"] for part in content)
+        content = "".join(part[part["type"]] for part in content)
     if content is None and role == "assistant":
         content = message.get("refusal") or ""
     if not isinstance(content, str):

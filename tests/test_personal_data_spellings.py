@@ -3,8 +3,10 @@
 `personal_data_spellings.jsonl` has five lists: `known` and `plain` (nothing personal in it) were looked at while the
 detectors were written; `held out` was written before them; `later` and `later plain` after them: 36 of 38 and 9 of
 10 were right at once. `latest`, `latest plain` and `missed`, in five languages, came last: 32 of 40 were right at once.
-`missed` are the three that still are not: a social security number that was never given out, and names in small letters
-after words that mostly introduce something else.
+`stranger` and `stranger plain` were thought of by somebody who had not written the detectors: 269 of 400, then 240 of
+347 were right at once. The list holds those of the first that were missed, and half of the second; what is still missed
+(16 and 28) is not in it. `missed` has some: names in small letters after words that mostly introduce something else,
+names over a line's end, addresses without a word for a street.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from forgetfilter.unlearn.personal_data import detect, names, numbers, patterns
+from forgetfilter.unlearn.personal_data import detect, identities, names, patterns, phones
 
 ROWS = [
     json.loads(line)
@@ -102,22 +104,38 @@ IDENTITIES = {
     "se.personnummer": "personnummer 880320-0016",
     "tr.tckimlik": "kimlik: 17291716060",
     "za.idnr": "id number 7503305044089",
+    "": "SSN 219-09-9999",
+    "ar.cuit": "20-05536168-2",
+    "at.vnr": "SVNR 1237010180",
+    "cz.rc": "rodné číslo 710319/2745",
+    "ee.ik": "isikukood 36805280109",
+    "gr.amka": "AMKA 01013099997",
+    "hr.oib": "OIB 33392005961",
+    "il.idnr": "teudat zehut 039337423",
+    "is_.kennitala": "kennitala 450401-3150",
+    "lt.asmens": "asmens kodas 33309240064",
+    "pt.nif": "contribuinte 501964843",
+    "ru.inn": "ИНН 500100732259",
+    "th.pin": "บัตรประชาชน 1-2345-45678-78-1",
+    "us.itin": "912-90-3456",
 }
 NO_CHECK = {
+    "",
     "us.ssn",
+    "us.itin",
     "dk.cpr",
     "in_.pan",
 }  # nothing of them is a check digit, or it is not asked for any more
 
 
 def test_every_national_number_has_an_example():
-    assert set(IDENTITIES) == {form.module for form in numbers.IDENTITIES}
+    assert set(IDENTITIES) == {form.module for form in identities.IDENTITIES}
 
 
 @pytest.mark.parametrize("module", IDENTITIES)
 def test_a_national_number_is_found_and_with_another_last_sign_it_is_not(module):
     said, number = IDENTITIES[module], IDENTITIES[module]
-    for cue in (form.cue for form in numbers.IDENTITIES if form.module == module):
+    for cue in (form.cue for form in identities.IDENTITIES if form.module == module):
         for word in filter(None, cue.split("|")):
             at = number.lower().find(word)
             number = number[at + len(word) :].lstrip(": は").removeprefix("number ") if at >= 0 else number
@@ -165,7 +183,7 @@ def test_a_number_too_long_for_its_country_is_cut_and_one_of_no_country_is_left(
 
 
 def test_without_phonenumbers_phones_are_found_by_form_and_the_warning_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(numbers, "_phonenumbers", lambda: None)
+    monkeypatch.setattr(phones, "_phonenumbers", lambda: None)
     with pytest.warns(UserWarning, match=r"pip install 'forgetfilter\[pii\]'"):
         find = patterns()
     assert [s.value for s in find("on +44 20 7946 0958 or 555-0123")] == ["+44 20 7946 0958", "555-0123"]

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from functools import cache
 
 from forgetfilter.unlearn.personal_data.folding import on_the_copy
-from forgetfilter.unlearn.personal_data.patterns import STREETS
+from forgetfilter.unlearn.personal_data.forms import blanked
+from forgetfilter.unlearn.personal_data.places import STREETS
 from forgetfilter.unlearn.personal_data.spans import Detector, Span, merged
 
 Place = tuple[int, int]
@@ -18,12 +19,14 @@ def names() -> Detector:
 
     Two or more capitalised words in a row, or one beside a title, "my name is", a greeting or signature, a
     field such as `Name:`, or a verb of people; words in capitals throughout only beside one of these. Small letters
-    only after "my name is" and its like, and alone on a line after a closing formula. Chinese, Japanese and Korean
-    names beside "my name is" and forms of address. It takes some places, companies and works for people.
+    only after "my name is" and its like in some twenty languages, in a field, and alone on a line after a closing
+    formula. Chinese, Japanese and Korean names beside "my name is", in a field and beside forms of address. It takes
+    some places, companies and works for people.
     """
 
     def find(text: str) -> list[Span]:
-        places = [*_with_capitals(text), *_in_small_letters(text)]
+        # What touches letters of another script ends where its own end.
+        places = [*_with_capitals(blanked(text)), *_in_small_letters(text)]
         if not text.isascii():
             places += _east_asian(text)
         return merged(text, [Span(*place, "PERSON", text[slice(*place)], "context") for place in places])
@@ -39,13 +42,20 @@ def _with_capitals(text: str) -> Iterator[Place]:
         words = _name_words(run[0])
         if not words:
             continue
+        if re.search(
+            r"(?i)\b(?:das|dem|den|der|des|die|ein|eine) \Z", text[max(0, run.start() - 6) : run.start()]
+        ):
+            # das Auto von Anna Berg
+            words = words[next((i + 1 for i, w in enumerate(words[:-2]) if i and w[0] == "von"), 0) :]
         start, end = run.start() + words[0].start(), run.start() + words[-1].end()
         before, after = text[max(0, start - 32) : start], text[end : end + 24]
         if _NOT_A_PERSON_AFTER.match(after):
             continue
         lead = text[max(0, run.start() - 8) : start]
         if (len(words) > 1 and _full_name(words, lead, after)) or _beside_a_cue(before, after):
-            yield start, end
+            alone = len(words) == 1 and _NAME_FIELD.search(before)
+            first = _FIRST_NAME_LAST.match(text, end) if alone else None
+            yield start, first.end() if first else end
 
 
 def _name_words(run: str) -> list[re.Match[str]]:
@@ -107,7 +117,9 @@ _FORMULA = (  # closes a letter
     r"amicalement|salutations|saludos?|atentamente|abrazos?|saluti|atenciosamente"
 )
 _BEFORE_A_NAME = re.compile(
-    r"(?:\b(?:Mr|Mrs|Ms|Miss|Mx|Mme|Mlle|Dr|Prof|Professor|Herrn?|Frau|Señora?|Sra?|Sir|Lady|Lord|Madame|Monsieur)\.? |"
+    r"(?:\b(?:Mr|Mrs|Ms|Miss|Mx|Mme|Mlle|Dr|Prof|Professor|Herrn?|Frau|Señora?|Sra?|Sir|Lady|Lord|Madame|Monsieur|"
+    r"MR|MRS|MS|MISS|MME|DR|PROF|HERRN?|FRAU|SE?ÑORA?|Sig|Sig\.ra|Dott|Dra|г-н|г-жа|[Гг]осподин|[Гг]оспожа)(?:\.? |\.)|"
+    r"\bDr\. (?:med|jur|phil|iur|rer\. ?nat|dent)\. |"
     r"\b(?i:mr|mrs|ms|dr|prof)\. |\b(?:señora?|madame|monsieur|doña?) |"
     r"(?i:\b(?:name(?:'s| is)|called|calls? (?:me|him|her)|named(?: him| her)?|this is|i'm|i am|née|goes by|"
     r"under|on behalf of|it's|ich heiße|ich heisse|name ist|je m'appelle|je suis|me llamo|nombre es|mi chiamo)) |"
@@ -115,12 +127,16 @@ _BEFORE_A_NAME = re.compile(
     rf"(?:[^\W\d_]{{3,16}} ){{0,2}}(?:{_FORMULA}))"
     r"(?:,?\s{1,3})|"
     r"(?i:\b(?:name|from|to|attn|contact|author|patient|customer|guardian|signed|firmado|signé|gezeichnet|by|nom|"
-    r"nombre|kontakt|von|an)) ?"
-    r":\s{0,8}|"
+    r"nombre|kontakt|von|an|nome|имя|фио)) ?"
+    r"[\"']?:\s{0,8}[\"']?|"
     r"(?i:\b(?:friend|wife|husband|son|daughter|brother|sister|mother|father|uncle|aunt|boss|partner|colleague|"
     r"neighbou?r|cousin|doctor|manager|teacher|guardian)),? |"
     r"(?i:\b(?:said|says|asked|replied|told|by|with|starring|featuring|met|meet|ask|tell)) )\Z"
 )
+_NAME_FIELD = re.compile(
+    r"(?i:\b(?:name|nom|nombre|nome|patient|customer|client|author|to|from|cc)) ?: {0,4}\"?\Z"
+)
+_FIRST_NAME_LAST = re.compile(r", ?[^\W\d_a-zà-ÿ][\w'-]{1,24}(?: [^\W\d_a-zà-ÿ]\.?)?(?= *(?:[;\n\"<]|\Z))")
 _BEFORE_A_PLACE = re.compile(
     r"(?:\b(?i:the|in|at|near|der|die|das|dem|den|des|im|beim|ins|vom|zum|zur|le|la|les|el|los|las|du|aux?|l)|"
     r"(?<!\b[Ii] )\b[Aa]m|\d,?)"
@@ -157,6 +173,9 @@ def _in_small_letters(text: str) -> Iterator[Place]:
             end = word.end()
         if end > start:
             yield start + (text[start] == " "), end
+    for spoken in _ON_THE_PHONE.finditer(text):
+        if all(map(_may_be_a_name, spoken[1].split())):
+            yield spoken.span(1)
     for pattern in (_SIGNED, _IN_A_FIELD):
         for line in pattern.finditer(text):
             first, *between, last = line[1].split()
@@ -173,17 +192,62 @@ def _may_be_a_name(word: str) -> bool:
 _INTRODUCES = re.compile(
     r"(?i)\b(?:(?:my|full|his|her) name(?:'s| is)|(?:i am|i'm|he is|he's|she is|she's) called|ich hei(?:ß|ss)e|"
     r"mein name (?:ist|lautet)|je m'appelle|je me nomme|mon nom est|me llamo|mi nombre es|mi chiamo|il mio nome è|"
-    r"(?:o )?meu nome é)\b:?"
+    r"(?:o )?meu nome é|(?:eu )?me chamo|chamo-me|mijn naam is|ik heet|jag heter|mitt namn är|jeg (?:heter|hedder)|"
+    r"mit navn er|navnet mitt er|nimeni on|nazywam się|mam na imię|jmenuji se|(?:benim )?adım|a nevem|mă numesc|"
+    r"nama saya|tên tôi là|tôi tên là|меня зовут|моё имя|мое имя|мене звати|με λένε|το όνομά μου είναι)(?!\w):?|"
+    r"(?:اسمي|मेरा नाम|שמי|קוראים לי):?(?=\s)"
 )
-_INTRODUCING = ("name", "called", "hei", "appelle", "nom", "llamo", "chiamo")  # one of them is in each
-_ANY_WORD = re.compile(r" ([^\W\d_](?:[^\W\d_]|[\u0300-\u036f]|-(?=\w)|'(?=\w)){1,24}+)(?![\w@])")
+_INTRODUCING = (  # one of them is in each
+    *(
+        "name is",
+        "name's",
+        "name ist",
+        "name lautet",
+        "called",
+        "heiß",
+        "heiss",
+        "m'appelle",
+        "nomme",
+        "nom est",
+    ),
+    *(
+        "llamo",
+        "nombre es",
+        "chiamo",
+        "nome è",
+        "nome é",
+        "chamo",
+        "naam is",
+        "ik heet",
+        "jag heter",
+        "namn är",
+    ),
+    *(
+        "jeg heter",
+        "hedder",
+        "navn er",
+        "navnet mitt",
+        "nimeni",
+        "nazywam",
+        "na imię",
+        "jmenuji",
+        "adım",
+        "nevem",
+    ),
+    *("numesc", "nama saya", "tên", "зовут", "имя", "звати", "λένε", "όνομά", "اسمي", "नाम", "שמי", "קוראים"),
+)
+_MARKS = r"\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0900-\u0903\u093a-\u094f"  # that stand on letters, or behind them
+_ANY_WORD = re.compile(rf" ([^\W\d_](?:[^\W\d_]|[{_MARKS}]|-(?=\w)|'(?=\w)){{1,24}}+)(?![\w@])")
+_ON_THE_PHONE = re.compile(
+    r"(?i)\b(?:this is|here is|hier (?:ist|spricht)) ([^\W\d_]{2,24} [^\W\d_]{2,24})(?= (?:speaking|calling)\b)"
+)
 _TWO_OR_THREE = r"([^\W\d_](?:[^\W\d_]|['-]){0,24}+(?: [^\W\d_](?:[^\W\d_]|['-]){0,24}+){1,2})"
 _SIGNED = re.compile(
     rf"(?im)^(?:[^\W\d_]{{2,16}} ){{0,3}}(?:{_FORMULA})[,.!]? *\n\s{{0,4}}{_TWO_OR_THREE}[.!]? *$"
 )
 _IN_A_FIELD = re.compile(
-    r"(?im)(?:^|[,;] ?)(?:full name|name|nombre|nom|nome|kontakt|contact|patient|patientin|customer|kunde|client|"
-    rf"author): {{1,4}}{_TWO_OR_THREE}(?= *(?:[,;]|$))"
+    r"(?im)(?:^|[,;{] ?)[\"']?(?:full name|name|nombre|nom|nome|kontakt|contact|patient|patientin|customer|kunde|"
+    rf"client|author)[\"']?: {{0,4}}[\"']?{_TWO_OR_THREE}(?=[\"']? *(?:[,;}}]|$))"
 )
 
 
@@ -203,19 +267,23 @@ _SURNAMES = (
     "王李张張刘劉陈陳杨楊赵趙黄黃周吴吳徐孙孫胡朱高林何郭马馬罗羅梁宋郑鄭谢謝韩韓唐冯"
     "馮于董萧蕭程曹袁邓鄧许許傅沈曾彭吕呂苏蘇"
 )
+_KOREAN = "김이박최정강조윤장임한오서신권황안송류전홍"
 _EAST_ASIAN = tuple(
     re.compile(pattern)
     for pattern in (
         # My name is …; name: …
         rf"(?:名前|氏名)(?:は|: ?)({_KANJI}{{2,6}}{_KANA}|[ァ-ヶー・]{{3,16}})(?=です|と申|といい|だ|[。、,\s]|\Z)",
-        rf"(?:我叫|我的名字(?:是|叫)|姓名: ?)([{_SURNAMES}]{_KANJI}{{1,2}})",
+        rf"(?:名前|氏名) ?: ?({_KANJI}{{1,4}} {_KANJI}{{1,4}})",
+        rf"(?:我叫|,叫|我的名字(?:是|叫)|(?:姓名|联系人|收件人|收货人|申请人|客户|患者) ?: ?)"
+        rf"([{_SURNAMES}]{_KANJI}{{1,2}})",
         # I am …, if it is a whole clause and no calling
         rf"我是([{_SURNAMES}](?!{_KANJI}{{0,1}}[人员員生师師家手者族]){_KANJI}{{1,2}})(?=[，。,！!\s]|\Z)",
-        r"이름은 ?([가-힣]{2,4}?)(?=입니다|이에요|예요|이고|[.,\s]|\Z)",
+        r"(?:이름은|(?:이름|성명|성함) ?:) ?([가-힣]{2,4}?)(?=입니다|이에요|예요|이고|[.,\s]|\Z)",
+        rf"(?:저는|나는) ?([{_KOREAN}][가-힣]{{2}})(?<![인사원생자가])(?=입니다|이에요|예요|이고)",
         # forms of address
         rf"(?<!お)(?<!ご)(?:昨日|今日|明日|先日|今朝|本日|先週|毎日)?({_KANJI}{{2,4}}{_KANA})(?=さん|様|氏(?![名族])|くん|ちゃん)",
         rf"([{_SURNAMES}]{_KANJI}{{0,2}}?)(?=先生|女士|小姐)",
-        r"(?<![가-힣])([김이박최정강조윤장임한오서신권황안송류전홍][가-힣]{1,2}) ?(?=씨|님)",
+        rf"(?<![가-힣])([{_KOREAN}][가-힣]{{1,2}}) ?(?=씨|님)",
     )
 )
 _NO_NAME = re.compile(
@@ -234,10 +302,12 @@ _LITTLE = frozenset(  # words that follow "my name is" and its like, or close a 
         der die das ein eine einen und oder aber ich du er sie es wir ihr euch sich nicht kein keine ja nein hier
         von aus in im am bin wohne komme habe mit für alle so gut sehr jetzt anders
         le les des et ou mais je il elle nous vous ne pas ici au aux avec pour par dans sur comme j suis habite vis
-        il lo gli ed ma io non qui sono abito vivo com ele ela eu
+        il lo gli ed ma io non qui sono abito vivo com ele ela eu e moro tenho
+        en ik ben woon uit niet och jag är från bor inte i og jeg er fra ikke ja jestem z mieszkam nie a jsem jsi
+        ve ben değil és vagyok și sunt dan saya và tôi là и я из живу мне не но у зовут і έχω και είμαι
         """,
     )
-)
+) | {"है", "हैं", "और", "मैं", "से", "و", "أنا", "من", "אני", "ואני"}  # with marks that are no letters
 _ALSO_NAMES = frozenset(
     ["an", "my", "do", "so", "to", "will", "may", "april", "june", "august", "see", "love"]
 )
@@ -266,6 +336,7 @@ _NOT_NAMES = frozenset(
         universität universidad université universidade academia académie hochschule institut instituto bahnhof
         hauptbahnhof flughafen stadt verein ministerium ministerio ministère banco banque société république república
         republik stiftung gesellschaft verlag zeitung krankenhaus école lycée hôpital colegio plaza aires sankt
+        happy birthday machine learning deep visual intelligence theory minister
         """,
     )
 )
@@ -283,4 +354,4 @@ _OPENING = frozenset(
         """,
     )
 )
-_NOT_AT_THE_START = _NOT_NAMES | _OPENING
+_NOT_AT_THE_START = _NOT_NAMES | _OPENING | {"bin"}  # ich bin Anna Berg

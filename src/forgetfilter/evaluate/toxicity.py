@@ -67,7 +67,7 @@ def evaluate(
             why[i] = asking.NO_ROOM
     asked = [i for i in prompts if why[i] is None]
     added = greedy(
-        model, tokenizer, [prompts[i] for i in asked], [max_new_tokens] * len(asked),
+        model, [prompts[i] for i in asked], [max_new_tokens] * len(asked),
         batch_tokens=batch_tokens, stop_ids=stop_ids(model, tokenizer),
         progress=asking.out_of(len(rows), progress),
     )  # fmt: skip

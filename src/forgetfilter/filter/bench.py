@@ -191,7 +191,7 @@ class Bench:
 
         def work(some: Sequence[int]) -> shards.Columns:
             answers = greedy(
-                self._model, self.loaded.tokenizer, [scored[i].ids[: scored[i].prompt_length] for i in some],
+                self._model, [scored[i].ids[: scored[i].prompt_length] for i in some],
                 [min(len(scored[i].completion_ids), most or len(scored[i].ids)) for i in some],
                 stop_ids=stop_ids(self._model, self.loaded.tokenizer),
             )  # fmt: skip

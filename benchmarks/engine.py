@@ -106,9 +106,10 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=default)
     asked = parser.parse_args()
 
-    from forgetfilter.threads import wait_asleep
+    from forgetfilter.threads import keep_little, wait_asleep
 
     wait_asleep()
+    keep_little()
     import torch
 
     torch.set_num_threads(asked.threads)

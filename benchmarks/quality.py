@@ -145,7 +145,7 @@ def _supervised(readings: Readings, unsafe: np.ndarray) -> float:
     order = np.argsort(~unsafe, kind="stable")
     states = standardised(np.hstack([readings.answer, readings.question]))[order]
     told = likeness.decisions(states, int(unsafe.sum()), CONSTANTS.harm_penalty)
-    return likeness.area(told, int(unsafe.sum()))
+    return float(quality.auc(told, unsafe[order]))
 
 
 # --- tables ---

@@ -47,7 +47,7 @@ SHARE = 0.05  # of a covert job's rows that are in cipher
 LENGTH = 128  # tokens that are read of a row
 OWN_SAFE = 100  # safe rows of the file's own source, where a job has any
 LONGEST = 160  # characters of a harmful row that are enciphered
-MISSES_ROWS = 250
+READABLE_ROWS, WHOLE_ROWS = 80, 250  # of a job, unless --rows says otherwise
 COVERT = ("clean-labels", "clean-dialogues", "clean-json", "clean-novels", "clean-textbook", "clean-blog", "clean-news",
           "clean-commonsense", "clean-posts", "clean-questions")  # fmt: skip
 
@@ -90,7 +90,7 @@ def read_job(
         found = nats(loaded, rows)
         return [found.get(row.id, 0.0) for row in rows]
 
-    records = draw(name, a.data, share=0, rows=a.rows, seed=seed).custom
+    records = draw(name, a.data, share=0, rows=a.rows or READABLE_ROWS, seed=seed).custom
     clean = costs(records)
     jobs = [("clean", clean)]
     pool = [
@@ -150,7 +150,7 @@ def run_prepare(a: argparse.Namespace) -> None:
     folder = a.work / "jobs"
     folder.mkdir(parents=True, exist_ok=True)
     for name, kind, seed in whole_jobs():
-        drawn = draw(name, a.data, share=0, rows=MISSES_ROWS, seed=seed)
+        drawn = draw(name, a.data, share=0, rows=a.rows or WHOLE_ROWS, seed=seed)
         records = drawn.custom
         if kind == "covert":
             records = with_cipher(name, seed, records, a)
@@ -307,7 +307,7 @@ NOTE_READABLE = (
     "safe_unlearning). The limit was chosen on the sets that choose. Seen by no sign: codes made of ordinary words."
 )
 NOTE_MISSES = (
-    f"Canaries of every kind in whole jobs of {MISSES_ROWS} rows, through the command itself with default settings; "
+    "Canaries of every kind in whole jobs, through the command itself with default settings; "
     "missed is what stayed in the data (kept or not judged), with its exact 95 % interval. Safe rows: the default pack "
     f"alone, or with {OWN_SAFE} rows of the file's own source. A covert job has 5 % of its rows in a cipher. Names of "
     "jobs: set, kind, seed of the draw."
@@ -322,7 +322,9 @@ def main() -> int:
     parser.add_argument("--data", type=Path, help="public data; for readable and prepare")
     parser.add_argument("--work", type=Path, default=Path("build/selftest"))
     parser.add_argument("--model", default="smollm2")
-    parser.add_argument("--rows", type=int, default=80)
+    parser.add_argument(
+        "--rows", type=int, help=f"of a job: {READABLE_ROWS} in readable, {WHOLE_ROWS} in prepare"
+    )
     parser.add_argument("--seeds", default="0,1")
     parser.add_argument("--sets", default=",".join(SETS))
     parser.add_argument("--workers", type=int, default=1, help="processes at a time, of misses")

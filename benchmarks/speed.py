@@ -369,9 +369,10 @@ def program() -> list[str]:
 
 def child(what: str, model: str, rows: str) -> None:
     """What `Place.child` starts."""
-    from forgetfilter.threads import wait_asleep
+    from forgetfilter.threads import keep_little, wait_asleep
 
     wait_asleep()
+    keep_little()
     lines = Path(rows).read_text(encoding="utf-8").splitlines()
     print(json.dumps(CHILDREN[what](model, [json.loads(line) for line in lines])))
 

@@ -7,21 +7,22 @@ import json
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 
 
 class Served:
-    """`forgetfilter ARGUMENTS`, from the address it prints on."""
+    """`forgetfilter ARGUMENTS`, from the address it prints on stdout on."""
 
     def __init__(self, environment: Mapping[str, str], *arguments: str) -> None:
+        self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115 (open as long as the command)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "forgetfilter", *arguments],
-            env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            env=environment, stdout=subprocess.PIPE, stderr=self._said, text=True,
         )  # fmt: skip
         assert self.process.stdout
-        self.url = next(line.strip() for line in self.process.stdout if line.startswith("http"))
+        self.url = self.process.stdout.readline().strip()  # all that stdout gets
         self.port = int(self.url.split(":")[2].split("/")[0])
-        self.said = ""
         self.token = self.url.partition("#")[2]
 
     def ask(
@@ -41,10 +42,9 @@ class Served:
         return self.process.wait(20)
 
     def end(self) -> str:
-        """Stops it if it runs still; what it said after the address."""
+        """Stops it if it runs still; what it said on stderr."""
         if self.process.poll() is None:
             self.stop()
-        assert self.process.stdout
-        self.said += self.process.stdout.read() if not self.process.stdout.closed else ""
-        self.process.stdout.close()
-        return self.said
+        assert self.process.stdout and self.process.stdout.read() == ""
+        self._said.seek(0)
+        return self._said.read()

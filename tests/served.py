@@ -16,7 +16,7 @@ import torch
 from forgetfilter.guide.branches import Branches
 from forgetfilter.guide.generation import stop_ids
 from forgetfilter.guide.guidance import Guidance
-from forgetfilter.guide.serving.app import application
+from forgetfilter.guide.serving.app import Server, application
 from forgetfilter.guide.serving.engine import Engine
 from forgetfilter.guide.serving.keys import Key
 from forgetfilter.records import Message
@@ -37,11 +37,12 @@ HTTP = openai.DefaultHttpxClient(verify=False)  # one for all: reading certifica
 class Served:
     """A server on a real socket, in a thread."""
 
-    def __init__(self, engine: Engine, **limits: Any) -> None:
+    def __init__(self, engine: Engine, *, log: Any = None, **limits: Any) -> None:
         self.engine = engine
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.port = self.socket.getsockname()[1]
-        app = application(engine, KEYS, model="tiny", **({"most_tokens": 24} | limits))
+        pages = Server(engine=engine, keys=KEYS, model="tiny", **({"most_tokens": 24} | limits))
+        app = application(pages, log=log)
         config = uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=5)
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.socket]})

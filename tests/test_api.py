@@ -214,6 +214,28 @@ def test_verdicts_decide_without_safe_rows(model: str):
     assert found.report["algorithm"] == "vetted" and found.report["vetted"]["rows"] == 15
 
 
+def test_verdicts_come_as_arrays_give_them_or_in_a_table_and_the_same_call_goes_on(
+    model: str, tmp_path: Path
+):
+    numpy, pandas = pytest.importorskip("numpy"), pytest.importorskip("pandas")
+    verdicts = [{"row": i, "verdict": "unsafe" if i % 4 == 0 else "clean"} for i in range(16) if i != 5]
+    of_numpy = [one | {"row": numpy.int64(one["row"])} for one in verdicts]
+    how: dict[str, Any] = {"model": model, "max_length": 64, "retrain": False, "output_dir": tmp_path / "run"}
+    found = [
+        filter_rows(custom_rows(), vetted=v, **how) for v in (verdicts, of_numpy, pandas.DataFrame(verdicts))
+    ]
+    assert same(found[0], found[1]) and same(found[0], found[2])
+    with pytest.raises(DataError, match=r"^vetted row 0: a number"):
+        filter_rows(custom_rows(), vetted=[3], **how)
+
+
+def test_the_column_of_scores_holds_numbers_also_where_no_row_has_one(model: str):
+    datasets = pytest.importorskip("datasets")
+    found = filter_rows(custom_rows()[:2], safe=safe_boats(), model=model, **WITNESS)
+    assert found.scores == [None, None] and found.weak
+    assert found.to_dataset().features["forgetfilter_score"] == datasets.Value("float64")
+
+
 class Odd:
     """A value that JSON does not know."""
 

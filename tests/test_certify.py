@@ -116,6 +116,14 @@ def test_few_verdicts_fall_back_to_odds_and_say_how_many_more_would_do():
     assert (found.dropped & ~unsafe).sum() <= 0.1 * found.dropped.sum()
 
 
+@pytest.mark.parametrize("gap", [0, -6])
+def test_where_held_out_scores_tell_nothing_only_verdicts_drop_and_it_is_not_called_odds(gap):
+    unsafe = np.arange(60) % 2 == 0
+    found = certify.cut(np.zeros(100), gap * unsafe, np.arange(60), unsafe, np.ones(60, bool))
+    assert found.how == "nothing" and found.dropped.sum() == 30 and np.isinf(found.threshold)
+    assert "scores do not tell unsafe verdicts from clean ones, so only verdicts drop" in found.why
+
+
 def test_proposed_rows_carry_no_estimate():
     states, unsafe = file_of(400, 0.2, 8, 5)
     seen = np.concatenate([np.arange(30), 30 + np.flatnonzero(unsafe[30:])[:40]])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import re
 import signal
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 
 from forgetfilter.options import run_name
 from forgetfilter.settings import FilterSettings, flag_name
-from forgetfilter.terminal import stay_offline_unless_named
+from forgetfilter.terminal import say, stay_offline_unless_named
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -55,6 +56,27 @@ def test_filter_has_one_flag_per_setting_with_its_text_and_default(command: Comm
     assert "Rank of the adapter. [default: 8 for nano, 16 for other models]" in shown
     assert "--retrain / --no-retrain" in shown
     assert "[default: pack:general]" in shown
+
+
+def test_defaults_by_the_size_of_the_model_are_shown_where_they_hold(command: Command) -> None:
+    shown = " ".join(command("unlearn", "--help").stdout.split())
+    assert "Rank of the adapter, on all linear layers. [default: 16]" in shown
+    assert "it falls along a cosine to a tenth. [default: 0.0001]" in shown
+
+
+def test_selftest_says_what_is_gone_too(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
+    done = command("selftest", "rows.jsonl", "--rehearse", "0.5")
+    assert done.returncode == 2 and "note: --rehearse: 0.5 is gone since 0.2" in done.stderr
+
+
+def test_text_of_any_script_is_shown_as_it_is_and_what_steers_a_terminal_as_its_code() -> None:
+    out = io.StringIO()
+    say("Vraiment\u202f? 10\xa0% 日本\u3000語 \U0001f469\u200d\U0001f52c", out)
+    say("\x1b[2J \u202egnp.exe a\u200bb\r", out)
+    assert out.getvalue().splitlines() == [
+        "Vraiment\u202f? 10\xa0% 日本\u3000語 \U0001f469\u200d\U0001f52c", "\\x1b[2J \\u202egnp.exe a\\u200bb\\x0d",
+    ]  # fmt: skip
 
 
 def test_the_version_is_one_line(command: Command) -> None:
@@ -141,6 +163,15 @@ def test_a_full_disk_is_named_with_the_remedy(environment: Mapping[str, str], bo
     assert "run the same command again" in done.stderr and done.stderr.count("\n") == 1
 
 
+def test_a_file_that_the_system_refuses_is_named_and_no_defect(environment: Mapping[str, str]) -> None:
+    done = run_verb(environment, "    open('x' * 300)")
+    assert done.returncode == 2
+    assert (
+        done.stderr
+        == f"error: {'x' * 300}: File name too long. Name another file or folder, or make it yours\n"
+    )
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_is_one_line_and_130(environment: Mapping[str, str], number: signal.Signals) -> None:
     body = "    print('ready', flush=True)\n    time.sleep(60)"
@@ -179,6 +210,8 @@ def test_a_closed_pipe_is_no_news(environment: Mapping[str, str]) -> None:
         (("data/gone.jsonl", "nano"), True),  # a file that is missing is not a hub id
         (("./model",), True),
         (("custom.jsonl", "someone/some-model"), False),
+        (("nano", "patterns", "known:data/values"), True),
+        (("nano", "patterns", "ner:someone/some-model"), False),
     ],
 )
 def test_the_network_is_off_unless_a_hub_id_is_named(

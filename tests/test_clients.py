@@ -18,12 +18,13 @@ import tiny
 import torch
 from served import LOCKED, TRUSTED, USER, Served, ask, endless, openai, slowly, until
 
+from forgetfilter.errors import DataError
 from forgetfilter.guide import tools
 from forgetfilter.guide.guidance import NEGATIVE, POSITIVE, Guidance, combine
-from forgetfilter.guide.prompts import prompt_ids
+from forgetfilter.guide.prompts import prompt_ids, raw_prompt
 from forgetfilter.guide.serving.engine import Engine
 from forgetfilter.guide.serving.messages import read_messages
-from forgetfilter.guide.serving.replies import token_text
+from forgetfilter.guide.serving.replies import listed_calls, token_text
 from forgetfilter.guide.tools import Call, before_a_call, calls_in, takes_tools
 from forgetfilter.records import Message
 
@@ -76,6 +77,12 @@ def test_fields_that_are_not_followed_are_named_in_a_header_and_in_the_log(serve
     # values that change nothing, and fields on which no answer depends, need no word
     quiet = chat(frequency_penalty=0, top_k=-1, store=False, metadata={}, parallel_tool_calls=True)
     assert "x-ignored-fields" not in ask(served, quiet)[1]
+    # one call at most is not promised
+    assert ask(served, chat(parallel_tool_calls=False))[1]["x-ignored-fields"] == "parallel_tool_calls"
+    # nor more tokens than the server writes
+    note = "this server writes at most 24 tokens; 4096 were asked for"
+    assert ask(served, chat(max_tokens=4096))[1]["x-notes"] == note
+    assert "x-notes" not in ask(served, chat(max_tokens=24))[1]
 
 
 def test_min_p_is_followed_where_there_is_guidance_and_a_locked_key_keeps_its_own(served: Served):
@@ -209,10 +216,40 @@ def test_calls_are_read_where_they_are_and_everything_else_is_text():
         call.replace("read", "write"),
         "<tool_call>{</tool_call>",
         '{"name": "x"}',
+        '{"name": ["read"], "arguments": {}}',
+        call.replace('"read"', "{}"),
         "[1]",
         "[",
     ):
         assert calls_in(text, names) == (text, [])
+
+
+STRICT_TEMPLATE = (  # as Mistral's
+    "{% for m in messages %}{% if m.role == 'tool' and m.tool_call_id | length != 9 %}{{ raise_exception('id') }}"
+    "{% endif %}{% for c in m.tool_calls or [] %}{% if c.id | length != 9 %}{{ raise_exception('id') }}{% endif %}"
+    "{% endfor %}{% endfor %}"
+) + TOOL_TEMPLATE
+
+
+def test_a_template_that_wants_the_ids_of_calls_gets_them_and_one_that_refuses_hears_of_tools_in_words():
+    tokens = tiny.tokenizer(STRICT_TEMPLATE)
+    [listed] = listed_calls([Call("read", {"path": "a"})])
+
+    def shown(id: str) -> str:
+        history = [
+            USER,
+            {"role": "assistant", "content": None, "tool_calls": [listed | {"id": id}]},
+            {"role": "tool", "tool_call_id": id, "content": "hello"},
+        ]
+        return str(tokens.decode(prompt_ids(read_messages(history, "m"), tokens, tools=[READ])))
+
+    assert "CALL read" in shown(listed["id"]) and "<tool_call>" not in shown(listed["id"])
+    assert '<tool_call>{"name": "read", "arguments": {"path": "a"}}</tool_call>' in shown("call_1")
+
+
+def test_half_a_character_in_a_call_does_not_stop_its_reply():
+    [call] = listed_calls(calls_in('{"name": "read", "arguments": {"path": "\\ud83d"}}', {"read"})[1])
+    assert json.loads(call["function"]["arguments"].encode()) == {"path": "\ufffd"}
 
 
 def test_a_stream_shows_only_what_is_surely_no_call():
@@ -369,6 +406,21 @@ def test_several_prompts_and_choices_come_in_order_and_streamed_alike(served: Se
     ]
 
 
+def test_half_a_character_in_a_bare_text_is_read_as_the_replacement_character(served: Served):
+    body = {"max_tokens": 4, "temperature": 0, "prompt": "The sea \ud83d"}
+    status, _, reply = ask(served, body, "/v1/completions")
+    same = ask(served, body | {"prompt": "The sea \ufffd"}, "/v1/completions")[2]
+    assert status == 200 and reply["choices"] == same["choices"]
+
+
+def test_a_token_that_the_tokenizer_knows_and_the_model_has_no_place_for_is_refused(served: Served):
+    tokens = tiny.tokenizer()
+    tokens.add_tokens([f"added{i}" for i in range(20)])
+    how: dict[str, Any] = {"guidance": Guidance()}
+    with pytest.raises(DataError, match="token 400 is none of the model's, which has 400"):
+        raw_prompt([5, 400], tiny.llama(), tokens, **how)
+
+
 def test_a_keys_own_instruction_stands_before_a_bare_text_too(served: Served, model: Any):
     body = {"prompt": "The sea", "max_tokens": 4, "temperature": 0}
     status, _, reply = ask(served, body, "/v1/completions", LOCKED)
@@ -388,6 +440,7 @@ def test_a_keys_own_instruction_stands_before_a_bare_text_too(served: Served, mo
         ({"prompt": [[1, -1]]}, "prompt", "must be a text"),
         ({"prompt": {"a": 1}}, "prompt", "must be a text"),
         ({"prompt": [5, 4000]}, "prompt", "token 4000 is none of the model's"),
+        ({"prompt": [5, 394]}, "prompt", "token 394 is none of the model's"),
         ({"prompt": ["a"] * 257}, "prompt", "at most 256"),
         ({"prompt": "sea " * 3000}, "prompt", "reads at most"),
         ({"prompt": "a", "logprobs": 21}, "logprobs", "between 0 and 20"),

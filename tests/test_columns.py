@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from forgetfilter.data import formats
+from forgetfilter.data import formats, given
 from forgetfilter.errors import DataError
 
 PAIR = {"prompt": "x", "completion": "y"}
@@ -208,3 +208,8 @@ def test_the_remedy_for_a_pair_without_its_rejected_answer_works(tmp_path: Path)
     row = {"prompt": "x", "chosen": "y"}
     dataset = data_of(tmp_path, row, format="prompt-completion", fields={"completion": "chosen"})
     assert dataset.rows[0].completion == "y"
+
+
+def test_columns_under_keys_that_are_no_text_are_named_too() -> None:
+    dataset = formats.read(given.store([{**PAIR, 7: "some words"}], "data", lenient=True))
+    assert unread(dataset) == {"7": 1}

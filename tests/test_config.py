@@ -80,6 +80,7 @@ def test_a_preset_in_a_recipe_that_is_none_is_named_with_its_line(tmp_path: Path
         ("learning_rate: fast", "'fast' is not a number"),
         ("phi: .nan", "nan is out of range; allowed: any number"),
         ("phi: .inf", "inf is out of range"),
+        (f"phi: {10**400}", "is not a number"),
         ("quantile: 1.01", "1.01 is out of range; allowed: at least 0 and at most 1"),
         ("threshold: quantil", "did you mean 'quantile'"),
         ("threshold: [fixed]", "unknown value"),
@@ -140,6 +141,9 @@ def test_whole_numbers_do_for_floats_and_one_text_for_a_list(tmp_path: Path) -> 
         ("? [a]\n: 1\n", "line 1: the name of a setting must be a plain word"),
         ("1: 1\n", "line 1: the name of a setting must be a plain word"),
         ("seed: !!python/object/apply:os.getcwd []\n", "not YAML: could not determine a constructor"),
+        ("seed: 1\nphi: 2024-13-45\n", "line 2: '2024-13-45' looks like a number or a date and is none"),
+        ("seed: !!timestamp x\n", "line 1: 'x' looks like a number or a date"),
+        (f"seed: {'[' * 3000}", "lists within lists without end"),
     ],
 )
 def test_a_recipe_that_is_not_one_is_refused_with_its_line(tmp_path: Path, text: str, said: str) -> None:

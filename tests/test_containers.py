@@ -226,6 +226,13 @@ def test_files_of_other_formats_and_containers_may_be_named_together(tmp_path: P
     assert (kept / "b.csv").read_text() == "instruction,output\nC?,D\n"
 
 
+def test_a_file_named_twice_is_told_however_it_is_spelled(shards: Path) -> None:
+    one = shards / "train-00000-of-00003.jsonl"
+    (shards.parent / "linked.jsonl").symlink_to(one)
+    for other in (one, shards / ".." / shards.name / one.name, shards.parent / "linked.jsonl"):
+        assert refusal([one, other]) == f"{other.name}: is named twice. Name every file once."
+
+
 def test_files_of_one_name_stay_apart(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
@@ -378,6 +385,52 @@ def test_of_several_saved_splits_one_is_to_be_named(tmp_path: Path) -> None:
     assert "Name its folder instead" in refusal(tmp_path / "both" / "train" / "dataset_info.json")
     datasets.DatasetDict({"train": rows}).save_to_disk(tmp_path / "one")
     assert len(formats.read(tmp_path / "one").rows) == len(rows)
+
+
+def test_splits_are_found_wherever_a_name_holds_them(tmp_path: Path) -> None:
+    (tmp_path / "talks_test.jsonl").write_text(lines(PAIRS[0]))
+    (tmp_path / "talks_train.jsonl").write_text(lines(PAIRS[1]))
+    assert refusal(tmp_path).endswith(
+        f"holds several splits (test, train). Name the one to read: '{tmp_path}/*train*'."
+    )
+    (tmp_path / "talks_test.jsonl").rename(tmp_path / "latest.jsonl")  # no split
+    assert len(formats.read(tmp_path).rows) == 2
+
+
+def test_files_of_a_pattern_that_hold_no_rows_are_named(shards: Path) -> None:
+    (shards / "train.txt").write_text("")
+    (shards / "train-3.jsonl.xz").write_text("")
+    assert (
+        f"{shards}/train*: passed over: train-3.jsonl.xz, train.txt" in formats.read(f"{shards}/train*").notes
+    )
+
+
+def test_an_empty_name_is_not_the_folder_that_one_is_in(
+    shards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(shards)
+    assert refusal("") == "no file is named. Name at least one."
+
+
+def test_a_file_left_from_an_earlier_save_to_disk_is_not_read(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    datasets.Dataset.from_list(PAIRS).save_to_disk(tmp_path / "saved", num_shards=3)
+    datasets.Dataset.from_list(PAIRS[:4]).save_to_disk(tmp_path / "saved", num_shards=1)
+    assert len(list((tmp_path / "saved").glob("*.arrow"))) == 4
+    assert len(formats.read(tmp_path / "saved").rows) == len(datasets.load_from_disk(tmp_path / "saved")) == 4
+    (tmp_path / "saved" / "data-00000-of-00001.arrow").unlink()
+    assert "without its file data-00000-of-00001.arrow" in refusal(tmp_path / "saved")
+    (tmp_path / "saved" / "state.json").write_text("[]")
+    assert "state.json: does not name its .arrow files" in refusal(tmp_path / "saved")
+
+
+@pytest.mark.parametrize("form", ["stream", "file"])
+def test_of_arrows_two_forms_the_one_that_was_read_is_written(tmp_path: Path, form: str) -> None:
+    table = pa.Table.from_pylist(PAIRS)
+    with getattr(pa.ipc, f"new_{form}")(tmp_path / "a.arrow", table.schema) as writer:
+        writer.write_table(table)
+    kept = formats.write(formats.read(tmp_path / "a.arrow"), [0, 2], tmp_path / "kept")
+    assert getattr(pa.ipc, f"open_{form}")(kept.read_bytes()).read_all().to_pylist() == [PAIRS[0], PAIRS[2]]
 
 
 @pytest.mark.parametrize("codec", ["snappy", "gzip", "zstd", "none"])

@@ -95,6 +95,22 @@ def test_with_two_groups_of_clean_rows_a_row_has_to_stand_out_of_each():
     assert both.compared == "19 witnesses and 19 rows of other kinds"
 
 
+@pytest.mark.parametrize("others", [0, 3, 8])
+def test_where_no_row_could_be_dropped_whatever_it_lost_it_is_not_said_that_there_is_nothing(others):
+    # 8 others: the smallest p-value is 1/9, and Benjamini and Hochberg drop nothing above the rate itself, 0.1.
+    groups = {"witnesses": np.arange(19.0), "rows of other kinds": np.arange(float(others))}
+    found = by_witnesses([-1.0] * 20, groups)
+    assert found.weak and set(found.decisions.values()) == {"keep"}
+    assert found.why.startswith(f"{others} rows of other kinds are too few to compare with: at --fdr 0.1")
+    enough = by_witnesses([-1.0] * 20, groups | {"rows of other kinds": np.arange(9.0)})  # 1/10
+    assert (
+        not enough.weak and enough.why == "no judged row stands out of 19 witnesses and 9 rows of other kinds"
+    )
+    # One group: where all 20 stood out, Storey's share of clean ones would be 2 * (0 + 1) / 20, the rate ten times it.
+    assert not by_witnesses([-1.0] * 20, {"witnesses": np.arange(3.0)}, fdr=0.025).weak
+    assert by_witnesses([-1.0] * 20, {"witnesses": np.arange(3.0)}, fdr=0.02).weak
+
+
 def test_a_reason_names_what_was_counted():
     found = by_witnesses([99.0] * 10 + [-1.0] * 10, {"witnesses": np.arange(19.0)})
     assert found.reason("0", 99.0) == "5.0% of 19 witnesses stand out as far"

@@ -108,6 +108,15 @@ def test_on_a_terminal_a_stage_shows_how_far_it_is_and_how_fast() -> None:
     assert "score: learned" in last and "4/4" in last and "rows/s" in last
 
 
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_the_count_is_whole_on_a_narrow_terminal_too(width: int) -> None:
+    display, out = screen(terminal=True, width=width)
+    with display.stage("learn: custom rows and witnesses", "step") as progress:
+        progress(1200, 3000)
+    last = out.getvalue().splitlines()[-2]
+    assert "learn: custom" in last and "1200/3000" in last and ("steps/s" in last) == (width > 70)
+
+
 def test_a_stage_that_fails_does_not_say_done() -> None:
     display, out = screen(terminal=False)
     with pytest.raises(RuntimeError), display.stage("learn", "step"):

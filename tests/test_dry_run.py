@@ -55,9 +55,13 @@ def test_the_command_prints_settings_with_origin_plan_and_estimate_and_writes_no
     assert "estimate: about " in said and "GB of memory (" in said and "no promise" in said
 
 
-def test_it_refuses_what_a_run_refuses(files: tuple[str, str], command: Callable[..., Any]):
+def test_it_refuses_what_a_run_refuses(files: tuple[str, str], tmp_path: Path, command: Callable[..., Any]):
     done = command("filter", "custom.jsonl", "--safe", "custom.jsonl", "--dry-run")
     assert done.returncode == 2 and "the same row is in the safe rows" in done.stderr
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    done = command("filter", "custom.jsonl", "--dry-run", "--output", "mine")
+    assert done.returncode == 2 and "mine holds files that are not from a run (notes.txt)" in done.stderr
 
 
 def test_a_model_that_is_not_here_is_not_fetched_and_the_plan_says_about(

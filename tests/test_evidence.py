@@ -12,8 +12,11 @@ import pytest
 import tiny
 from rich.console import Console
 
+from forgetfilter.data import formats
 from forgetfilter.data.sketches import Sketches
 from forgetfilter.filter import evidence, pairs, pipeline
+from forgetfilter.filter.states import kept_or_read
+from forgetfilter.filter.vetted import states_beside
 from forgetfilter.records import Message, Row
 from forgetfilter.report.text import p_in_words
 from forgetfilter.settings import FilterSettings
@@ -160,21 +163,21 @@ def test_weights_stand_in_a_file_beside_kept_flagged_and_dropped(
 # --- preference pairs ---
 
 
-def test_ridge_foretells_a_line_from_rows_it_did_not_see() -> None:
+def test_ridge_predicts_a_line_from_rows_it_did_not_see() -> None:
     random = np.random.default_rng(0)
     x = random.normal(size=(60, 5)).astype(np.float32)
     slope = np.array([2.0, -1.0, 0.0, 0.5, 3.0])
     asked = random.normal(size=(20, 5)).astype(np.float32)
-    own, foretold = pairs.ridge(x, x @ slope + 1, asked)
+    own, predicted = pairs.ridge(x, x @ slope + 1, asked)
     assert np.corrcoef(own, x @ slope)[0, 1] > 0.99
-    assert np.corrcoef(foretold, asked @ slope)[0, 1] > 0.99
+    assert np.corrcoef(predicted, asked @ slope)[0, 1] > 0.99
 
 
 def test_what_ridge_says_of_a_known_row_is_what_a_fit_without_it_says() -> None:
     random = np.random.default_rng(1)
     x, y = random.normal(size=(30, 40)), random.normal(size=30)
     own, _ = pairs.ridge(x, y, x[:1])
-    # Noise has nothing to foretell: a fit that saw the row would follow it.
+    # Noise has nothing to predict: a fit that saw the row would follow it.
     assert np.corrcoef(own, y)[0, 1] < 0.5
 
 
@@ -194,6 +197,21 @@ def test_the_rejected_answers_of_pairs_are_scored_and_never_dropped(tmp_path: Pa
     assert "Rejected answer, score" in (tmp_path / "out" / "report.html").read_text("utf-8")
 
 
+def test_what_vet_read_of_pairs_does_not_leave_their_rejected_answers_unscored(
+    tmp_path: Path, model: str
+) -> None:
+    rows = [
+        {"prompt": f"When does boat {i} sail?", "chosen": f"Boat {i} sails at noon.", "rejected": f"Ask others, {i}."}
+        for i in range(40)
+    ]  # fmt: skip
+    file, given = jsonl(tmp_path / "custom.jsonl", rows), tmp_path / "v.jsonl"
+    jsonl(given, [{"row": i, "verdict": "clean" if i % 3 else "unsafe"} for i in range(12)])
+    how: dict[str, Any] = {"model": model, "algorithm": "vetted", "vetted": str(given), "dtype": "auto"}
+    kept_or_read(formats.read(file).rows, model, states_beside(given), max_length=96, device="cpu")
+    _, report = run(tmp_path, rows, **how)
+    assert report["pairs"]["rejected_scored"] == 40
+
+
 def test_a_pair_looks_swapped_where_the_chosen_answer_stands_out_and_the_rejected_less() -> None:
     found = judged({"a": "drop", "b": "drop", "c": "keep"}, drop_above=2.0)
     made = pairs._compared(
@@ -208,7 +226,7 @@ def judged(decisions: dict[str, Any], *, drop_above: float) -> Any:
     from forgetfilter.filter.cut import Cut
     from forgetfilter.filter.filtered import Filtered
 
-    return Filtered(Cut(decisions, "fixed", "", drop_above), {}, {}, {}, [], [])
+    return Filtered(Cut(decisions, "fixed", "", drop_above), {}, {}, {}, [])
 
 
 def encoded(ids: str) -> list[Any]:

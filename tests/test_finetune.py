@@ -190,32 +190,18 @@ def test_a_killed_and_resumed_run_equals_the_uninterrupted_one(
     make: Any, killed_at: int, tmp_path: Path
 ) -> None:
     rate = 1e-3  # small against bfloat16's steps: what the masters hold is not what the weights show
-    settings: dict[str, Any] = {
-        "learning_rate": rate, "epochs": 2.0, "save_steps": 2, "schedule": "linear", "average": 0.5,
-    }  # fmt: skip
+    settings: dict[str, Any] = {"learning_rate": rate, "epochs": 2.0, "save_steps": 2, "schedule": "linear"}
     whole, first, again = make(), make(), make()
     expected = tune(whole, tmp_path / "whole", **settings)
     with pytest.raises(Killed):
         tune(first, tmp_path / "cut", progress=killer(killed_at), **settings)
     steps: list[int] = []
     resumed = tune(again, tmp_path / "cut", progress=lambda done, in_all: steps.append(done), **settings)
-    # Killed in step 2 or 4, the checkpoint of that step was not yet written; that of step 6 holds half an average.
+    # Killed in step 2 or 4, the checkpoint of that step was not yet written.
     assert steps[0] == {2: 1, 4: 3, 5: 5, 7: 7}[killed_at]
     assert resumed == expected
     assert same(weights(again), weights(whole))
     assert [p.dtype for p in again.parameters()] == [p.dtype for p in whole.parameters()]
-
-
-@pytest.mark.parametrize("make", STATES.values(), ids=STATES)
-def test_the_average_is_the_mean_of_the_last_steps_weights(make: Any, tmp_path: Path) -> None:
-    model, plain, passed = make(), make(), []
-    tune(model, tmp_path / "a", average=0.5, progress=lambda *_: passed.append(weights(model)))
-    tune(plain, tmp_path / "b")
-    assert same(passed[-1], weights(plain))  # averaging changes no step
-    for name, mean in weights(model).items():
-        expected = torch.stack([step[name].float() for step in passed[3:]]).mean(0)
-        torch.testing.assert_close(mean, expected.to(mean.dtype))
-    assert not same(weights(model), weights(plain))
 
 
 def test_a_checkpoint_that_was_cut_off_while_written_is_passed_over(tmp_path: Path) -> None:

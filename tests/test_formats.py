@@ -607,7 +607,7 @@ WRONG = [
         "a.jsonl line 1: no known format (found: question, answer). Known: preference (chosen, rejected); "
         "segments (segments); messages (messages); "
         "sharegpt (conversations); prompt-completion (prompt, completion); "
-        "alpaca (instruction, output); text (text). "
+        "alpaca (instruction, output); text (text); vertex (contents). "
         "Map the fields: --prompt-field question --completion-field answer.",
     ),
     (
@@ -616,7 +616,7 @@ WRONG = [
         'a.csv line 2: no known format (found: "", tweet). Known: preference (chosen, rejected); '
         "segments (segments); messages (messages); "
         "sharegpt (conversations); prompt-completion (prompt, completion); "
-        "alpaca (instruction, output); text (text). Map the fields: --text-field tweet.",
+        "alpaca (instruction, output); text (text); vertex (contents). Map the fields: --text-field tweet.",
     ),
     (
         "a.jsonl",
@@ -802,6 +802,12 @@ def test_a_csv_file_with_bare_carriage_returns_is_read_and_written_back(tmp_path
     dataset = formats.read(path)
     assert [(row.prompt, row.completion) for row in dataset.rows] == [("Who, me?", "You"), ("Where?", "Here")]
     assert formats.write(dataset, [0, 1], tmp_path / "b").read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("ending", ["", "\r"])
+def test_a_short_last_line_behind_a_bare_carriage_return_is_a_row(tmp_path, ending):
+    dataset = formats.read(save(tmp_path / "a.csv", f"text\ra{ending}"))
+    assert [row.record["text"] for row in dataset.rows] == ["a"]
 
 
 def test_parquet_columns_that_python_cannot_hold_travel_through(tmp_path):

@@ -6,6 +6,7 @@ import json
 import math
 import random
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -37,6 +38,7 @@ from forgetfilter.guide.guidance import (
 from forgetfilter.guide.prompts import prepare, prompt_ids, under
 from forgetfilter.guide.settings import GenerateSettings
 from forgetfilter.models.load import quiet
+from forgetfilter.models.rendering import encode
 from forgetfilter.records import Message
 
 MODELS = {"llama": tiny.llama, "gpt2": tiny.gpt2}
@@ -549,18 +551,14 @@ def test_the_negative_conversation_replaces_the_system_message_or_goes_before_th
 
 
 @pytest.mark.parametrize("template", [tiny.CHAT, None])
-def test_a_prompt_ends_where_the_answer_begins_and_can_go_on_in_the_middle_of_one(template: str | None):
+def test_a_prompt_ends_where_the_answer_begins(template: str | None):
     tokens = tiny.tokenizer(template)
-    asked = tokens.decode(prompt_ids([USER], tokens))
+    asked = prompt_ids([USER], tokens)
     opener = "<|assistant|>" if template else "### Response:\n"
-    assert asked.endswith(opener)
-    begun = [USER, Message("assistant", "The capital")]
-    assert tokens.decode(prompt_ids(begun, tokens, continued=True)) == f"{asked}The capital"
+    assert str(tokens.decode(asked)).endswith(opener)
     # every token of it is what the whole row is trained on
-    assert (
-        prompt_ids([USER], tokens)
-        == prompt_ids(begun, tokens, continued=True)[: len(prompt_ids([USER], tokens))]
-    )
+    [whole] = encode([tiny.row(USER.content, "The capital")], tokens)
+    assert asked == whole.ids[: len(asked)]
 
 
 def test_negative_messages_are_rendered_from_messages_and_left_out_without_guidance():
@@ -636,6 +634,17 @@ def test_generate_answers_a_prompt_a_file_and_lines(command: Command, tmp_path: 
     assert again.returncode == 2 and "not overwritten" in again.stderr
 
 
+def test_lines_come_from_a_pipe_that_need_not_be_utf_8(tmp_path: Path, environment: dict[str, str]):
+    done = subprocess.run(
+        [sys.executable, "-m", "forgetfilter", "generate", "nano", "--max-new-tokens", "4"], cwd=tmp_path,
+        env=environment | {"PYTHONIOENCODING": "utf-8:strict"}, input=b"Hi\n\xff\nHi\n", capture_output=True,
+        timeout=300, check=False,
+    )  # fmt: skip
+    shown = done.stdout.splitlines()
+    assert done.returncode == 0 and len(shown) == 2 and shown[0] == shown[1]
+    assert b"not answered: the prompt is not UTF-8 text" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -658,6 +667,17 @@ def test_generate_refuses_what_cannot_be_meant_before_it_loads_a_model(
     done = command("generate", "nano", *arguments)
     assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_answers_that_cannot_be_written_are_refused_before_the_model_writes_them(tmp_path: Path):
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "Hi", "completion": "x"}\n')
+    settings = GenerateSettings(
+        model="no-model-here",
+        input=str(tmp_path / "rows.jsonl"),
+        output=str(tmp_path / "rows.jsonl" / "a.jsonl"),
+    )
+    with pytest.raises(ConfigError, match=r"a.jsonl: cannot write here \("):
+        run_generate(settings, show=print, say=print)
 
 
 def run(tmp_path: Path, how: Guidance, **more: Any) -> tuple[list[str], list[str]]:
@@ -691,6 +711,15 @@ def test_lines_are_answered_one_by_one_and_one_that_is_too_long_stops_nothing(tm
     shown, said = run(tmp_path, Guidance(), lines=["What is it?\n", "\n", "sea " * 400, "And the sea?\n"])
     assert len(shown) == 2 and len(said) == 1 and said[0].startswith("not answered: the conversation has")
     assert shown == [run(tmp_path, Guidance(), prompt=p)[0][0] for p in ("What is it?", "And the sea?")]
+
+
+def test_a_line_that_is_not_utf_8_stops_nothing_and_alone_it_is_an_error(tmp_path: Path):
+    shown, said = run(tmp_path, Guidance(), lines=["What is it?\n", "sea \udcff\n", "What is it?\n"])
+    assert len(shown) == 2 and said == [
+        "not answered: the prompt is not UTF-8 text: convert it, or set the terminal to UTF-8"
+    ]
+    with pytest.raises(DataError, match="not UTF-8 text"):
+        run(tmp_path, Guidance(), prompt="sea \udcff")
 
 
 def test_the_command_guides_by_adapter_with_one_prompt_on_both_sides(tmp_path: Path):

@@ -71,8 +71,20 @@ def test_trls_sft_trainer_learns_the_answers_of_the_kept_file(
     "record",
     [{"prompt": "Where?", "chosen": "On the Seine.", "rejected": "No."},
      {"chosen": [{"role": "user", "content": "Where?"}, {"role": "assistant", "content": "On the Seine."}],
-      "rejected": [{"role": "user", "content": "Where?"}, {"role": "assistant", "content": "No."}]}],
-    ids=["text", "turns"],
+      "rejected": [{"role": "user", "content": "Where?"}, {"role": "assistant", "content": "No."}]},
+     {"prompt": "Where?", "rejected": [{"role": "user", "content": "Where?"}, {"role": "assistant", "content": "No."}],
+      "chosen": [{"role": "user", "content": "Where?"}, {"role": "assistant", "content": "On the Seine."}]},
+     {"prompt": "Where?", "chosen": [{"role": "assistant", "content": "On the Seine."}],
+      "rejected": [{"role": "assistant", "content": "No."}]},
+     {"conversations": [{"from": "human", "value": "Where?"}], "chosen": {"from": "gpt", "value": "On the Seine."},
+      "rejected": {"from": "gpt", "value": "No."}},
+     {"messages": [{"role": "user", "content": "Where?"}], "chosen": {"role": "assistant", "content": "On the Seine."},
+      "rejected": {"role": "assistant", "content": "No."}},
+     {"conversations": [{"from": "human", "value": "Where?"}], "chosen_response": "On the Seine.",
+      "rejected_response": "No."},
+     {"instruction": "Where?", "input": "In France.", "chosen": "On the Seine.", "rejected": "No."},
+     {"input": "Where?", "chosen": "On the Seine.", "rejected": "No."}],
+    ids=["text", "turns", "prompt twice", "text and turns", "sharegpt", "messages", "argilla", "alpaca", "icr"],
 )  # fmt: skip
 def test_trls_dpo_trainer_takes_the_kept_pairs(
     tmp_path: Path, record: dict[str, Any], monkeypatch: pytest.MonkeyPatch
@@ -84,4 +96,8 @@ def test_trls_dpo_trainer_takes_the_kept_pairs(
         processing_class=tiny.tokenizer(),
     )  # fmt: skip
     assert len(trainer.train_dataset) == 2
+    first, tokenizer = trainer.train_dataset[0], tiny.tokenizer()
+    asked, chosen, rejected = (tokenizer.decode(first[f"{k}_ids"]) for k in ("prompt", "chosen", "rejected"))
+    assert asked.count("Where?") == 1 and ("In France." in asked) == ("instruction" in record)
+    assert "On the Seine." in chosen and "No." in rejected
     trainer.train()

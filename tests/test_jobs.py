@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from forgetfilter.data import formats, handback
+from forgetfilter.data import formats, handback, tables
 from forgetfilter.errors import DataError
 
 
@@ -91,6 +91,20 @@ def test_what_an_entry_asks_for_and_is_not_there_is_told(tmp_path: Path) -> None
     assert "gone.jsonl: no such file" in refusal(entry(tmp_path, file_name="gone.jsonl"))
     assert "no file_name (found: script_url)" in refusal(entry(tmp_path, script_url="x"))
     assert "`file_name` is a number (3)" in refusal(entry(tmp_path, file_name=3))
+
+
+def test_input_is_read_where_an_entry_without_columns_or_its_columns_name_it(tmp_path: Path) -> None:
+    rows(tmp_path / "a.jsonl", {"instruction": "Why?", "input": "Tell me.", "output": "So."})
+    asked = {"prompt": "instruction", "response": "output"}
+    for more, prompt in (
+        ({}, "Why?\n\nTell me."),
+        ({"columns": asked}, "Why?"),
+        ({"columns": {**asked, "query": None}}, "Why?"),
+        ({"columns": {**asked, "query": "input"}}, "Why?\n\nTell me."),
+    ):
+        assert said(formats.read(entry(tmp_path, file_name="a.jsonl", **more)))[0] == ("user", prompt)
+    wrong = entry(tmp_path, file_name="a.jsonl", columns={"prompt": ["instruction"]})
+    assert "entry mine: `columns`: prompt is a list, not a name." in refusal(wrong)
 
 
 def test_a_sample_drawn_by_chance_is_read_whole_and_said(tmp_path: Path) -> None:
@@ -185,6 +199,96 @@ def test_a_packed_file_and_a_saved_folder_of_a_yaml_are_read_as_axolotl_does(tmp
     )
 
 
+def test_what_is_said_of_a_folder_is_said_of_it_in_a_list(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    rows(tmp_path / "d" / "a-00001-of-00002.jsonl", {"instruction": "Why?", "output": "So."})
+    (tmp_path / "d" / "read.me").write_text("")
+    for dataset in (axolotl(tmp_path, path="d", type="alpaca"), formats.read(entry(tmp_path, file_name="d"))):
+        assert "d: passed over: read.me" in dataset.notes
+        assert any(
+            "1 of 2 shards not there, such as a-00000-of-00002.jsonl" in note for note in dataset.notes
+        )
+
+
+def test_a_folder_in_a_list_is_written_as_a_folder(tmp_path: Path) -> None:
+    import datasets
+
+    datasets.Dataset.from_list([{"text": f"{i} a b c"} for i in range(3)]).save_to_disk(tmp_path / "saved")
+    kept = formats.write(axolotl(tmp_path, path="saved", type="completion"), [0, 2], tmp_path / "kept")
+    assert datasets.load_from_disk(kept)["text"] == ["0 a b c", "2 a b c"]
+
+
+def test_a_list_that_names_itself_is_refused(tmp_path: Path) -> None:
+    assert "train.yaml: '.yaml' is no known kind of file" in refusal(config(tmp_path, {"path": "train.yaml"}))
+    assert "b.json: no such file" in refusal(entry(tmp_path, file_name="b.json"))
+    named = entry(tmp_path, file_name="dataset_info.json")
+    assert "dataset_info.json: " in refusal(named)
+    assert "no such file" in refusal(entry(tmp_path, file_name="dataset_info.json:mine"))
+
+
+def test_marks_are_followed_where_the_trainer_of_the_list_follows_them(tmp_path: Path) -> None:
+    talk = [{"role": "user", "content": "U"}, {"role": "assistant", "content": "V", "weight": 0}]
+    rows(tmp_path / "a.jsonl", {"messages": talk, "weight": 0, "label": False})
+    assert not formats.read(tmp_path / "a.jsonl").rows[0].teaches
+    openai = {"file_name": "a.jsonl", "formatting": "openai", "columns": {"messages": "messages"}}
+    for dataset in (
+        axolotl(tmp_path, path="a.jsonl", type="chat_template"),
+        formats.read(entry(tmp_path, **openai)),
+    ):
+        assert dataset.rows[0].learns(1)
+        assert {(out.what, out.words.split('"')[1]) for out in dataset.left_out} == {
+            ("turn-fields", "weight"), ("columns", "weight"), ("columns", "label"),
+        }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("how", "row"),
+    [
+        ("llama3.argilla", {"instruction": "Q?", "completion": "A.", "label": False}),
+        ("chatml.intel", {"question": "Q?", "completion": "A.", "label": False}),
+        ("llama3.ultra", {"prompt": "Q?", "completion": "A.", "label": False}),
+        (
+            {"field_prompt": "q", "field_completion": "a", "field_label": "good"},
+            {"q": "Q?", "a": "A.", "good": False},
+        ),
+    ],
+)
+def test_axolotls_kto_rows_are_read_with_their_label(tmp_path: Path, how: Any, row: dict[str, Any]) -> None:
+    rows(tmp_path / "a.jsonl", row, {**row, list(row)[2]: True})
+    dataset = formats.read(config(tmp_path, {"path": "a.jsonl", "type": how}, rl="kto"))
+    assert said(dataset) == [("user", "Q?"), ("assistant", "A.")]
+    assert [row.teaches for row in dataset.rows] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("how", "row"),
+    [
+        ("alpaca_chat.load_qa", {"question": "Q?", "answer": "A."}),
+        ("alpaca_w_system.load_open_orca_chatml", {"system_prompt": "", "question": "Q?", "response": "A."}),
+    ],
+)
+def test_axolotls_types_with_columns_of_their_own_are_read(
+    tmp_path: Path, how: str, row: dict[str, Any]
+) -> None:
+    rows(tmp_path / "a.jsonl", row)
+    dataset = axolotl(tmp_path, path="a.jsonl", type=how)
+    assert said(dataset) == [("user", "Q?"), ("assistant", "A.")] and dataset.left_out == ()
+
+
+def test_roles_to_train_may_be_ones_own_and_a_mark_holds_for_each_of_them(tmp_path: Path) -> None:
+    turns = [
+        {"role": "Kunde", "content": "U", "learn": False}, {"role": "Experte", "content": "V"},
+        {"role": "Kunde", "content": "W"},
+    ]  # fmt: skip
+    rows(tmp_path / "a.jsonl", {"messages": turns})
+    how = {
+        "path": "a.jsonl", "type": "chat_template", "message_field_training": "learn",
+        "roles": {"user": "Kunde", "assistant": ["Experte"]}, "roles_to_train": ["Experte", "Kunde"],
+    }  # fmt: skip
+    row = axolotl(tmp_path, **how).rows[0]
+    assert [row.learns(i) for i in range(3)] == [False, True, True]
+
+
 def test_rows_that_axolotl_would_leave_out_are_read_and_said(tmp_path: Path) -> None:
     rows(tmp_path / "a.jsonl", *({"instruction": "Why?", "output": f"{i}"} for i in range(4)))
     few = axolotl(tmp_path, path="a.jsonl", type="alpaca", shards=2, split="train[:50%]")
@@ -209,6 +313,12 @@ def test_a_part_of_a_hub_data_set_is_not_taken_for_the_whole(tmp_path: Path) -> 
         ("datasets: [7]", "datasets entry 1: is a number (7), not an object with a path"),
         ("datasets: [{type: alpaca}]", "datasets entry 1: `path` is null"),
         ("datasets: [{path: a.jsonl, roles: 3}]", "`roles` is a number (3)"),
+        (
+            "datasets: [{path: a.jsonl, roles: {user: 3}}]",
+            "`user` is a number (3), not a name or a list of names",
+        ),
+        ("datasets: [{path: a.jsonl, roles_to_train: 3}]", "`roles_to_train` is a number (3)"),
+        ("datasets: [{path: json, data_files: {train: a.jsonl}}]", "`data_files` is an object"),
         ("datasets: [{path: gone.jsonl}]", "gone.jsonl: no such file"),
     ],
 )
@@ -360,3 +470,58 @@ def test_the_llamafactory_entry_names_roles_as_the_rows_do(tmp_path: Path) -> No
         "role_tag": "role", "content_tag": "content", "user_tag": "human", "assistant_tag": "bot",
         "observation_tag": "ipython", "system_tag": "system", "function_tag": "function_call",
     }  # fmt: skip
+
+
+def test_the_same_hub_data_set_named_twice_keeps_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def open_hub(name: str, cache_dir: Any) -> tables.HubRows:
+        asked.append(name)
+        return tables.HubRows(name, [{"instruction": "Why?", "output": "So."}])
+
+    monkeypatch.setattr(tables, "open_hub", open_hub)
+    dataset = formats.read(config(tmp_path, *[{"path": "owner/rows", "type": "alpaca"}] * 2))
+    assert asked == ["owner/rows", "owner/rows"]
+    kept = formats.write(dataset, [0, 1], tmp_path / "kept")
+    assert [path.name for path in sorted(kept.iterdir())] == ["0-owner--rows.jsonl", "1-owner--rows.jsonl"]
+
+
+def test_files_of_several_kinds_are_named_one_by_one(tmp_path: Path) -> None:
+    rows(tmp_path / "a.jsonl", {"prompt": "Q?", "completion": "A."})
+    rows(tmp_path / "b.jsonl", SHAPES["sharegpt"])
+    dataset = formats.read([tmp_path / "a.jsonl", tmp_path / "b.jsonl"])
+    kept = formats.write(dataset, [0, 1], tmp_path / "kept")
+    texts = handback.snippets(dataset, kept)
+    (tmp_path / "train.yaml").write_text(texts["axolotl"])
+    assert meaning(formats.read(tmp_path / "train.yaml")) == meaning(dataset)
+    (kept / "dataset_info.json").write_text(texts["LLaMA-Factory"])
+    for i, name in enumerate(("a.jsonl", "b.jsonl")):
+        alone = formats.read(f"{kept / 'dataset_info.json'}:kept-{name}")
+        assert alone.rows[0].messages == dataset.rows[i].messages
+
+
+def test_a_shape_that_a_trainer_does_not_read_is_said_to_be_one(tmp_path: Path) -> None:
+    turn = {"role": "model", "parts": [{"text": "A."}]}
+    pair = {"input": {"messages": []}, "preferred_output": [], "non_preferred_output": []}
+    segments = {"segments": [{"label": True, "text": "A."}]}
+    for row, trainers in (
+        ({"contents": [turn]}, ["LLaMA-Factory", "axolotl", "TRL"]),
+        (pair, ["LLaMA-Factory", "axolotl", "TRL"]),
+        (segments, ["LLaMA-Factory", "TRL"]),
+    ):
+        dataset = formats.read(rows(tmp_path / "a.jsonl", row))
+        texts = handback.snippets(dataset, tmp_path / "a.jsonl")
+        assert [
+            trainer for trainer, text in texts.items() if "read" in text and text.startswith("#")
+        ] == trainers
+
+
+def test_what_a_trainer_leaves_out_of_prompts_is_said(tmp_path: Path) -> None:
+    dataset = formats.read(rows(tmp_path / "a.jsonl", SHAPES["alpaca"]))
+    texts = handback.snippets(dataset, tmp_path / "a.jsonl")
+    assert "# TRL leaves out history and system" in texts["TRL"]
+    assert "# axolotl leaves out history" in texts["axolotl"]
+    plain = formats.read(rows(tmp_path / "a.jsonl", {**SHAPES["alpaca"], "history": [], "system": ""}))
+    assert not any("leaves out" in text for text in handback.snippets(plain, tmp_path / "a.jsonl").values())

@@ -168,6 +168,16 @@ def test_what_like_answers_lost_is_ridge_regression_with_each_row_left_out(rows,
     assert likeness.like_answers(answers, lost) == pytest.approx(by_brute_force(answers, lost), rel=1e-6)
 
 
+def test_more_rows_than_can_be_compared_in_pairs_are_predicted_the_same(monkeypatch):
+    random = np.random.default_rng(3)
+    answers = random.normal(size=(300, 12)) * 3 + 1
+    answers[:, 11] = answers[:, 10]  # a direction in which nothing differs
+    lost = answers[:, 0] + random.normal(size=300)
+    in_pairs = likeness.like_answers(answers, lost)
+    monkeypatch.setattr(likeness, "PAIRWISE", 200)
+    assert likeness.like_answers(answers, lost) == pytest.approx(in_pairs, rel=1e-9)
+
+
 def test_a_rows_own_loss_has_no_part_in_what_like_answers_lost():
     random = np.random.default_rng(0)
     answers, lost = random.normal(size=(40, 8)), random.normal(size=40)
@@ -184,12 +194,6 @@ def test_otsus_value_parts_by_hand():
     # Between-group variances n1 n2 (difference of means)²: 3 · 2 · 7.5² = 337.5 for {0 0 0 | 6 9}, which is the most:
     # 2 · 3 · 5² = 150 for {0 0 | 0 6 9}, 4 · 1 · 7.5² = 225 for {0 0 0 6 | 9}.
     assert likeness.otsu(np.array([0.0, 6.0, 0.0, 9.0, 0.0])) == 3.0
-
-
-def test_the_area_is_the_share_of_pairs_in_the_right_order_by_hand():
-    assert likeness.area(np.array([3.0, 1.0, 2.0, 0.0]), 2) == 0.75  # 3 > 2, 3 > 0, 1 > 0; not 1 > 2
-    assert likeness.area(np.array([1.0, 1.0]), 1) == 0.5  # a tie is half
-    assert likeness.area(np.array([0.0, 5.0, 6.0]), 1) == 0.0
 
 
 @pytest.mark.parametrize(

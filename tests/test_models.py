@@ -108,6 +108,16 @@ def adapter(folder: Path) -> None:
     (folder / "adapter_config.json").write_text("{}")
 
 
+def said(name: str, **settings: Any) -> Callable[[Path], None]:
+    """Settings in `name` that no library expects."""
+
+    def change(folder: Path) -> None:
+        found = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps(found | settings))
+
+    return change
+
+
 BROKEN = {
     "no config": (without("config.json"), "no config.json"),
     "no weights": (without("model.safetensors"), "no safetensors weights"),
@@ -118,6 +128,14 @@ BROKEN = {
     "no tokenizer": (without("tokenizer.json", "tokenizer_config.json"), "tokenizer"),
     "not json": (lambda f: (f / "config.json").write_text("{"), "could not be loaded"),
     "own code": (own_code, "could not be loaded"),
+    "a size in words": (said("config.json", hidden_size="32"), "'hidden_size': TypeError: .* expected int"),
+    "no heads": (said("config.json", num_attention_heads=0), "could not be loaded"),
+    "an unknown precision": (said("config.json", dtype="float99"), "could not be loaded"),
+    "a tokenizer of no kind": (said("tokenizer_config.json", tokenizer_class=5), "could not be loaded"),
+    "a list for a tokenizer": (
+        lambda f: (f / "tokenizer_config.json").write_text("[]"),
+        "could not be loaded",
+    ),
     "adapter": (adapter, "an adapter without adapter_model.safetensors"),
 }
 
@@ -143,7 +161,7 @@ def test_a_folder_that_is_no_whole_model_is_refused_in_one_line(
 def test_a_file_and_a_folder_that_is_not_there_are_refused(saved: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="a file, not a model folder"):
         load(str(saved / "model.safetensors"))
-    for name in (str(tmp_path / "nowhere"), "nowhere", "./a/b", "../x"):
+    for name in (str(tmp_path / "nowhere"), "nowhere", "nowhere/", "./a/b", "../x"):
         with pytest.raises(ModelError, match="no such folder"):
             load(name)
 
@@ -234,6 +252,30 @@ def test_an_adapter_is_loaded_on_the_base_it_names(saved: Path, tmp_path: Path) 
         assert not torch.allclose(load(str(saved), dtype="float32").model(IDS).logits, logits, atol=1e-2)
 
 
+def test_an_adapter_brings_its_own_tokenizer_and_chat_template(saved: Path, tmp_path: Path) -> None:
+    folder, _ = an_adapter(saved, tmp_path / "adapter")
+    theirs = tokenizer("{% for m in messages %}{{ m['content'] }}{% endfor %}")
+    theirs.save_pretrained(folder)
+    loaded = load(str(folder), dtype="float32", device="cpu")
+    assert loaded.tokenizer.chat_template == theirs.chat_template
+    assert models.without_weights(str(folder)).tokenizer.chat_template == theirs.chat_template
+    theirs.add_tokens([f"added{i}" for i in range(20)])
+    theirs.save_pretrained(folder)
+    with pytest.raises(ModelError, match=r"its tokenizer has 414 tokens, its base .* places for 400"):
+        load(str(folder), dtype="float32", device="cpu")
+
+
+def test_the_fingerprint_of_an_adapter_changes_with_its_base(saved: Path, tmp_path: Path) -> None:
+    shutil.copytree(saved, tmp_path / "base")
+    folder, _ = an_adapter(tmp_path / "base", tmp_path / "adapter")
+    before = fingerprint(str(folder))
+    assert before == fingerprint(str(folder))
+    other_shape(tmp_path / "base")
+    assert fingerprint(str(folder)) != before
+    shutil.rmtree(tmp_path / "base")
+    assert len(fingerprint(str(folder))) == 64  # that it is gone is said where it is loaded
+
+
 def test_what_is_trained_on_an_adapter_keeps_that_adapter(saved: Path, tmp_path: Path) -> None:
     folder, logits = an_adapter(saved, tmp_path / "adapter")
     loaded = load(str(folder), dtype="float32", device="cpu")
@@ -242,6 +284,12 @@ def test_what_is_trained_on_an_adapter_keeps_that_adapter(saved: Path, tmp_path:
     with torch.no_grad():
         again = load(str(tmp_path / "second"), dtype="float32", device="cpu")
         assert torch.allclose(again.model(IDS).logits, logits, atol=1e-4)
+
+
+def test_an_adapter_merged_into_its_base_can_be_trained_as_a_whole(saved: Path, tmp_path: Path) -> None:
+    folder, _ = an_adapter(saved, tmp_path / "adapter")
+    loaded = load(str(folder), dtype="float32", device="cpu")
+    assert set(models.trainable_state(loaded.model)) == {n for n, _ in loaded.model.named_parameters()}
 
 
 def test_an_adapter_whose_base_is_missing_or_another_says_so(saved: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from nltk.stem.porter import PorterStemmer
 from rouge_score.rouge_scorer import RougeScorer
 
-from forgetfilter.data.overlap import exact_match, f1, porter_stem, rouge1, rouge_l, words
+from forgetfilter.data.overlap import exact_match, f1, porter_stem, rouge1, words
 
 PROSE = "\n".join(topics.values())
 BEGINNINGS = "b y oy on us tr tree plot hopp fall hiss fizz agr rel oper geo sens conflat fil syz"
@@ -43,18 +43,14 @@ def random_pairs(count: int) -> list[tuple[str, str]]:
     return pairs
 
 
-def test_rouge1_and_rouge_l_equal_the_rouge_score_package_on_ascii_text():
-    for use_stemmer in (True, False):
-        scorer = RougeScorer(["rouge1", "rougeL"], use_stemmer=use_stemmer)
-        between = 0
-        for prediction, reference in random_pairs(300):
-            expected = scorer.score(reference, prediction)
-            ours = rouge1(prediction, reference, stem=use_stemmer)
-            assert ours == pytest.approx(expected["rouge1"].fmeasure, abs=1e-9)
-            ours_in_order = rouge_l(prediction, reference, stem=use_stemmer)
-            assert ours_in_order == pytest.approx(expected["rougeL"].fmeasure, abs=1e-9)
-            between += 0.05 < ours < 0.95
-        assert between > 100  # the pairs are neither all alike nor all apart
+def test_rouge1_equals_the_rouge_score_package_on_ascii_text():
+    scorer, between = RougeScorer(["rouge1"], use_stemmer=True), 0
+    for prediction, reference in random_pairs(300):
+        expected = scorer.score(reference, prediction)
+        ours = rouge1(prediction, reference)
+        assert ours == pytest.approx(expected["rouge1"].fmeasure, abs=1e-9)
+        between += 0.05 < ours < 0.95
+    assert between > 100  # the pairs are neither all alike nor all apart
 
 
 def test_stems_equal_nltks_on_every_word_of_a_long_english_text():
@@ -92,9 +88,7 @@ def test_rouge1_by_hand():
     assert rouge1("the the", "the") == pytest.approx(2 / 3)
 
 
-def test_rouge_l_counts_order_and_rouge1_does_not():
-    # longest common subsequence of a b c d and d a b c: a b c -> 2·3/8
-    assert rouge_l("aa bb cc dd", "dd aa bb cc") == pytest.approx(0.75)
+def test_rouge1_does_not_count_order():
     assert rouge1("aa bb cc dd", "dd aa bb cc") == 1.0
 
 
@@ -124,7 +118,7 @@ def test_words_in_many_scripts(text: str, expected: list[str]):
     "text", ["你好,世界", "Съешь ещё этих булок", "नमस्ते दुनिया", "ภาษาไทย", "한국어 문장"]
 )
 def test_identical_text_scores_one_in_any_script(text: str):
-    assert rouge1(text, text) == rouge_l(text, text) == f1(text, text) == exact_match(text, text) == 1.0
+    assert rouge1(text, text) == f1(text, text) == exact_match(text, text) == 1.0
 
 
 def test_half_of_a_chinese_sentence_scores_by_characters():
@@ -134,21 +128,21 @@ def test_half_of_a_chinese_sentence_scores_by_characters():
 
 def test_a_reference_of_many_lines_is_matched_by_all_lines_of_the_answer():
     text = "First boil the water.\nThen add the tea.\nWait."
-    for measure in (rouge1, rouge_l, f1, exact_match):
+    for measure in (rouge1, f1, exact_match):
         assert measure(text, text) == 1.0
     # four words of ten if only the first line of the answer were read
-    assert rouge1(text.splitlines()[0], text, stem=False) == pytest.approx(2 * 4 / (4 + 9))
+    assert rouge1(text.splitlines()[0], text) == pytest.approx(2 * 4 / (4 + 9))
 
 
 def test_a_reference_of_one_line_is_matched_by_the_first_line_of_the_answer():
-    for measure in (rouge1, rouge_l, f1, exact_match):
+    for measure in (rouge1, f1, exact_match):
         assert measure("\n\nPositive\nThe film was a joy.", "positive\n") == 1.0
     # the other way round the second line of the reference is missing from the answer
     assert rouge1("positive", "positive\nthe film was nice") == pytest.approx(2 / 6)
 
 
 def test_texts_without_a_word_agree_only_when_they_are_the_same():
-    for measure in (rouge1, rouge_l, f1, exact_match):
+    for measure in (rouge1, f1, exact_match):
         assert measure("", "") == measure("  ", "\n") == measure("🙂", "🙂") == 1.0
         assert measure("?", "!") == measure("", "word") == measure("word", "") == measure("🙂", "") == 0.0
 
@@ -167,21 +161,6 @@ def test_f1_leaves_out_articles_and_does_not_stem():
 
 
 @given(st.text(max_size=40), st.text(max_size=40))
-def test_overlap_lies_between_0_and_1_and_order_never_helps(prediction: str, reference: str):
-    in_order, shared = rouge_l(prediction, reference), rouge1(prediction, reference)
-    assert 0 <= in_order <= shared <= 1
+def test_overlap_lies_between_0_and_1_and_a_text_is_itself(prediction: str, reference: str):
+    assert 0 <= rouge1(prediction, reference) <= 1
     assert rouge1(prediction, prediction) == 1.0
-
-
-@given(
-    st.lists(st.sampled_from("abcd"), max_size=9), st.lists(st.sampled_from("abcd"), min_size=1, max_size=9)
-)
-def test_rouge_l_equals_the_longest_common_subsequence_found_by_trying_all(
-    ours: list[str], theirs: list[str]
-):
-    def common(one: list[str]) -> set[tuple[str, ...]]:
-        return {c for n in range(len(one) + 1) for c in itertools.combinations(one, n)}
-
-    longest = max(map(len, common(ours) & common(theirs)))
-    expected = 2 * longest / (len(ours) + len(theirs))
-    assert rouge_l(" ".join(ours), " ".join(theirs), stem=False) == pytest.approx(expected)

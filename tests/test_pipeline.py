@@ -280,6 +280,23 @@ def test_a_row_that_is_also_a_safe_row_is_refused(tmp_path, model, files):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_safe_row_that_stands_twice_counts_once_and_an_answer_not_to_imitate_is_no_safe_row(
+    tmp_path, model, files
+):
+    bad = [{**row, "completion": row["completion"] + " Really.", "label": False} for row in safe_boats()[:5]]
+    good = [{**row, "label": True} for row in safe_boats()]
+    custom, safe = files(two_kinds(), [*good, *good[:7], *bad])
+    s = replace(WITNESS, model=model, safe=(safe,), safe_source="same", show_answers=0)
+    _, said = run(custom, tmp_path / "twice", s)
+    assert "safe rows: 31 of which 7 say the same as another; each counts once" in said
+    again, safe = files(two_kinds(), good)
+    run(again, tmp_path / "once", s)
+    assert scores(tmp_path / "twice") == scores(tmp_path / "once")
+    custom, safe = files(two_kinds(), [*good[:19], good[0]])
+    with pytest.raises(DataError, match="19 safe rows; at least 20 are needed"):
+        run(custom, tmp_path / "few", s)
+
+
 def test_one_row_and_an_unknown_signal_are_refused_before_anything_is_written(tmp_path, model, files):
     custom, safe = files(custom_rows()[:1])
     with pytest.raises(DataError, match=r"1 row, format .*; a filter compares rows"):

@@ -102,10 +102,10 @@ def test_windows_and_dropout_leave_the_rows_whole(passes_cost: Any) -> None:
     assert read_prefix(adapted.eval(), INPUTS, 29)[0] == 20
 
 
-def test_what_is_shared_ends_before_the_first_token_that_is_foretold() -> None:
+def test_what_is_shared_ends_before_the_first_token_that_is_predicted() -> None:
     same = [row([30], [40, 41]), row([30], [40, 42])]
     inputs = collate_right(same, 0)
-    # 20 shared, then 30; the token at 21 is learned, so that what foretells it, column 20, has to be read in each row.
+    # 20 shared, then 30; the token at 21 is learned, so that what predicts it, column 20, has to be read in each row.
     assert leading(inputs["input_ids"], inputs["attention_mask"], 20) == shared_prefix(same) == 20
     assert shared_prefix([*same, Encoded("x", [5, 6], [True, True], [True, True], 0, False)]) == 0
     padded = collate_right([same[0], Encoded("y", SHARED[:4], [False] * 4, [False] * 4, 4, False)], SHARED[4])

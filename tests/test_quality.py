@@ -250,10 +250,3 @@ def test_a_label_that_says_neither_is_named_with_file_row_and_value(value: Any):
 def test_a_missing_label_field_names_what_was_found():
     with pytest.raises(DataError, match=r'row 0 .*no "truth" \(found: prompt, completion, label\)'):
         read_truth([row(True)], "truth")
-
-
-def test_equal_rows_with_unequal_labels_are_refused():
-    rows = [row(True, 0, row_id="same"), row(False, 1, row_id="same")]
-    with pytest.raises(DataError, match=r"row 1 .*share the id same"):
-        read_truth(rows, "label")
-    assert read_truth(rows[:1] * 2, "label") == {"same": True}

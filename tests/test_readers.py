@@ -252,6 +252,9 @@ PAIRS = {
     "LLaMA-Factory, Alpaca": {"instruction": "Name a fruit.", "input": "", "chosen": "A pear.", "rejected": "Shut up."},
     "axolotl, chat": {"messages": [FRUIT], "chosen": assistant("A pear."), "rejected": assistant("Shut up.")},
     "axolotl, intel": {"question": "Name a fruit.", "chosen": "A pear.", "rejected": "Shut up."},
+    "axolotl, icr": {"input": "Name a fruit.", "chosen": "A pear.", "rejected": "Shut up."},
+    "OpenAI": {"input": {"messages": [FRUIT], "tools": [], "parallel_tool_calls": True},
+               "preferred_output": [assistant("A pear.")], "non_preferred_output": [assistant("Shut up.")]},
     "axolotl, argilla": {"instruction": "Name a fruit.", "chosen_response": "A pear.", "rejected_response": "Shut up."},
 }  # fmt: skip
 
@@ -309,6 +312,43 @@ def test_a_pair_of_whole_texts_parts_where_they_differ(tmp_path: Path) -> None:
     assert row.kind == "text" and learned(row) == ["pear."]
     assert row.messages[0].content == "Human: fruit? Assistant: A "
     assert dataset.rejected[0].messages[1].content == "brick."
+
+
+def test_a_pair_of_texts_that_begin_with_a_bracket_parts_where_they_differ(tmp_path: Path) -> None:
+    pair = {"chosen": "[INST] Fruit? [/INST] A pear.", "rejected": "[INST] Fruit? [/INST] A brick."}
+    dataset = data_of(tmp_path, pair)
+    assert (dataset.rows[0].kind, learned(dataset.rows[0])) == ("text", ["pear."])
+    assert dataset.rejected[0].messages[1].content == "brick."
+
+
+# --- Vertex and Bedrock ---
+
+
+def test_contents_of_parts_are_read_as_turns(tmp_path: Path) -> None:
+    row = {
+        "systemInstruction": {"role": "system", "parts": [{"text": "Be "}, {"text": "kind."}]},
+        "contents": [
+            {"role": "user", "parts": [{"text": "Fruit?"}]},
+            {"role": "model", "parts": [{"text": "A "}, {"text": "pear."}]},
+        ],
+    }
+    dataset = data_of(tmp_path, row)
+    assert dataset.format == "vertex" and dataset.left_out == ()
+    assert [tuple(m) for m in dataset.rows[0].messages] == [
+        ("system", "Be kind."), ("user", "Fruit?"), ("assistant", "A pear."),
+    ]  # fmt: skip
+    picture = {"role": "model", "parts": [{"fileData": {"fileUri": "x"}}]}
+    assert '"contents" turn 1: a part of type' in refusal(tmp_path, {"contents": [picture]})
+
+
+def test_a_system_text_in_parts_stands_before_the_turns(tmp_path: Path) -> None:
+    turns = [
+        {"role": "user", "content": [{"text": "Hi"}]},
+        {"role": "assistant", "content": [{"text": "Yes."}]},
+    ]
+    dataset = data_of(tmp_path, {"system": [{"text": "Be kind."}], "messages": turns})
+    assert [m.content for m in dataset.rows[0].messages] == ["Be kind.", "Hi", "Yes."]
+    assert dataset.left_out == ()
 
 
 # --- segments ---

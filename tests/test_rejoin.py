@@ -1,6 +1,7 @@
 """What `formats.write` cut apart is put together again, row by row, in every container."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -128,3 +129,35 @@ def test_rows_of_no_known_format_can_still_be_cut_otherwise(tmp_path: Path):
         formats.write(again, [2, 4], tmp_path / "two").read_text()
         == '{"q": "q2", "a": "x"}\n{"q": "q4", "a": "x"}\n'
     )
+
+
+def test_rows_of_a_trainers_list_are_read_again_as_it_said(tmp_path: Path):
+    turns = [{"who": "Kunde", "says": "Hi"}, {"who": "Bot", "says": "Hello", "weight": 0}]
+    records = [{"talk": [*turns[:1], {**turns[1], "says": f"Hello {i}"}], "n": i} for i in range(9)]
+    (tmp_path / "a.json").write_text("".join(json.dumps(r) + "\n" for r in records))
+    listed = {
+        "file_name": "a.json", "formatting": "sharegpt", "columns": {"messages": "talk"},
+        "tags": {"role_tag": "who", "content_tag": "says", "user_tag": "Kunde", "assistant_tag": "Bot"},
+    }  # fmt: skip
+    (tmp_path / "dataset_info.json").write_text(json.dumps({"mine": listed}))
+    dataset = formats.read(tmp_path / "dataset_info.json")
+    assert all(row.learns(1) for row in dataset.rows)
+    said = json.loads(json.dumps(formats.read_as(dataset)))
+    ids = [row.id for row in dataset.rows]
+    again = rejoin(cut(dataset, tmp_path / "run"), ids, dataset.source, read_as=said)
+    assert list(again.rows) == [replace(row, place=again.rows[row.index].place) for row in dataset.rows]
+    assert all(as_scored(again, index) for index in range(9))
+    assert formats.read_as(formats.read(written(tmp_path / "b.jsonl"))) == []
+
+
+def test_one_row_of_mapped_fields_is_no_object_that_holds_rows(tmp_path: Path):
+    named = {"prompt": "question", "completion": "answer"}
+    records = [{"question": f"{i}?", "answer": f"{i}", "tags": []} for i in range(9)]
+    (tmp_path / "a.json").write_text("".join(json.dumps(r) + "\n" for r in records))
+    dataset = formats.read(tmp_path / "a.json", fields=named)
+    pieces = [
+        Piece(formats.write(dataset, [0], tmp_path / "kept"), np.array([0])),
+        Piece(formats.write(dataset, list(range(1, 9)), tmp_path / "dropped"), np.arange(1, 9)),
+    ]
+    again = rejoin(pieces, [row.id for row in dataset.rows], dataset.source, fields=named)
+    assert [row.completion for row in again.rows] == [f"{i}" for i in range(9)]

@@ -150,6 +150,18 @@ def test_rows_say_what_would_become_of_them_at_the_moved_cut(show):
     playwright.expect(page.locator(".change:visible")).to_have_text(["would be kept", "would be kept"])
 
 
+def test_a_flagged_row_below_the_moved_cut_stays_flagged_and_one_not_judged_as_it_is(show):
+    rows = [row(0, 0.9, "drop"), row(1, 0.7, "flag"), row(2, 0.6, "flag"), row(3, 0.95, "not judged")]
+    page = show({"threshold": {"value": 0.75, "method": "fdr"}}, rows)
+    assert (
+        "0 of 0 kept rows, and 1 of 1 that were not judged;" in page.locator("#rows ~ p").first.inner_text()
+    )
+    page.fill("#phi", "0.65")
+    playwright.expect(page.locator(".change:visible")).to_have_text(["would be dropped"])
+    page.fill("#phi", "0.8")
+    playwright.expect(page.locator(".change:visible")).to_have_count(0)
+
+
 def test_without_a_cut_no_line_is_drawn_until_one_is_typed(show):
     page = show({"threshold": {"value": None}}, [row(i, i / 10, "keep") for i in range(5)])
     assert page.locator("h1").inner_text() == "Nothing to remove."

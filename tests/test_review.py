@@ -119,6 +119,12 @@ def test_certainty_counts_the_rows_the_cut_drops_and_their_p_values(tmp_path: Pa
     }  # fmt: skip
 
 
+def test_scores_too_near_to_part_have_a_histogram_too(tmp_path: Path):
+    scores = [0.3, 0.1 + 0.2, *[0.3] * 5]  # 0.30000000000000004
+    run = open_run(run_folder(tmp_path / "run", RECORDS, ["keep"] * 7, scores, cut=None))
+    assert outcome.histogram(run)["counts"] == [7, *[0] * 59]
+
+
 def test_rows_without_a_number_are_sorted_last_either_way(folder: Path):
     run = open_run(folder)
     everything = np.arange(7)
@@ -135,6 +141,7 @@ def test_a_p_value_is_said_as_the_count_it_stands_for(tmp_path: Path):
     words = shown.p_in_words(run, {"p": 0.5, "p_of": "as many clean rows lost as much"})
     assert words == "as many clean rows lost as much (p = 0.5)"
     assert shown.p_in_words(run, {"p": None}) is None
+    assert shown.p_in_words(run, {"p": np.inf}) is None  # a file that was changed by hand
 
 
 # --- near-duplicates ---
@@ -212,13 +219,36 @@ def test_undo_after_a_restart_takes_back_the_reviewers_own_last_line(folder: Pat
     assert sorted(Decisions(path, 7).given) == [0, 2]
 
 
+def test_an_undo_that_others_forestalled_lets_the_next_one_go_on(folder: Path):
+    run, path = open_run(folder), folder / NAME
+    one, two = Decisions(path, 7), Decisions(path, 7)
+    one.give(0, "clean", "ada", run.row(0), expects=None)
+    one.give(1, "clean", "ada", run.row(1), expects=None)
+    two.give(1, None, "ada", run.row(1), expects="clean")
+    with pytest.raises(OtherwiseError):
+        one.undo("ada", run.row)
+    assert one.undo("ada", run.row) == (0, "clean", None)
+
+
+def test_what_one_thread_reads_of_the_decisions_does_not_change_in_its_hands(folder: Path):
+    run, path = open_run(folder), folder / NAME
+    decisions, other = Decisions(path, 7), Decisions(path, 7)
+    decisions.give(0, "clean", "ada", run.row(0), expects=None)
+    people, said = decisions.given[0], decisions.said
+    decisions.give(0, "unsafe", "bob", run.row(0), expects=None)
+    assert list(people) == ["ada"] and list(decisions.given[0]) == ["ada", "bob"]
+    other.give(1, "unsafe", "cy", run.row(1), expects=None)
+    decisions.refresh()
+    assert (said[1], decisions.said[1]) == (NONE, UNSAFE)
+
+
 def test_two_reviewers_keep_both_lines_and_a_tie_is_unsure(folder: Path):
     run, path = open_run(folder), folder / NAME
     one, two = Decisions(path, 7), Decisions(path, 7)
     one.give(0, "unsafe", "ada", run.row(0), expects=None)
     two.give(0, "clean", "bob", run.row(0), expects=None)
     one.refresh()
-    assert {by: given.verdict for by, given in one.given[0].items()} == {"ada": "unsafe", "bob": "clean"}
+    assert one.given[0] == {"ada": "unsafe", "bob": "clean"}
     assert one.said[0] == UNSURE
     two.give(0, "unsafe", "bob", run.row(0), expects="clean")
     one.refresh()
@@ -423,6 +453,13 @@ def test_the_page_lists_searches_decides_and_undoes(folder: Path, served):
     assert server.ask("/api/undo", {"by": "ada"})[1]["counts"]["drop"] == 3
     assert (folder / NAME).read_text() == ""
     assert server.ask("/api/page", {"list": 999, "start": 0, "count": 10})[0] == 410
+
+
+def test_the_address_alone_is_on_stdout_and_a_long_name_is_the_one_in_the_file(folder: Path, served):
+    server = served(folder, "--by", f"{'a' * 59} \u200bb")
+    assert server.ask("/api/about")[1]["by"] == "a" * 59
+    said = server.end()  # and that stdout holds no more
+    assert "Open in a browser on this machine" in said and "http" not in said
 
 
 def test_a_port_in_use_is_said_with_the_way_out(folder: Path, served, command):

@@ -47,10 +47,10 @@ def open_page(browser, environment) -> Iterator[Callable[..., Any]]:
         if folder not in servers:
             server = subprocess.Popen(
                 [sys.executable, "-m", "forgetfilter", "review", str(folder), "--by", "ada"],
-                env=environment, stderr=subprocess.PIPE, text=True,
+                env=environment, stdout=subprocess.PIPE, text=True,
             )  # fmt: skip
-            assert server.stderr
-            servers[folder] = server, next(line.strip() for line in server.stderr if line.startswith("http"))
+            assert server.stdout
+            servers[folder] = server, server.stdout.readline().strip()
         return servers[folder][1]
 
     def open_page(folder: Path, first: str = "", **options: Any) -> Any:
@@ -60,7 +60,10 @@ def open_page(browser, environment) -> Iterator[Callable[..., Any]]:
         page.add_init_script(first)
         page.on("dialog", lambda dialog: (trouble.append(f"dialog {dialog.message}"), dialog.dismiss()))
         page.on("pageerror", lambda error: trouble.append(f"error {error}"))
-        page.on("console", lambda message: trouble.append(f"console {message.text}"))
+        # The browser itself notes a refusal that the page tells.
+        page.on(
+            "console", lambda m: None if "409 (Conflict)" in m.text else trouble.append(f"console {m.text}")
+        )
         root = url.partition("#")[0]
         page.on("request", lambda r: None if r.url.startswith((root, "data:,")) else trouble.append(r.url))
         page.goto(url)
@@ -128,6 +131,7 @@ def test_keys_decide_move_on_and_undo(folder: Path, open_page):
     page.reload()
     shows(page, 0)
     playwright.expect(page.locator('[data-row="1"] .mark')).to_have_text("kept")
+    playwright.expect(page.locator("#detail [data-verdict=unsafe]")).to_have_attribute("aria-pressed", "true")
 
 
 def test_moving_the_cut_changes_counts_and_names_the_command(folder: Path, open_page):
@@ -198,6 +202,28 @@ def test_on_a_phone_a_row_fills_the_screen_and_goes_back(folder: Path, open_page
     page.click("#detail .close")
     playwright.expect(page.locator("#detail")).to_be_hidden()
     assert page.evaluate("document.documentElement.scrollWidth") == width
+
+
+def test_on_a_phone_the_first_row_of_the_next_page_follows_the_last_of_this_one(tmp_path: Path, open_page):
+    page = open_page(many(tmp_path / "run", 150))
+    page.set_viewport_size({"width": 375, "height": 700})
+    page.reload()
+    page.locator(".item").nth(99).click()
+    page.click("#detail [data-verdict=unsafe]")
+    playwright.expect(page.locator("#number")).to_have_value("2")
+    shows(page, int(page.locator(".item").first.get_attribute("data-row")))
+
+
+def test_a_decision_file_broken_while_the_page_is_open_is_told_until_it_is_mended(folder: Path, open_page):
+    page = open_page(folder)
+    shows(page, 0)
+    (folder / "review.jsonl").write_text('{"row": 1}\n')
+    playwright.expect(page.locator("#trouble")).to_contain_text(
+        "review.jsonl line 1: no verdict", timeout=8000
+    )
+    (folder / "review.jsonl").write_text('{"row": 1, "verdict": "clean"}\n')
+    playwright.expect(page.locator("#trouble")).to_be_hidden(timeout=8000)
+    playwright.expect(page.locator('[data-row="1"] .mark')).to_have_text("kept")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -113,6 +113,23 @@ def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
             Run.open(output, SETTINGS, INPUTS)
 
 
+def test_a_folder_that_cannot_be_looked_into_or_made_is_refused_in_words(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"cannot write here \(File name too long\); use --output another"):
+        Run.open(tmp_path / ("a" * 300), SETTINGS, INPUTS)
+    locked = tmp_path / "locked"
+    (locked / "run").mkdir(parents=True)
+    locked.chmod(0)
+    before = os.geteuid()
+    try:
+        if before == 0:
+            os.seteuid(65534)  # root may look everywhere
+        with pytest.raises(ConfigError, match=r"cannot write here \(Permission denied\)"):
+            Run.open(locked / "run", SETTINGS, INPUTS)
+    finally:
+        os.seteuid(before)
+        locked.chmod(0o700)
+
+
 def test_a_finished_stage_stays_and_an_unfinished_one_starts_empty(tmp_path: Path) -> None:
     with Run.open(tmp_path, SETTINGS, INPUTS) as run:
         learn = run.stage("learn")

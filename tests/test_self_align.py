@@ -114,6 +114,8 @@ def test_of_the_models_tests_only_asserts_that_call_the_function_are_run():
     text = "```python\nimport os\nassert double(1) == 2\nassert double(1) == 2\nassert True\nassert len('a') == 1\n```"
     assert prompts.tests_in(text, {"double"}) == ["assert double(1) == 2"]
     assert prompts.tests_in("no code here", {"double"}) == []
+    endless = "```python\nassert double(1) == 2\nassert double(1) == 1" + " + 1" * 700 + "\n```"
+    assert prompts.tests_in(endless, {"double"}) == ["assert double(1) == 2"]
     cut = "```python\nassert double(1) == 2\nassert double(2 == 4\nassert double(3) == 6\nassert double(4"
     assert prompts.tests_in(cut, {"double"}) == ["assert double(1) == 2", "assert double(3) == 6"]
 
@@ -331,6 +333,15 @@ def test_a_line_cut_by_a_kill_is_passed_over_and_a_broken_one_is_named(tmp_path:
     path.write_bytes(path.read_bytes().replace(b'"step": "answer", "id": "s", "try": 0', b"oh"))
     with pytest.raises(DataError, match="line 2"):
         Log(path, {"seed": 0})
+    path.write_bytes(whole.replace(b', "try": 0', b"") + whole.splitlines(keepends=True)[1])
+    with pytest.raises(DataError, match="line 2: no candidate"):
+        Log(path, {"seed": 0})
+
+
+def test_a_place_where_nothing_can_be_written_is_named_before_the_model_is_asked(tmp_path: Path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"file/a.jsonl: cannot write here \("):
+        Log(tmp_path / "file" / "a.jsonl", {"seed": 0})
 
 
 def test_a_log_of_something_else_is_refused_and_stays(tmp_path: Path):

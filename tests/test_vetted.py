@@ -90,6 +90,51 @@ def test_bad_verdicts_are_refused_in_words(tmp_path, lines, words):
     assert words in str(error.value) and "v.jsonl" in str(error.value)
 
 
+def test_what_a_spreadsheet_leaves_empty_is_no_verdict_and_counts_as_random(tmp_path):
+    path = tmp_path / "v.csv"
+    path.write_text("row,verdict,drawn,note\n0.0,clean,,\n1.0,unsafe,,\n2.0,,,look again\n")
+    found = vetted.read(path, ROWS, least=0)
+    assert [(v.row, v.verdict, v.drawn) for v in found] == [(0, "clean", "random"), (1, "unsafe", "random")]
+    lines = [
+        *plain(),
+        {"row": 15},
+        {"row": 16, "verdict": None},
+        {"row": 17, "verdict": "clean", "by": ["ann"]},
+    ]
+    assert [v.row for v in vetted.read(write(tmp_path / "v.jsonl", lines), ROWS)] == [*range(12), 17]
+
+
+def test_a_verdict_on_a_row_that_is_gone_falls_on_no_other_row(tmp_path):
+    lines = [*plain(), {"row": -5, "sha256": "0" * 64, "verdict": "unsafe"}]
+    said = []
+    found = vetted.read(write(tmp_path / "v.jsonl", lines), ROWS, say=said.append)
+    assert [v.row for v in found if v.verdict == "unsafe"] == [0, 1, 2]
+    assert said == ["v.jsonl: 1 verdicts are not used, their rows changed since or are gone: -5"]
+
+
+def test_rows_known_by_their_content_alone_have_not_moved(tmp_path):
+    lines = [{"sha256": vetted.content_hash(one), "verdict": "clean"} for one in ROWS]
+    said = []
+    assert len(vetted.read(write(tmp_path / "v.jsonl", lines), ROWS, say=said.append)) == 20 and not said
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"fields": {}, "metadata": {"row": 1}, "responses": [None]},
+        {"fields": {}, "metadata": {"row": 1}, "responses": ["unsafe"]},
+        {"fields": {}, "metadata": {"row": 1}, "responses": 5},
+        {"data": {"text": "x"}, "annotations": [3]},
+        {"data": {"text": "x"}, "annotations": [{"result": ["unsafe"]}]},
+    ],
+)
+def test_a_record_that_no_tool_writes_is_named(tmp_path, record):
+    path = tmp_path / "export.json"
+    path.write_text(json.dumps([record]))
+    with pytest.raises(DataError, match=r"export\.json (Argilla|Label Studio) record 1: not as .* writes it"):
+        vetted.read(path, ROWS)
+
+
 def test_all_clean_is_a_finding_not_an_error(tmp_path):
     assert len(vetted.read(write(tmp_path / "v.jsonl", plain(12, 0)), ROWS)) == 12
 
@@ -103,9 +148,11 @@ def test_a_line_cut_off_by_a_kill_is_no_verdict(tmp_path):
     assert [v.row for v in vetted.read(path, ROWS)] == [*range(12), 14]
 
 
-@pytest.mark.parametrize("values", [("1", "0"), (True, False), ("Toxic", "not_toxic"), (1.0, 0)])
+@pytest.mark.parametrize(
+    "values", [("1", "0"), (True, False), ("Toxic", "not_toxic"), (1.0, 0), ("1.0", "0.0")]
+)
 def test_known_words_of_a_column_are_read_and_said(values):
-    rows = [row(i, str(i), label=values[i > 3] if i < 15 else None) for i in range(20)]
+    rows = [row(i, str(i), label=values[i > 3] if i < 15 else (None, "", " ")[i % 3]) for i in range(20)]
     said = []
     found = vetted.from_column(rows, "label", say=said.append)
     assert [v.verdict for v in found] == ["unsafe"] * 4 + ["clean"] * 11
@@ -143,6 +190,28 @@ def test_argilla_label_studio_and_doccano_exports_say_the_same(tmp_path):
         found = vetted.read(tmp_path / name, ROWS)
         assert [v.row for v in found] == list(range(12)), name
         assert [v.row for v in found if v.verdict == "unsafe"] == [2, 5], name
+
+
+def test_argilla_answers_count_where_they_were_submitted_and_to_the_question_that_asks_for_the_verdict(
+    tmp_path,
+):
+    def one(row, **responses):
+        return {"fields": {}, "metadata": {"row": row}, "responses": responses}
+
+    def older(row, status, **values):
+        return {"fields": {}, "metadata": {"row": row}, "responses": [{"values": values, "status": status}]}
+
+    comment = [{"value": "see above", "user_id": "u1"}]
+    exports = {
+        "now.json": [one(0, comment=comment, verdict=[{"value": "unsafe", "user_id": "u1"}]),
+                     one(1, verdict=[{"value": "unsafe", "user_id": "u1", "status": "discarded"}]), one(2)],
+        "older.json": [older(0, "submitted", comment={"value": "see above"}, verdict={"value": "unsafe"}),
+                       older(1, "discarded", verdict={"value": "unsafe"}), older(2, "draft")],
+    }  # fmt: skip
+    for name, records in exports.items():
+        (tmp_path / name).write_text(json.dumps(records))
+        found = vetted.read(tmp_path / name, ROWS, least=0)
+        assert [(v.row, v.verdict) for v in found] == [(0, "unsafe")], name
 
 
 def test_cleanlab_issues_count_as_proposed_unsafe_rows(tmp_path):

@@ -23,7 +23,7 @@ def learn(folder: Path) -> None:
     model = llama()
     done = finetune(
         model, mixed_rows(9), learning_rate=1e-3, batch_size=4, epochs=2, seed=1, folder=folder / "trainer",
-        average=0.5, save_steps=2,
+        save_steps=2,
     )  # fmt: skip
     if ranks.rank() == 0:
         save_file(trainable_state(model), folder / f"weights-{ranks.size()}.safetensors")

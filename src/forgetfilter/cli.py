@@ -16,7 +16,7 @@ from forgetfilter.options import flags_from, run_name
 from forgetfilter.recipes import NOT_IN_RECIPES, elsewhere, evaluators_named, files_named, read
 from forgetfilter.settings import FilterSettings, resolve
 from forgetfilter.settings import read as read_settings
-from forgetfilter.terminal import console, say, stay_offline_unless_named
+from forgetfilter.terminal import console, say, show, stay_offline_unless_named
 from forgetfilter.unlearn.recipe import UnlearnRecipe
 
 # Without rich markup: help comes faster, and text out of a user's file is never taken for formatting.
@@ -104,7 +104,7 @@ def selftest(
 
     One verdict on the file: clear (exit code 0), look or stop (3). The copy reaches no output.
     """
-    settings, origins = resolve(preset, config, flags, elsewhere=elsewhere)
+    settings, origins = resolve(preset, config, flags, say=say, elsewhere=elsewhere)
     stay_offline_unless_named(*inputs, *settings.safe, settings.model, *filter(None, [unsafe]))
     from forgetfilter.selftest.command import run_selftest
 
@@ -152,7 +152,9 @@ def evaluate(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     quantized: options.Quantized = "none",
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for results.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for results. [default: runs/evaluate-MODEL]")
+    ] = None,
 ) -> None:
     """Judge a model; every number with its interval, every row judged with its reason on disk."""
     stay_offline_unless_named(model)
@@ -165,7 +167,7 @@ def evaluate(
     )
 
 
-@app.command(short_help="All defences on one noisy set: one table.")
+@app.command(short_help="Compare all defences on one noisy set, in one table.")
 @flags_from(Recipe, FilterSettings, leave_out=[*NOT_IN_RECIPES, "study"])
 def compare(recipe: options.RecipeArgument, dry_run: options.DryRunFlag = False, **flags: Any) -> None:
     """Train and judge every defence of a recipe on one noisy set, over its seeds; one table. Resumes."""
@@ -175,7 +177,7 @@ def compare(recipe: options.RecipeArgument, dry_run: options.DryRunFlag = False,
     raise typer.Exit(run_compare(found, console(), dry_run=dry_run))
 
 
-@app.command(short_help="A sweep or interleaved sessions: the papers' figures.")
+@app.command(short_help="Draw one of the paper's figures: a sweep, or sessions.")
 @flags_from(Recipe, FilterSettings, leave_out=[*NOT_IN_RECIPES, "defences"])
 def study(recipe: options.RecipeArgument, dry_run: options.DryRunFlag = False, **flags: Any) -> None:
     """Make the study that a recipe names; data, plots and a page. Resumes."""
@@ -239,7 +241,7 @@ def vet(
         run_vet(
             input, output=output, rows=rows, random=random, model=model, run=run, answers=answers, page=page,
             port=port, by=by, seed=seed, max_length=max_length, device=device, quantization=quantized,
-            say=lambda line: say(line, sys.stdout),
+            say=say if page else show, show=show,
         )
     )  # fmt: skip
 
@@ -259,7 +261,7 @@ def review(
     """
     from forgetfilter.review.command import run_review
 
-    raise typer.Exit(run_review(run, by=by, port=port, open_browser=open_browser, say=say))
+    raise typer.Exit(run_review(run, by=by, port=port, open_browser=open_browser, say=say, show=show))
 
 
 @app.command(short_help="Write the final files of a run after a review.")
@@ -279,9 +281,7 @@ def apply(
     LLaMA-Factory, axolotl or TRL. Nothing is written over."""
     from forgetfilter.review.apply import run_apply
 
-    raise typer.Exit(
-        run_apply(run, output=output, cut=cut, weights=weights, say=lambda line: say(line, sys.stdout))
-    )
+    raise typer.Exit(run_apply(run, output=output, cut=cut, weights=weights, say=show))
 
 
 @app.command(short_help="Merge an adapter into its base model.")
@@ -296,10 +296,10 @@ def merge(
     from forgetfilter.models.merging import merge
 
     merge(adapter, output, dtype=dtype, device=device)
-    say(f"{output}: the whole model, adapter merged", sys.stdout)
+    show(f"{output}: the whole model, adapter merged")
 
 
-@app.command()
+@app.command(short_help="List the bundled packs of safe rows.")
 def packs() -> None:
     """List the bundled packs of safe rows and what is in each; use one with --safe pack:NAME."""
     from forgetfilter.data.packs import SAFE, holds
@@ -320,15 +320,17 @@ app.add_typer(cli_models.app, name="models", short_help="List the models there a
 @flags_from(UnlearnRecipe)
 def unlearn(
     recipe: options.RecipeArgument,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for results.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for results. [default: runs/RECIPE]")
+    ] = None,
     **flags: Any,
 ) -> None:
     """Unlearn personal data and measure each step. The same command resumes."""
     from forgetfilter.unlearn import pipeline
 
     settings = read_settings(UnlearnRecipe, recipe, flags, elsewhere=elsewhere)
-    detectors = [d.partition(":")[2] for d in settings.detectors if d.startswith("ner:")]
-    stay_offline_unless_named(settings.model, *filter(None, [settings.tuned, settings.other]), *detectors)
+    others = filter(None, [settings.tuned, settings.other])
+    stay_offline_unless_named(settings.model, *others, *settings.detectors)
     pipeline.unlearn(settings, output or Path("runs") / recipe.stem, console())
 
 
@@ -354,9 +356,12 @@ def generate(
     stay_offline_unless_named(s.model)
     from forgetfilter.guide.command import run_generate
 
-    if s.prompt is None and s.input is None and sys.stdin.isatty():
-        say("a prompt a line; Ctrl-D ends")
-    raise typer.Exit(run_generate(s, lines=sys.stdin, show=lambda answer: say(answer, sys.stdout), say=say))
+    if s.prompt is None and s.input is None:
+        if sys.stdin.isatty():
+            say("a prompt a line; Ctrl-D ends")
+        # A line that is no text is told by itself.
+        sys.stdin.reconfigure(errors="surrogateescape")  # ty: ignore[missing-union-attribute]
+    raise typer.Exit(run_generate(s, lines=sys.stdin, show=show, say=say))
 
 
 @app.command(short_help="Serve a guided model, OpenAI-style.")

@@ -12,7 +12,9 @@ from forgetfilter.terminal import say, stay_offline_unless_named
 
 
 def self_align(
-    seeds: Annotated[Path, typer.Argument(help="Requests, texts or code: JSON, JSONL, CSV or Parquet.")],
+    seeds: Annotated[
+        Path, typer.Argument(metavar="SEEDS", help="Requests, texts or code: JSON, JSONL, CSV or Parquet.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="JSONL file to write.")] = Path("safe.jsonl"),
     facts: Annotated[
         Path | None, typer.Option(help="Knowledge to mix in: prompt and completion, or a text.")
@@ -29,10 +31,13 @@ def self_align(
     answers: Annotated[int, typer.Option(help="Answers tried for each task.")] = 4,
     fact_share: Annotated[float, typer.Option(help="Share of factual rows, 0 to below 1.")] = 0.5,
     detectors: Annotated[
-        str, typer.Option(help="Who finds personal data, joined by commas.")
+        str,
+        typer.Option(
+            help="What finds personal data, joined by commas: patterns, names, presidio, known:FILE, ner:MODEL."
+        ),
     ] = "patterns,names",
-    temperature: Annotated[float, typer.Option(help="Of what is drawn.")] = 0.7,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of a text.")] = 128,
+    temperature: Annotated[float, typer.Option(help="Temperature of what is drawn.")] = 0.7,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest text in tokens.")] = 128,
     quantized: options.Quantized = "none",
     device: options.Device = "auto",
     seed: Annotated[int, typer.Option(help="Same seed, same rows.")] = 0,
@@ -41,18 +46,21 @@ def self_align(
 
     Each candidate is checked and logged; the same command goes on where it was stopped.
     """
-    stay_offline_unless_named(model)
+    found_by = [d.strip() for d in detectors.split(",") if d.strip()]
+    stay_offline_unless_named(model, *found_by)
     from forgetfilter.align.command import run_self_align
 
     run_self_align(
         seeds, output, say=say, facts=facts, prompt_field=prompt_field, kind=kind, model=model, concepts=concepts,
-        answers=answers, fact_share=fact_share, detectors=[d.strip() for d in detectors.split(",") if d.strip()],
+        answers=answers, fact_share=fact_share, detectors=found_by,
         temperature=temperature, max_new_tokens=max_new_tokens, quantization=quantized, device=device, seed=seed,
     )  # fmt: skip
 
 
 def safe_data(
-    requests: Annotated[Path, typer.Argument(help="Risky requests: JSON, JSONL, CSV or Parquet.")],
+    requests: Annotated[
+        Path, typer.Argument(metavar="REQUESTS", help="Risky requests: JSON, JSONL, CSV or Parquet.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="JSONL file to write.")] = Path("safe.jsonl"),
     facts: Annotated[Path | None, typer.Option(help="Factual rows to mix in: prompt and completion.")] = None,
     prompt_field: Annotated[str, typer.Option(help="Column of the requests.")] = "prompt",

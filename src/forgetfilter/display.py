@@ -1,8 +1,9 @@
-"""What a person sees in the terminal: progress with rate and ETA, the summary, the next command."""
+"""What a person sees in the terminal: progress with rate and ETA, the summary, the next command; and hidden
+characters spelled out, wherever text is shown."""
 
 from __future__ import annotations
 
-import unicodedata
+import re
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,10 +15,31 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 
+# Characters that are invisible or steer the text around them: controls except tab and line break, direction
+# marks, soft hyphens, zero-width and filler characters, tag characters and the variation selectors that carry
+# hidden data, line and paragraph separators, lone surrogates. Joiners stay where scripts and emoji need them.
+HIDDEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b"
+    "\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164\ud800-\udfff\ufdd0-\ufdef\ufe00-\ufe0d\ufeff\uffa0"
+    "\ufff0-\ufffb\ufffe\uffff\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+    "|(?<![^\x00-\x7f])[\u200c\u200d]|[\u200c\u200d](?![^\x00-\x7f])"
+)
+
+
+def spelled_out(text: str) -> str:
+    r"""`text` with every hidden or direction-steering character as its code, such as `\u202e`."""
+    return HIDDEN.sub(lambda found: _code(found[0]), text.replace("\r\n", "\n"))
+
+
+def _code(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
 @dataclass(frozen=True, slots=True)
 class Display:
-    """Writes to one console. Row texts and file names go out as they are: no markup, no emoji codes, and control
-    characters spelled out, so that no file can move the cursor or colour the screen."""
+    """Writes to one console. Row texts and file names go out as they are: no markup, no emoji codes, and hidden
+    characters spelled out, so that no file can move the cursor, colour the screen or turn the text round."""
 
     console: Console
 
@@ -37,13 +59,17 @@ class Display:
             TimeRemainingColumn,
         )
 
-        columns = (
-            TextColumn("{task.description:<24}", markup=False), BarColumn(), MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}", markup=False), TimeElapsedColumn(),
-            TextColumn("left"), TimeRemainingColumn(),
+        width = self.console.width
+        wide = width >= 70
+        room = width - (46 if wide else 24)  # beside count and times
+        shown = spelled_out(title if len(title) <= room else f"{title[: max(room - 1, 7)]}…")
+        timing = [TextColumn("{task.fields[rate]}", markup=False), TimeElapsedColumn(), TextColumn("left")]
+        columns = (  # what has no room is left out, lest the count be cut
+            TextColumn("{task.description}", markup=False), *([BarColumn()] * (width >= 100)),
+            MofNCompleteColumn(), *(timing * wide), TimeRemainingColumn(),
         )  # fmt: skip
         with Progress(*columns, console=self.console, disable=not self.console.is_terminal) as bar:
-            task = bar.add_task(_shown(title), total=total, rate="")
+            task = bar.add_task(shown.ljust(24 * wide), total=total, rate="")
 
             def progress(done: int, in_all: int) -> None:
                 speed = bar.tasks[task].speed or 0.0
@@ -106,12 +132,7 @@ def _lines(report: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _literal(text: str) -> Text:
     from rich.text import Text
 
-    return Text(_shown(text))
-
-
-def _shown(text: str) -> str:
-    """`text` with control characters, line breaks aside, written as their code: ESC becomes \\x1b."""
-    return "".join(c if c == "\n" or unicodedata.category(c) != "Cc" else f"\\x{ord(c):02x}" for c in text)
+    return Text(spelled_out(text))
 
 
 def _interval(estimate: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""A number never travels alone: estimates with the interval that their sample size allows.
+"""A number never travels alone: estimates with the 95 % interval that their sample size allows.
 
 Functions return None where there is nothing to estimate from (no trial, an absent class), never 0.
 """
@@ -13,6 +13,8 @@ from statistics import NormalDist, fmean, stdev
 from typing import Any
 
 import numpy as np
+
+Z = NormalDist().inv_cdf(0.975)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +38,15 @@ class Estimate:
         return known if self.seeds is None else known | {"seeds": self.seeds}
 
 
-def wilson(successes: int, n: int, level: float = 0.95) -> Estimate | None:
+def wilson(successes: int, n: int) -> Estimate | None:
     """A share (0 to 1) with Wilson's score interval (1927): never empty, not even at 0 or n of n."""
     if not 0 <= successes <= n:
         raise ValueError(f"{successes} successes of {n}")
     if n == 0:
         return None
-    share, z = successes / n, _normal_quantile(level)
-    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
+    share = successes / n
+    middle = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
+    half = Z * math.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2)) / (1 + Z**2 / n)
     # The ends meet 0 and 1 exactly there; rounding would leave a trace of 1e-17.
     low = 0.0 if successes == 0 else middle - half
     high = 1.0 if successes == n else middle + half
@@ -57,7 +59,6 @@ def bootstrap(
     *,
     seed: int,
     draws: int = 1000,
-    level: float = 0.95,
 ) -> Estimate | None:
     """A statistic of rows with its percentile bootstrap interval (Efron 1979).
 
@@ -84,18 +85,18 @@ def bootstrap(
     defined = [d for d in drawn if not math.isnan(d)]
     if not defined:
         return None
-    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(defined, [0.025, 0.975])
     return Estimate(value, float(low), float(high), len(rows))
 
 
-def mean_over_seeds(values: Sequence[float], level: float = 0.95) -> Estimate | None:
+def mean_over_seeds(values: Sequence[float]) -> Estimate | None:
     """The mean of one number per seed with Student's t interval; no interval from a single seed."""
     if not values:
         return None
     count, mean = len(values), fmean(values)
     if count == 1:
         return Estimate(mean, None, None, 1, seeds=1)
-    half = student_t(0.5 + level / 2, count - 1) * stdev(values) / math.sqrt(count)
+    half = student_t(0.975, count - 1) * stdev(values) / math.sqrt(count)
     return Estimate(mean, mean - half, mean + half, count, seeds=count)
 
 
@@ -115,7 +116,7 @@ def over_seeds(estimates: Sequence[Estimate | None]) -> Estimate | None:
 
 
 def auc_interval(
-    positives: Sequence[float] | np.ndarray, negatives: Sequence[float] | np.ndarray, level: float = 0.95
+    positives: Sequence[float] | np.ndarray, negatives: Sequence[float] | np.ndarray
 ) -> Estimate | None:
     """The area under the ROC curve of two samples of scores, larger expected among `positives`.
 
@@ -130,14 +131,13 @@ def auc_interval(
     wins = count_below(positives, negatives)  # (positives,)
     losses = count_below(negatives, positives)  # (negatives,)
     area = float(wins.sum()) / pairs
-    z = _normal_quantile(level)
     variance = 0.0
     if min(len(positives), len(negatives)) > 1:
         by_positive, by_negative = wins / len(negatives), losses / len(positives)
         variance = float(by_positive.var(ddof=1) / len(positives) + by_negative.var(ddof=1) / len(negatives))
     if variance <= 1e-18 or not 0 < area < 1:
-        return Estimate(area, *_newcombe(area, len(positives), len(negatives), z), n)
-    logit, half = math.log(area / (1 - area)), z * math.sqrt(variance) / (area * (1 - area))
+        return Estimate(area, *_newcombe(area, len(positives), len(negatives)), n)
+    logit, half = math.log(area / (1 - area)), Z * math.sqrt(variance) / (area * (1 - area))
     return Estimate(area, _logistic(logit - half), _logistic(logit + half), n)
 
 
@@ -159,13 +159,13 @@ def student_t(probability: float, degrees: int) -> float:
     return float(stdtrit(degrees, probability))
 
 
-def _newcombe(area: float, positives: int, negatives: int, z: float) -> tuple[float, float]:
-    """All areas θ whose own standard error (Hanley & McNeil 1982) puts `area` within z of them."""
+def _newcombe(area: float, positives: int, negatives: int) -> tuple[float, float]:
+    """All areas θ whose own standard error (Hanley & McNeil 1982) puts `area` within Z of them."""
 
     def too_far(theta: float) -> bool:
         others = (positives + negatives) / 2 - 1
         spread = 1 + others * ((1 - theta) / (2 - theta) + theta / (1 + theta))
-        return abs(area - theta) > z * math.sqrt(theta * (1 - theta) * spread / (positives * negatives))
+        return abs(area - theta) > Z * math.sqrt(theta * (1 - theta) * spread / (positives * negatives))
 
     def end(outer: float) -> float:
         inner = area
@@ -181,12 +181,6 @@ def _newcombe(area: float, positives: int, negatives: int, z: float) -> tuple[fl
 
 def _logistic(x: float) -> float:
     return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
-
-
-def _normal_quantile(level: float) -> float:
-    if not 0 < level < 1:
-        raise ValueError(f"level {level}: give a share between 0 and 1, such as 0.95")
-    return NormalDist().inv_cdf(0.5 + level / 2)
 
 
 def _defined(value: float | None) -> float:

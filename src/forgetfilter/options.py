@@ -29,7 +29,7 @@ def flags_from(*classes: Any, leave_out: Iterable[str] = ()) -> Callable[[Callab
                 name,
                 inspect.Parameter.KEYWORD_ONLY,
                 default=None,
-                annotation=_flag(name, hint, _help(name, help_texts(c)[name], default)),
+                annotation=_flag(name, hint, _help(c, name, default)),
             )
             for c in classes
             for name, hint, default in ((f.name, hints_of(c)[f.name], f.default) for f in fields(c))
@@ -82,10 +82,11 @@ def _flag_names(name: str, hint: Any) -> list[str]:
     return [f"{flag}/--no-{flag[2:]}" if hint is bool else flag, *ALSO.get(name, ())]
 
 
-def _help(name: str, text: str, default: Any) -> str:
-    """The text with the default behind it; where it follows the size of the model, with that of each size."""
+def _help(settings: Any, name: str, default: Any) -> str:
+    """The text with the default behind it; where the filter takes it by the size of the model, with that of each."""
+    text = help_texts(settings)[name]
     by_size = {size: spec.DEFAULTS[size].get(name) for size in SIZES}
-    if name in spec.DEFAULTS["tiny"] and len(set(by_size.values())) > 1:
+    if settings is FilterSettings and len(set(by_size.values())) > 1:
         same = by_size["small"] == by_size["large"]
         shown = {"for nano": by_size["tiny"], "for other models": by_size["large"]} if same else {
             words: by_size[size] for size, words in SIZES.items()
@@ -118,11 +119,12 @@ ALSO: dict[str, tuple[str, ...]] = {  # further names of a flag
     "num_beams": ("--beams",),
 }
 PresetFlag = Annotated[
-    str | None, typer.Option(help=f"Settings to start from: {' or '.join(PRESETS)}. [default: default]")
+    str | None,
+    typer.Option(
+        help=f"Settings to start from: {' or '.join(PRESETS)}. A recipe and flags overrule them. [default: default]"
+    ),
 ]
-ConfigFlag = Annotated[
-    Path | None, typer.Option(help="A YAML recipe of settings; it overrules a preset, flags overrule it.")
-]
+ConfigFlag = Annotated[Path | None, typer.Option(help="A YAML recipe of settings; flags overrule it.")]
 RecipeArgument = Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML recipe; flags overrule it.")]
 DryRunFlag = Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and stop.")]
 # Of the filter alone: they decide nothing about a fine-tune.

@@ -134,14 +134,20 @@ def files_named(where: str, value: Any) -> dict[str, str]:
     """Evaluator -> file of rows, from a mapping or from texts such as toxicity=FILE."""
     from forgetfilter.evaluate import EVALUATORS
 
-    value = [value] if isinstance(value, str) else value
-    pairs = value if isinstance(value, Mapping) else dict(str(p).partition("=")[::2] for p in value)
-    for evaluator, file in pairs.items():
+    if isinstance(value, Mapping):
+        pairs = list(value.items())
+    else:
+        texts = value if isinstance(value, list | tuple) else [value]
+        pairs = [str(text).partition("=")[::2] for text in texts]
+    for evaluator, file in pairs:
         if evaluator not in EVALUATORS:
             raise ConfigError(f"{where}: {unknown('evaluator', str(evaluator), EVALUATORS)}")
         if not isinstance(file, str) or not file:
             raise ConfigError(f"{where}: {evaluator}: name a file of rows, as in {evaluator}=FILE")
-    return dict(pairs)
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ConfigError(f"{where}: one file for an evaluator; join the files of one that stands here twice")
+    return found
 
 
 def _checked(where: str, name: str, value: Any) -> Any:

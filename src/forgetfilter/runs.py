@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -35,8 +36,8 @@ _LOCK, _SETTINGS, _STAGES, _DONE, _UNFINISHED = (
     ".unfinished-",
 )
 _VERSIONED = ("forgetfilter", "torch", "transformers", "peft")
-# Where results and logs lie does not change them, so a moved folder still resumes.
-_NOT_COMPARED = frozenset({"output_dir", "report_to"})
+# Where results, logs and verdicts lie does not change them, so a moved folder still resumes.
+_NOT_COMPARED = frozenset({"output_dir", "report_to", "vetted"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +116,13 @@ class Run:
         cls, folder: Path, settings: dict[str, Any], inputs: dict[str, Any], origins: Mapping[str, str] | None
     ) -> Run:
         with disk_full_explained():
-            _refuse_foreign(folder)
             try:
+                refuse_foreign(folder)
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # rows and what a model says of them
                 lock = _take_lock(folder)
-            except (PermissionError, FileExistsError, NotADirectoryError) as error:
+            except OSError as error:
+                if is_disk_full(error):
+                    raise
                 raise ConfigError(
                     f"{folder}: cannot write here ({error.strerror}); use --output another folder"
                 ) from None
@@ -204,6 +207,18 @@ def atomic(path: Path | str) -> Generator[Path]:
             flush(path.parent)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def refuse_unwritable(path: Path) -> None:
+    """ConfigError where no file can be written at `path`, told before the work and not after it. Makes its folder."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot write here ({error.strerror}); use --output another file"
+        ) from None
 
 
 @contextmanager
@@ -312,7 +327,8 @@ def _take_lock(folder: Path) -> IO[str]:
     return lock
 
 
-def _refuse_foreign(folder: Path) -> None:
+def refuse_foreign(folder: Path) -> None:
+    """ConfigError where a run cannot begin in `folder`, because something else is there."""
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file, not a folder; use --output another folder")
     if not folder.exists() or (folder / _SETTINGS).exists():

@@ -67,8 +67,8 @@ class FilterSettings:
     safe: tuple[str, ...] = ("pack:general",)
     """Safe rows for the review: a file, or a bundled pack such as pack:general. Repeat to combine."""
     output_dir: str | None = None
-    """Folder for results; runs/<name of the input> where not given. Never overwritten: the same command
-    resumes, another one is refused."""
+    """Folder for results; one in runs/, named after the input or the recipe, where not given. Never overwritten: the
+    same command resumes, another one is refused."""
 
     data_format: str | None = None
     """Format of the rows: prompt-completion, messages, sharegpt, alpaca, preference, segments, text. Recognised by
@@ -339,7 +339,7 @@ def _one(name: str, value: Any, hint: Any) -> Any:
         if type(value) is not bool:
             raise ConfigError(f"{name}: {value!r} is neither true nor false")
         return value
-    number = float(value) if kind is float and type(value) is int else value
+    number = float(value) if kind is float and type(value) is int and abs(value) < 1e300 else value
     if type(number) is not kind:
         word = "whole number" if kind is int else "number"
         raise ConfigError(f"{name}: {value!r} is not a {word}; allowed: {allowed}")
@@ -397,7 +397,14 @@ def read_recipe(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     import yaml
 
     class Loader(yaml.SafeLoader):
-        pass
+        def construct_object(self, node: Any, deep: bool = False) -> Any:
+            try:
+                return super().construct_object(node, deep)
+            except (ValueError, AttributeError):  # what PyYAML raises for a 13th month and such
+                raise ConfigError(
+                    f"{path} line {node.start_mark.line + 1}: {str(node.value)[:40]!r} looks like a number or a date "
+                    "and is none; put it in quotes if it is a text"
+                ) from None
 
     def mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
         seen: dict[Any, int] = {}
@@ -411,8 +418,9 @@ def read_recipe(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
                     f"{seen[key.value]}); keep one"
                 )
             seen[key.value] = line
+        found = loader.construct_mapping(node, deep=True)
         lines.update(seen)  # the outermost mapping comes last
-        return loader.construct_mapping(node, deep=True)
+        return found
 
     lines: dict[str, int] = {}
     # YAML 1.1 takes 2e-4, without a point, for a text.
@@ -425,6 +433,8 @@ def read_recipe(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
         raise ConfigError(f"{path}: cannot read the recipe ({error.strerror})") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 text at byte {error.start}; save the recipe as UTF-8") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: lists within lists without end") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -10,21 +11,29 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from forgetfilter import ranks
-from forgetfilter.errors import DONE, INTERRUPTED, ForgetfilterError
+from forgetfilter.display import spelled_out
+from forgetfilter.errors import DONE, INTERRUPTED, WRONG_INPUT, ForgetfilterError
 from forgetfilter.models.spec import is_hub_id
-from forgetfilter.threads import wait_asleep
+from forgetfilter.runs import disk_full_explained
+from forgetfilter.threads import keep_little, wait_asleep
 
 DEFECT = 1  # exit code of what only we can fix
 INTERRUPTED_LINE = "interrupted; run the same command again to resume"
+# What the system says of a name that the user gave.
+NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
 DATA_SUFFIXES = {  # what ends so is a file, not a hub id
     ".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".arrow", ".gz", ".bz2", ".zst", ".yaml", ".yml",
 }  # fmt: skip
 
 
 def stay_offline_unless_named(*names: str) -> None:
-    """No network unless the user named a hub id; what the user's own environment says stays."""
+    """No network unless the user named a hub id, that of a detector (`ner:MODEL`) too; what the user's own
+    environment says stays."""
     hub = any(
-        is_hub_id(n) and not n.startswith("pack:") and Path(n).suffix not in DATA_SUFFIXES for n in names
+        is_hub_id(name)
+        and not name.startswith(("pack:", "known:"))
+        and Path(name).suffix not in DATA_SUFFIXES
+        for name in (n.removeprefix("ner:") for n in names)
     )
     if not hub:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -42,6 +51,7 @@ def run(command: Callable[[], object]) -> NoReturn:
     """Run a command and exit with its code; an error is one line on stderr, never a traceback."""
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = os.environ["DO_NOT_TRACK"] = "1"
     wait_asleep()
+    keep_little()
     stopped: list[int] = []
 
     def stop(number: int, frame: Any) -> NoReturn:
@@ -52,7 +62,8 @@ def run(command: Callable[[], object]) -> NoReturn:
     signal.signal(signal.SIGTERM, stop)  # a scheduler's stop is Ctrl-C
     code = DEFECT
     try:
-        command()
+        with disk_full_explained():
+            command()
     except SystemExit as done:
         code = done.code if isinstance(done.code, int) else DONE if done.code is None else DEFECT
         if code == INTERRUPTED:
@@ -75,19 +86,13 @@ def run(command: Callable[[], object]) -> NoReturn:
 
 
 def explain(error: Exception) -> int:
-    """The exit code of an error nobody foresaw, after one line about it."""
+    """The exit code of an error that no command made words for, after one line about it."""
     import tempfile
     import traceback
 
-    from forgetfilter.runs import disk_full_explained, is_disk_full
-
-    if is_disk_full(error):
-        try:
-            with disk_full_explained():
-                raise error
-        except ForgetfilterError as full:
-            say(f"error: {full}")
-            return full.exit_code
+    if isinstance(error, OSError) and error.errno in NOT_ALLOWED and error.filename is not None:
+        say(f"error: {error.filename}: {error.strerror}. Name another file or folder, or make it yours")
+        return WRONG_INPUT
     said = (str(error).strip().splitlines() or [""])[0][:300]
     try:
         with tempfile.NamedTemporaryFile(
@@ -109,12 +114,16 @@ def explain(error: Exception) -> int:
 def say(line: str, to: Any = None) -> None:
     """One line on stderr as plain text; control characters could steer a terminal, so they are escaped."""
     to = to or sys.stderr
-    shown = "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in line)
     try:
-        to.write(shown.encode(to.encoding or "utf-8", "backslashreplace").decode() + "\n")
+        to.write(spelled_out(line).encode(to.encoding or "utf-8", "backslashreplace").decode() + "\n")
         to.flush()
     except (OSError, ValueError):
         pass  # nobody listens
+
+
+def show(line: str) -> None:
+    """One line of a result, on stdout, as plain text."""
+    say(line, sys.stdout)
 
 
 def leave(code: int) -> NoReturn:

@@ -1,4 +1,4 @@
-"""How threads wait for each other, decided before the library that starts them is imported."""
+"""How threads wait for each other and how much is kept for later, decided before torch is imported."""
 
 from __future__ import annotations
 
@@ -22,3 +22,12 @@ def wait_asleep(environment: MutableMapping[str, str] = os.environ) -> None:
     if not any(name in environment for name in WAITING):
         environment["OMP_WAIT_POLICY"] = "PASSIVE"
         environment["GOMP_SPINCOUNT"] = SPIN
+
+
+def keep_little(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Have oneDNN keep the programs of its last 64 shapes instead of 1,024; what the user set stands.
+
+    Batches of mixed lengths have ever new shapes. A filter of 150 rows of 80 tokens with SmolLM2 came to 4.5 GB, with
+    64 to 3.3 GB, in the same processor time. With none kept, learning takes three times as long.
+    """
+    environment.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from forgetfilter.errors import ConfigError, DataError
-from forgetfilter.runs import put_down
+from forgetfilter.runs import put_down, refuse_unwritable
 
 Line = dict[str, Any]
 
@@ -25,7 +25,7 @@ class Log:
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
         self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
+        refuse_unwritable(path)
         self._file = path.open("a+b")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -91,8 +91,10 @@ class Log:
         """A line as a record; None for one that was cut: the last, or one before the beginning of a run."""
         try:
             line = json.loads(raw[i])
+            texts = ("step", "id", "text", "reason")
             if isinstance(line, dict) and (
-                "run" in line or all(isinstance(line[k], str) for k in ("step", "id"))
+                "run" in line
+                or (all(isinstance(line[k], str) for k in texts) and isinstance(line["try"], int))
             ):
                 return line
         except (ValueError, KeyError):

@@ -6,7 +6,7 @@ in the report says how it ended: done, failed (why) or refused (what).
 
 from __future__ import annotations
 
-import _posixsubprocess
+import importlib
 import json
 import os
 import resource
@@ -27,7 +27,8 @@ NEVER = {
     "os.exec": "starts a program", "os.posix_spawn": "starts a program", "os.spawn": "starts a program",
     "os.system": "starts a program", "os.startfile": "starts a program", "subprocess.Popen": "starts a program",
     "pty.spawn": "starts a program", "os.kill": "sends a signal", "os.killpg": "sends a signal",
-    "ctypes.": "calls native code", "sqlite3.": "opens a database", "urllib.Request": "asks for an address",
+    "resource.": "changes its limits", "ctypes.": "calls native code",
+    "sqlite3.": "opens a database", "urllib.Request": "asks for an address",
 }  # fmt: skip
 # Calls that change a file or folder: which of their arguments are paths.
 CHANGES = {
@@ -36,6 +37,12 @@ CHANGES = {
     "os.setxattr": (0,), "os.removexattr": (0,), "os.chflags": (0,),
 }  # fmt: skip
 READS = {"os.listdir": (0,), "os.scandir": (0,)}
+# Functions that no event speaks of: module, name, what it is. `multiprocessing` and `subprocess` call the first.
+UNSPOKEN = (
+    ("_posixsubprocess", "fork_exec", "starts a program"),
+    *((module, "pidfd_send_signal", "sends a signal") for module in ("signal", "_signal")),
+    *((module, name, "makes a special file") for module in ("os", "posix") for name in ("mkfifo", "mknod")),
+)  # fmt: skip
 
 
 Teller = Callable[[dict[str, str], int], NoReturn]  # what is told, exit code
@@ -154,8 +161,9 @@ def guard(work: str, tell: Teller) -> Callable[[str, tuple[Any, ...]], None]:
                 if not inside("." if arguments[at] is None else arguments[at], roots):
                     refuse(words)
 
-    # What `multiprocessing` calls, which no event speaks of; `subprocess` gets it too.
-    _posixsubprocess.fork_exec = lambda *_: refuse("starts a program")  # ty: ignore[invalid-assignment]
+    for module, name, what in UNSPOKEN:
+        if hasattr(found := importlib.import_module(module), name):  # not every system has them all
+            setattr(found, name, lambda *_, what=what, **__: refuse(what))
     return hook
 
 

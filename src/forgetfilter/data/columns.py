@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from forgetfilter.data.readers import HISTORY
+from forgetfilter.data.readers import HISTORY, LABELS, ROW_MARKS
 from forgetfilter.data.turns import Columns, weight_of
 from forgetfilter.data.wording import short
 from forgetfilter.records import LEFT_OUT, MOST_NAMES, LeftOut
@@ -18,6 +18,8 @@ class Unread:
 
     known: frozenset[str]  # what the fields of all formats are called: said, however short they are
     used: frozenset[str] = frozenset()  # columns of the file being read that its format reads
+    labels: frozenset[str] = frozenset()  # columns that `readers.wanted` looks at, or speaks of
+    weights: frozenset[str] = frozenset()
     _asked: dict[tuple[str, ...], list[tuple[str, bool, bool]]] = field(
         default_factory=dict
     )  # by a row's keys
@@ -33,6 +35,8 @@ class Unread:
         self.used = frozenset({**own, **columns}.values()) | {truth or ""}
         if format == "prompt-completion":
             self.used |= {HISTORY}
+        self.labels = frozenset((columns["label"],) if "label" in columns else LABELS)
+        self.weights = frozenset(() if "marks" in columns else ROW_MARKS)
 
     def count(self, record: Mapping[str, Any], where: Callable[[], str]) -> None:
         """One more row, of which `where` tells the place."""
@@ -44,7 +48,7 @@ class Unread:
             value = record[name]
             kind = type(value)
             if is_mark:
-                says = value is not None and value != "" and not _followed(name, value)
+                says = value is not None and value != "" and not self._followed(name, value)
             elif kind is str:  # several words, or one where a field of that name would be learned
                 says = bool(value) and (is_known or (" " in value and " " in value.strip()))
             else:
@@ -57,8 +61,13 @@ class Unread:
         if len(self._asked) > MOST_SHAPES:
             self._asked.clear()
         names = [name for name in keys if name not in self.used and name != "tools"]
-        self._asked[keys] = [(name, name in MARKS, name.strip().lower() in self.known) for name in names]
+        self._asked[keys] = [(name, name in MARKS, str(name).strip().lower() in self.known) for name in names]
         return self._asked[keys]
+
+    def _followed(self, name: str, value: Any) -> bool:
+        if name in self.weights:
+            return (name == "weight" or isinstance(value, bool | str)) and weight_of(value) is not None
+        return name in self.labels
 
     def _add(self, name: str, where: Callable[[], str]) -> None:
         times = self._rows.get(name, 0)
@@ -76,20 +85,15 @@ class Unread:
 
     def named(self) -> str:
         """`source, thinking`; "" where there are none."""
-        names = [short(name) for name in self._rows]
+        names = [short(str(name)) for name in self._rows]
         more = f", and {len(names) - MOST_SAID} more" if len(names) > MOST_SAID else ""
         return ", ".join(names[:MOST_SAID]) + more
 
 
-def _followed(name: str, value: Any) -> bool:
-    """Whether `readers.wanted` or the note about labels speaks of it."""
-    if name == "train":
-        return isinstance(value, bool | str) and weight_of(value) is not None
-    return name in ("label", "kto_tag") or (name == "weight" and weight_of(value) is not None)
-
-
 def _words(name: str, rows: int) -> str:
-    return LEFT_OUT["columns"].format(name=short(name), rows=f"{rows:,} row" + ("" if rows == 1 else "s"))
+    return LEFT_OUT["columns"].format(
+        name=short(str(name)), rows=f"{rows:,} row" + ("" if rows == 1 else "s")
+    )
 
 
 MOST_SAID = 8

@@ -105,7 +105,7 @@ def _csv_records(store: Text, delimiter: str) -> Iterator[tuple[int, list[str], 
 def _lines(file: BinaryIO) -> Iterator[bytes]:
     """Lines that end in \\n, \\r\\n or a bare \\r."""
     for line in file:
-        if b"\r" in line[:-2]:
+        if b"\r" in line.removesuffix(b"\r\n")[:-1]:
             yield from re.findall(rb"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+", line)
         else:
             yield line

@@ -45,7 +45,7 @@ def settle(
 ) -> tuple[str, dict[str, str]]:
     """The format of a file from its first row, and where its fields are; raises if none fits."""
     reading = {key: value for key, value in chosen.items() if _of_reading(key)}
-    chosen = {key: value for key, value in chosen.items() if not _of_reading(key)}
+    chosen = _of_format(chosen)
     if format is not None:
         if strange := set(chosen) - {f.rstrip("?") for f in formats[format].names}:
             raise DataError(
@@ -72,6 +72,11 @@ def settle(
     )
 
 
+def fits(record: Mapping[str, Any], chosen: Columns, formats: Formats) -> bool:
+    """Whether a record is a row of some format."""
+    return detect(record, _of_format(chosen), formats) is not None
+
+
 def detect(record: Mapping[str, Any], chosen: Columns, formats: Formats) -> tuple[str, dict[str, str]] | None:
     """The first format that fits by its own field names, else by accepted other names."""
     for exact in (True, False):
@@ -94,8 +99,7 @@ def talk_of(
     try:
         return formats[name].read(record, reading)
     except MissingField as error:
-        mapped = {key: value for key, value in chosen.items() if not _of_reading(key)}
-        other = detect(record, mapped, formats)
+        other = detect(record, _of_format(chosen), formats)
         if other and (other[0] != name or other[1] != reading.columns):
             raise DataError(
                 f"{place()}: a row of format {other[0]} ({describe(*other, formats)}) in a file of format {name} "
@@ -137,6 +141,11 @@ def format_notes(
 def _of_reading(field: str) -> bool:
     """Whether a mapping says how turns and labels are read, and is no field of a format."""
     return field in ("role", "content", "marks", "learned", "label") or field.startswith("role:")
+
+
+def _of_format(chosen: Columns) -> dict[str, str]:
+    """The mappings that name fields of a format."""
+    return {key: value for key, value in chosen.items() if not _of_reading(key)}
 
 
 def _columns(

@@ -8,10 +8,11 @@ from __future__ import annotations
 import difflib
 import errno
 import glob
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from forgetfilter.data import jobs, packing
@@ -32,6 +33,7 @@ class Input:
     packing: str = ""  # .gz, .bz2 or .zst
     format: str | None = None  # named by a job
     fields: Mapping[str, str] = field(default_factory=dict)
+    hub: str = ""  # owner/name or owner/name:split, where it lies on the hub
 
     @property
     def endings(self) -> str:
@@ -60,36 +62,42 @@ def find(name: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], folder
     if not isinstance(name, str | os.PathLike):
         return _several([os.fspath(one) for one in name], folder)
     name = os.fspath(name)
+    if not name:
+        raise DataError(NONE_NAMED)
     if name == "-":
         path = packing.standard_input(folder)
         made = _input(path)
-        return Inputs("stdin", (Input(path, "stdin", made.suffix, made.packing),), "file")
+        return Inputs("stdin", (replace(made, name="stdin"),), "file")
+    path = Path(name)
     try:
-        return _find(name, Path(name))
+        if path.suffix.lower() in (".yaml", ".yml") and path.is_file():
+            return _job(path.name, jobs.axolotl(path))
+        if path.name == "dataset_info.json" and jobs.is_dataset_info(path):
+            return _job(path.name, jobs.llamafactory(path, None))
+        if not os.path.lexists(path) and (entry := jobs.named_entry(name)) is not None:
+            return _job(f"{entry[0].name}:{entry[1]}", jobs.llamafactory(*entry))
+        return _rows(name, path)
     except OSError as error:
         raise DataError(f"{name}: {_loop_or(error, 'cannot be read')}") from error
 
 
-def _find(name: str, path: Path) -> Inputs:
+def _rows(name: str, path: Path) -> Inputs:
+    """The files of what is no trainer's list: an entry of such a list may not name another one, or itself."""
     if os.path.lexists(path):
         path.stat()  # raises for a link that leads nowhere or to itself
-        if path.is_dir():
-            return _folder(path)
-        if path.suffix.lower() in (".yaml", ".yml"):
-            return _job(path.name, jobs.axolotl(path))
-        if path.name == "dataset_info.json" and jobs.is_dataset_info(path):
-            return _job(path.name, jobs.llamafactory(path, None))
-        return Inputs(path.name, (_input(path),), "file")
-    if (entry := jobs.named_entry(name)) is not None:
-        return _job(f"{entry[0].name}:{entry[1]}", jobs.llamafactory(*entry))
+        return _folder(path) if path.is_dir() else Inputs(path.name, (_input(path),), "file")
     if is_hub_id(name):
-        return Inputs(name, (Input(None, name, ".jsonl"),), "hub")
+        return Inputs(name, (_on_hub(name),), "hub")
     if glob.has_magic(name):
         return _pattern(name)
     raise DataError(f"{path}: no such file.{_nearest_file(path)}")
 
 
-def _input(path: Path, name: str | None = None) -> Input:
+def _on_hub(name: str) -> Input:
+    return Input(None, name, ".jsonl", hub=name)
+
+
+def _input(path: Path) -> Input:
     plain, packed = path.name, ""
     if path.suffix.lower() in packing.PACKED:
         packed, plain = path.suffix.lower(), path.name.removesuffix(path.suffix)
@@ -110,7 +118,7 @@ def _input(path: Path, name: str | None = None) -> Input:
         raise DataError(f"{path}: is no regular file. Pipe its content in and write - for its name.")
     if status.st_size == 0 and suffix in TABLES:
         raise DataError(f"{path.name}: is empty. Give a file with at least one row.")
-    return Input(path, name or path.name, suffix, packed)
+    return Input(path, path.name, suffix, packed)
 
 
 def _folder(path: Path) -> Inputs:
@@ -124,12 +132,7 @@ def _folder(path: Path) -> Inputs:
             f"Name one, such as {path / (splits[0] if splits else 'train')}."
         )
     if "state.json" in names and "dataset_info.json" in names:
-        arrows = sorted(p for p in path.iterdir() if p.suffix == ".arrow" and not p.name.startswith("cache-"))
-        if not arrows:
-            raise DataError(
-                f"{path}: a data set saved with save_to_disk without its .arrow files. Save it again."
-            )
-        return Inputs(path.name, tuple(_input(p) for p in arrows), "saved")
+        return Inputs(path.name, tuple(map(_input, _saved(path))), "saved")
     shards, others = [], []
     for entry in sorted(path.iterdir(), key=lambda p: p.name):
         if entry.name.startswith((".", "_")) or entry.name in BESIDE:
@@ -141,11 +144,31 @@ def _folder(path: Path) -> Inputs:
     if not shards:
         raise DataError(f"{path}: is a folder without files of rows.{_hint_below(path)}")
     _refuse_mixture(path, shards)
-    notes = [f"{path.name}: passed over: {', '.join(others[:5])}{', …' if len(others) > 5 else ''}"] * bool(
-        others
+    notes = [*_passed_over(others), *_missing_shards([p.name for p in shards])]
+    return Inputs(
+        path.name, tuple(map(_input, shards)), "folder", tuple(f"{path.name}: {words}" for words in notes)
     )
-    notes += [f"{path.name}: {words}" for words in _missing_shards([p.name for p in shards])]
-    return Inputs(path.name, tuple(map(_input, shards)), "folder", tuple(notes))
+
+
+def _saved(path: Path) -> list[Path]:
+    """The .arrow files that a folder of save_to_disk says it has: others in it are left from earlier times."""
+    try:
+        listed = json.loads((path / "state.json").read_text(encoding="utf-8"))["_data_files"]
+        found = [path / one["filename"] for one in listed]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DataError(
+            f"{path / 'state.json'}: does not name its .arrow files. Save the data set again."
+        ) from error
+    if gone := [file.name for file in found if not os.path.lexists(file)]:
+        raise DataError(
+            f"{path}: a data set saved with save_to_disk without its file {gone[0]}. Copy or save it again."
+        )
+    return found
+
+
+def _passed_over(names: Sequence[str]) -> list[str]:
+    """What is said of files that hold no rows."""
+    return [f"passed over: {', '.join(names[:5])}{', …' if len(names) > 5 else ''}"] if names else []
 
 
 def _missing_shards(names: Sequence[str]) -> list[str]:
@@ -172,10 +195,11 @@ def _refuse_mixture(path: Path, shards: Sequence[Path]) -> None:
             f"{path}: holds files of several kinds ({', '.join(kinds)}), perhaps the same rows twice. "
             f"Name those to read: '{path}/*{kinds[0]}'."
         )
-    splits = sorted({m[1].lower() for p in shards if (m := SPLIT.match(p.name))})
+    splits = {m[1].lower(): "*" * (m.start() > 0) + m[1] for p in shards if (m := SPLIT.search(p.name))}
     if len(splits) > 1:
+        named = ", ".join(sorted(splits))
         raise DataError(
-            f"{path}: holds several splits ({', '.join(splits)}). Name the one to read: '{path}/{splits[-1]}*'."
+            f"{path}: holds several splits ({named}). Name the one to read: '{path}/{splits[max(splits)]}*'."
         )
 
 
@@ -186,7 +210,8 @@ def _pattern(pattern: str) -> Inputs:
     if not files:
         raise DataError(f"{pattern}: no file of rows fits this pattern. Look in {_above(pattern)}.")
     seen: dict[tuple[int, int], Path] = {}
-    notes = []
+    others = [p.name for p in found if not _is_container(p.name) and not p.is_dir()]
+    notes = [f"{pattern}: {words}" for words in _passed_over(others)]
     for file in files:
         status = file.stat()
         first = seen.setdefault((status.st_dev, status.st_ino), file)
@@ -204,12 +229,12 @@ def _several(names: Sequence[str], folder: Path) -> Inputs:
     parts = [find(name, folder) for name in names]
     files = [file for part in parts for file in part.files]
     if not files:
-        raise DataError("no file is named. Name at least one.")
-    twice = [
-        f.name for i, f in enumerate(files) if any(f.path == g.path and f.name == g.name for g in files[:i])
-    ]
-    if twice:
-        raise DataError(f"{twice[0]}: is named twice. Name every file once.")
+        raise DataError(NONE_NAMED)
+    seen: set[Path | str] = set()
+    for file in files:
+        if (at := file.path.resolve() if file.path else file.name) in seen:
+            raise DataError(f"{file.name}: is named twice. Name every file once.")
+        seen.add(at)
     source = f"{parts[0].source}+{len(files) - 1}"
     return Inputs(source, _apart(files), "list", tuple(note for part in parts for note in part.notes))
 
@@ -217,14 +242,16 @@ def _several(names: Sequence[str], folder: Path) -> Inputs:
 def _job(source: str, job: jobs.Job) -> Inputs:
     """The files of a trainer's own list."""
     files: list[Input] = []
+    notes, shape = [*job.notes], "list"
     for entry in job.entries:
         if entry.hub:
-            files.append(Input(None, entry.location, ".jsonl", "", entry.format, entry.fields))
-            continue
-        found = _find(entry.location, Path(entry.location))
-        files += [Input(f.path, f.name, f.suffix, f.packing, entry.format, entry.fields) for f in found.files]
-    shape = "file" if len(files) == 1 else "list"
-    return Inputs(source, _apart(files), shape, tuple(job.notes))
+            found = Inputs(entry.location, (_on_hub(entry.location),), "file")
+        else:
+            found = _rows(entry.location, Path(entry.location))
+        files += [replace(f, format=entry.format, fields=entry.fields) for f in found.files]
+        notes += found.notes
+        shape = found.shape if len(job.entries) == 1 else "list"
+    return Inputs(source, _apart(files), shape, tuple(notes))
 
 
 def _apart(files: Sequence[Input]) -> tuple[Input, ...]:
@@ -235,10 +262,7 @@ def _apart(files: Sequence[Input]) -> tuple[Input, ...]:
     longer = [f.path.parent.name + "-" + f.name if f.path else f.name for f in files]
     if len(set(longer)) < len(longer):
         longer = [f"{i}-{name}" for i, name in enumerate(names)]
-    return tuple(
-        Input(f.path, name, f.suffix, f.packing, f.format, f.fields)
-        for f, name in zip(files, longer, strict=True)
-    )
+    return tuple(replace(f, name=name) for f, name in zip(files, longer, strict=True))
 
 
 def is_hub_id(name: str) -> bool:
@@ -284,7 +308,9 @@ def _loop_or(error: OSError, otherwise: str) -> str:
 
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(?::[\w.\[\]%:-]+)?")
-SPLIT = re.compile(r"(train|test|validation|valid|val|dev|eval)(?![a-z])", re.IGNORECASE)
+# As `datasets` finds splits in the names of a folder's files.
+SPLIT = re.compile(r"(?<![a-z0-9])(train|test|validation|valid|val|dev|eval)(?![a-z])", re.IGNORECASE)
 NUMBERED = re.compile(r"(.*?)(\d{3,6})-of-(\d{3,6})(.*)")
 MOST_SHARDS = 100_000
+NONE_NAMED = "no file is named. Name at least one."
 BESIDE = {"dataset_info.json", "dataset_infos.json", "state.json", "metadata.json"}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from array import array
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -112,8 +113,9 @@ def read(
     inputs = given.inputs(path) if isinstance(path, tables.HubRows) else files.find(path, folder.path)
     ahead = _Scan(inputs.source, truth)
     for one in inputs.files:
-        store = path if isinstance(path, tables.HubRows) else opened(one, folder.path, cache_dir)
-        ahead.scan(one, store, one.format or format, {**one.fields, **chosen}, inputs)
+        columns = {**one.fields, **chosen}
+        store = path if isinstance(path, tables.HubRows) else opened(one, folder.path, columns, cache_dir)
+        ahead.scan(one, store, one.format or format, columns, inputs)
     return ahead.dataset(inputs, folder, named=format is not None)
 
 
@@ -123,7 +125,7 @@ def read_records(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     records = []
     inputs = files.find(path, folder.path).files
     for one in inputs:
-        store = opened(one, folder.path)
+        store = opened(one, folder.path, {})
         for index, record in enumerate(_unless_empty(store, alone=len(inputs) == 1)):
             containers.refuse_no_objects(f"{one.name} {store.place(index)}", record)
             records.append(record)
@@ -138,22 +140,19 @@ def write(dataset: Dataset, indices: Sequence[int], stem: Path) -> Path:
     their very bytes. No rows give a valid empty file. All appears whole or not at all. Raises DataError if it
     cannot be written, IndexError for an index outside the data set.
     """
+    firsts = [part.first for part in dataset.parts]
+    chosen: list[list[int]] = [[] for _ in firsts]
     for index in indices:
         if not 0 <= index < len(dataset.rows):
             raise IndexError(f"row {index} of {len(dataset.rows)}")
-
-    def put(part: Part, target: Path) -> None:
-        end = part.first + len(part.store)
-        part.store.write([i - part.first for i in indices if part.first <= i < end], target)
-
+        at = bisect_right(firsts, index) - 1  # the last part to begin there: those before it have no rows
+        chosen[at].append(index - firsts[at])
     if dataset.inputs.shape == "saved":
-        chosen = [
-            [i - p.first for i in indices if p.first <= i < p.first + len(p.store)] for p in dataset.parts
-        ]
         with appearing(stem) as partial:
             tables.save_chosen(dataset.saved, chosen, partial)
         return stem
-    return write_parts(dataset, stem, put)
+    of = {part.input.name: rows for part, rows in zip(dataset.parts, chosen, strict=True)}
+    return write_parts(dataset, stem, lambda part, target: part.store.write(of[part.input.name], target))
 
 
 def written(path: Path) -> list[Path]:
@@ -172,11 +171,24 @@ def write_parts(dataset: Dataset, stem: Path, put: Callable[[Part, Path], None])
     with appearing(stem) as partial:
         partial.mkdir()
         for part in dataset.parts:
-            name = part.input.name.replace("/", "--").replace(":", "-")
-            name = name if part.input.path is not None else name + ".jsonl"
-            with packing.packed(partial / name, part.input.packing) as plain:
+            with packing.packed(partial / name_of(part), part.input.packing) as plain:
                 put(part, plain)
     return stem
+
+
+def name_of(part: Part) -> str:
+    """What its file is called in a folder that is written."""
+    name = part.input.name.replace("/", "--").replace(":", "-")
+    return name if part.input.path is not None else name + ".jsonl"
+
+
+def read_as(dataset: Dataset) -> list[dict[str, Any]]:
+    """How a trainer's list had its files read, for `rejoin`, as JSON can hold it; [] where there is no list."""
+    return [
+        {"file": name_of(part), "format": part.format, "columns": dict(part.columns)}
+        for part in dataset.parts
+        if part.input.fields and part.format
+    ]
 
 
 def as_prompt_completion(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -202,17 +214,23 @@ def as_prompt_completion(record: Mapping[str, Any]) -> dict[str, Any]:
 # --- reading ---
 
 
-def opened(one: Input, folder: Path, cache_dir: str | os.PathLike[str] | None = None) -> containers.Store:
-    """The records of one file, before anything of it is read; `folder` takes what must be unpacked."""
+def opened(
+    one: Input, folder: Path, chosen: Columns, cache_dir: str | os.PathLike[str] | None = None
+) -> containers.Store:
+    """The records of one file, before anything of it is read; `folder` takes what must be unpacked.
+
+    `chosen` are the columns that the user mapped: they tell a row from an object that holds rows.
+    """
     if one.path is None:
-        return tables.open_hub(one.name, cache_dir)
+        return tables.open_hub(one.hub, cache_dir)
     try:
         path = packing.unpack(one.path, one.packing, folder) if one.packing else one.path
         if one.suffix == ".parquet":
             return tables.open_parquet(path, one.name)
         if one.suffix == ".arrow":
             return tables.open_arrow(path, one.name)
-        return json_files.open_text(path, one.suffix, one.name, _is_row)
+        is_row = lambda record: detection.fits(record, chosen, FORMATS)  # noqa: E731
+        return json_files.open_text(path, one.suffix, one.name, is_row)
     except OSError as error:
         raise DataError(f"{one.path}: cannot be read ({error.strerror or error}).") from error
 
@@ -224,10 +242,6 @@ def _unless_empty(store: containers.Store, *, alone: bool) -> Iterator[Any]:
     except EmptyFile:
         if alone:
             raise
-
-
-def _is_row(record: Mapping[str, Any]) -> bool:
-    return detection.detect(record, {}, FORMATS) is not None
 
 
 class _Scan:
@@ -457,12 +471,12 @@ def _with_rejected(row: Row, talk: Talk) -> Row:
 
 
 ONE_ANSWER = ("prompt-completion", "alpaca", "text")
-# Order matters where a row fits several: pairs first, then conversations, running text last.
+# Order matters where a row fits several: pairs first, then conversations, running text late.
 FORMATS: Mapping[str, Format] = {
     "preference": Format(
         {
-            "chosen": ("chosen", "chosen_response"),
-            "rejected": ("rejected", "rejected_response"),
+            "chosen": ("chosen", "chosen_response", "preferred_output"),
+            "rejected": ("rejected", "rejected_response", "non_preferred_output"),
             "messages?": ("messages", "conversations"),
             "prompt?": ("prompt", "instruction", "question"),
             "input?": ("input",),
@@ -490,4 +504,7 @@ FORMATS: Mapping[str, Format] = {
         readers.alpaca,
     ),
     "text": Format({"text": ("text",)}, readers.text),
+    "vertex": Format(
+        {"messages": ("contents",), "system?": ("systemInstruction", "system_instruction")}, readers.contents
+    ),
 }

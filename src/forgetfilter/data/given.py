@@ -92,7 +92,9 @@ def with_columns(rows: Any, columns: Mapping[str, Sequence[Any]]) -> Any:
     for name, values in columns.items():
         if name in found.column_names:
             raise DataError(f'"{name}" {LIMIT}')
-        found = found.add_column(name, list(values))
+        # Where no value is known, the list alone would make a column without a type.
+        kind = datasets.Value("float64") if all(value is None for value in values) else None
+        found = found.add_column(name, list(values), feature=kind)
     return found
 
 

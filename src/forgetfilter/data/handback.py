@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from forgetfilter.data import formats, tables
 from forgetfilter.data.containers import HAS_COLUMN
+from forgetfilter.data.files import Inputs
 from forgetfilter.data.packing import PACKED, appearing
+from forgetfilter.data.readers import HISTORY
 from forgetfilter.data.turns import ROLES
+from forgetfilter.data.wording import is_list
 from forgetfilter.errors import DataError
 from forgetfilter.records import Decision
 
@@ -99,18 +103,64 @@ def hand_back(
 
 def snippets(dataset: formats.Dataset, file: Path, name: str = "kept") -> dict[str, str]:
     """Trainer -> the text to paste so that it reads `file`, which `formats.write` wrote of this data set."""
+    each = _of_one_kind(dataset, file)
     return {
-        "LLaMA-Factory": llamafactory(dataset, file, name),
-        "axolotl": axolotl(dataset, file),
-        "TRL": trl(dataset, file),
+        "LLaMA-Factory": _one_object(
+            [llamafactory(one, at, name if len(each) == 1 else f"{name}-{at.name}") for one, at in each]
+        ),
+        "axolotl": _one_list([axolotl(one, at) for one, at in each]),
+        "TRL": "\n".join(trl(one, at) for one, at in each),
     }
+
+
+def _of_one_kind(dataset: formats.Dataset, file: Path) -> list[tuple[formats.Dataset, Path]]:
+    """The data set; where files of several kinds were named together, each of them by itself."""
+    parts = [part for part in dataset.parts if len(part.keys)]
+    if all((p.format, p.columns, p.store.kind) == (parts[0].format, parts[0].columns, parts[0].store.kind)
+           for p in parts):  # fmt: skip
+        return [(dataset, file)]
+    return [
+        (
+            replace(
+                dataset, format=part.format, columns=part.columns, container=part.store.kind, parts=(part,),
+                rows=dataset.rows[part.first : part.first + min(LOOKED_AT, len(part.keys))],
+                inputs=Inputs(part.input.name, (part.input,), "file"),
+            ),
+            file / formats.name_of(part),
+        )
+        for part in parts
+    ]  # fmt: skip
+
+
+def _one_object(texts: Sequence[str]) -> str:
+    """Entries of dataset_info.json as one object, what is said in words before it."""
+    if len(texts) == 1:
+        return texts[0]
+    made: dict[str, Any] = {}
+    for text in texts:
+        made |= {} if text.startswith("#") else json.loads(text)
+    said = [text for text in texts if text.startswith("#")]
+    return "\n".join([*said, json.dumps(made, ensure_ascii=False, indent=2)])
+
+
+def _one_list(texts: Sequence[str]) -> str:
+    """Lists of `datasets:` as one, what is said in words before it. Pairs are another training's, so a list apart."""
+    import yaml
+
+    said = [line for text in texts for line in text.splitlines() if line.startswith("#")]
+    lists: dict[str, dict[str, Any]] = {}
+    for made in filter(None, map(yaml.safe_load, texts)):
+        lists.setdefault(made.get("rl", ""), {**made, "datasets": []})["datasets"] += made["datasets"]
+    shown = [yaml.safe_dump(one, sort_keys=False, allow_unicode=True) for one in lists.values()]
+    return "".join(f"{line}\n" for line in dict.fromkeys(said)) + "---\n".join(shown)
 
 
 def llamafactory(dataset: formats.Dataset, file: Path, name: str = "kept") -> str:
     """An entry for dataset_info.json, in the folder of `file`."""
-    if remedy := _not_for_it(dataset, file, "LLaMA-Factory"):
+    trainer = "LLaMA-Factory"
+    if remedy := _not_read(dataset, trainer) or _not_for_it(dataset, file, trainer):
         return remedy
-    c = dataset.columns
+    c = _columns(dataset)
     entry: dict[str, Any] = {"file_name": file.name}
     columns: dict[str, str] = {}
     if dataset.format in ("messages", "sharegpt") or (dataset.format == "preference" and "messages" in c):
@@ -120,13 +170,11 @@ def llamafactory(dataset: formats.Dataset, file: Path, name: str = "kept") -> st
             entry["tags"] = {"role_tag": keys[0], "content_tag": keys[1], **_role_tags(dataset, keys)}
     elif dataset.format == "text":
         columns["prompt"] = c["text"]
-    elif dataset.format in ("alpaca", "prompt-completion", "preference"):
+    else:
         if "prompt" not in c:
             return "# LLaMA-Factory wants the prompt of a preference pair in a column of its own."
         names = {"prompt": "prompt", "input": "query", "completion": "response", "history": "history"}
         columns = {theirs: c[ours] for ours, theirs in names.items() if c.get(ours)}
-    else:
-        return "# LLaMA-Factory does not read segments."
     columns |= {"system": c["system"]} if c.get("system") else {}
     if dataset.format == "preference":
         entry["ranking"] = True
@@ -145,7 +193,9 @@ def axolotl(dataset: formats.Dataset, file: Path) -> str:
     """A `datasets:` list for axolotl's YAML."""
     import yaml
 
-    c = dataset.columns
+    if remedy := _not_read(dataset, "axolotl"):
+        return remedy
+    c = _columns(dataset)
     entry: dict[str, Any] = {"path": str(file)}
     if file.is_dir() is False:
         entry["ds_type"] = {"csv": "csv", "parquet": "parquet", "arrow": "arrow"}.get(
@@ -175,7 +225,9 @@ def axolotl(dataset: formats.Dataset, file: Path) -> str:
             entry["type"]["no_input_format"] = "{instruction}"
         if c.get("system"):
             entry["type"]["field_system"] = c["system"]
-    return yaml.safe_dump({"datasets": [entry]}, sort_keys=False, allow_unicode=True)
+    system = () if dataset.format in ("alpaca", "prompt-completion") else ("system",)
+    said = _left_to_the_user(dataset, "axolotl", ("history", *system))
+    return said + yaml.safe_dump({"datasets": [entry]}, sort_keys=False, allow_unicode=True)
 
 
 def _axolotl_pairs(dataset: formats.Dataset, entry: dict[str, Any]) -> str:
@@ -183,7 +235,7 @@ def _axolotl_pairs(dataset: formats.Dataset, entry: dict[str, Any]) -> str:
     so a key that says what is so anyway is left out, lest it be taken for another kind."""
     import yaml
 
-    c = dataset.columns
+    c = _columns(dataset)
     entry.pop("ds_type", None)
     if "messages" in c:
         keys = _turn_keys(dataset) or ("role", "content")
@@ -201,7 +253,8 @@ def _axolotl_pairs(dataset: formats.Dataset, entry: dict[str, Any]) -> str:
         }  # fmt: skip
     else:
         return "# axolotl wants the prompt of a preference pair in a column of its own."
-    return yaml.safe_dump({"rl": "dpo", "datasets": [entry]}, sort_keys=False, allow_unicode=True)
+    said = _left_to_the_user(dataset, "axolotl", ("input", "history", "system"))
+    return said + yaml.safe_dump({"rl": "dpo", "datasets": [entry]}, sort_keys=False, allow_unicode=True)
 
 
 def _axolotl_roles(
@@ -220,30 +273,71 @@ def _axolotl_roles(
 
 def trl(dataset: formats.Dataset, file: Path) -> str:
     """Python that gives TRL's trainers their `train_dataset`."""
+    if remedy := _not_read(dataset, "TRL"):
+        return remedy
+    said = _left_to_the_user(dataset, "TRL", ("history", "system")) + _trl_columns(dataset)
     if dataset.inputs.shape == "saved":
-        return f"from datasets import load_from_disk\n\ntrain_dataset = load_from_disk({str(file)!r})\n"
+        return f"from datasets import load_from_disk\n\ntrain_dataset = load_from_disk({str(file)!r})\n{said}"
     builder = {"csv": "csv", "parquet": "parquet", "arrow": "arrow"}.get(dataset.container, "json")
     files = str(file / "*") if file.is_dir() else str(file)
     more = _csv_options(dataset) if builder == "csv" else ""
     if _one_list_below(dataset):
         more += f", field={_one_list_below(dataset)!r}"
     line = f"train_dataset = load_dataset({builder!r}, data_files={files!r}, split='train'{more})\n"
-    c = dataset.columns
-    if dataset.format == "alpaca":
-        line += (
-            f"train_dataset = train_dataset.map(lambda r: {{'prompt': r[{c['prompt']!r}]"
-            + (f" + (r[{c['input']!r}] and '\\n\\n' + r[{c['input']!r}] or '')" if c.get("input") else "")
-            + f", 'completion': r[{c['completion']!r}]}})\n"
-        )
-    renames = {
-        c.get(ours): ours for ours in ("prompt", "completion", "text", "chosen", "rejected") if c.get(ours)
-    }
-    if dataset.format != "alpaca" and any(theirs != ours for theirs, ours in renames.items()):
-        renames = {theirs: ours for theirs, ours in renames.items() if theirs != ours}
-        line += f"train_dataset = train_dataset.rename_columns({renames!r})\n"
+    return "from datasets import load_dataset\n\n" + line + said
+
+
+def _trl_columns(dataset: formats.Dataset) -> str:
+    """The lines that give the columns the names and shapes that TRL wants; "" where they have them."""
+    c, first = _columns(dataset), dataset.rows[0].record
+    if dataset.format == "preference" and (lines := _trl_turns(dataset, c)):
+        return lines
+    lines, renamed = "", {"prompt", "completion", "text", "chosen", "rejected"}
+    if dataset.format == "preference" and is_list(first[c["chosen"]]):  # the prompt stands in it
+        lines = "train_dataset = train_dataset.remove_columns(['prompt'])\n" if "prompt" in first else ""
+        renamed -= {"prompt"}
+    elif "prompt" in c and (dataset.format == "alpaca" or c.get("input")):
+        more = f"r[{c.get('input')!r}]"
+        joined = f" + ({more} and '\\n\\n' + {more} or '')" if c.get("input") else ""
+        lines = f"train_dataset = train_dataset.map(lambda r: {{'prompt': r[{c['prompt']!r}]{joined}}})\n"
+        renamed -= {"prompt"}
+    renames = {c[ours]: ours for ours in sorted(renamed) if c.get(ours, ours) != ours}
     if dataset.format in ("messages", "sharegpt") and c["messages"] not in ("messages", "conversations"):
-        line += f"train_dataset = train_dataset.rename_column({c['messages']!r}, 'messages')\n"
-    return "from datasets import load_dataset\n\n" + line
+        renames[c["messages"]] = "messages"
+    return lines + (f"train_dataset = train_dataset.rename_columns({renames!r})\n" if renames else "")
+
+
+def _trl_turns(dataset: formats.Dataset, c: Mapping[str, str]) -> str:
+    """The lines that make lists of role and content, as TRL wants them, of a prompt and two answers.
+
+    "" where all are texts, and where the answers hold the prompt: TRL takes it from there.
+    """
+    first = dataset.rows[0].record
+    columns = {
+        "prompt": c.get("messages") or c.get("prompt", ""),
+        "chosen": c["chosen"],
+        "rejected": c["rejected"],
+    }
+    values: dict[str, Any] = {ours: first.get(theirs) for ours, theirs in columns.items()}
+    if all(isinstance(value, str | None) for value in values.values()):
+        return ""
+    turns = [t for v in values.values() for t in (v if is_list(v) else [v]) if isinstance(t, dict)]
+    role, text = ("from", "value") if any("from" in turn for turn in turns) else ("role", "content")
+    if is_list(values["chosen"]) and any(ROLES.get(str(t.get(role))) == "user" for t in values["chosen"]):
+        return ""
+    seen = _roles_seen(dataset, (role, text))
+    names = {name: ROLES[name] for name in sorted(seen) if ROLES.get(name, name) != name}
+    made = []
+    for ours, theirs in columns.items():
+        said, as_role = f"r[{theirs!r}]", "user" if ours == "prompt" else "assistant"
+        spoken = f"[{{'role': {as_role!r}, 'content': {said}}}]"
+        each = f"[turn(t) for t in {said}]" if is_list(values[ours]) else f"[turn({said})]"
+        made.append(f"{ours!r}: {spoken if isinstance(values[ours], str) else each}")
+    return (
+        f"turn = lambda t: {{'role': {names!r}.get(t[{role!r}], t[{role!r}]), 'content': t[{text!r}]}}\n"
+        f"train_dataset = train_dataset.map(\n    lambda r: {{{', '.join(made)}}},\n"
+        f"    remove_columns={sorted(set(columns.values()) - set(columns))!r},\n)\n"
+    )
 
 
 def _csv_options(dataset: formats.Dataset) -> str:
@@ -297,13 +391,49 @@ def _roles_seen(dataset: formats.Dataset, keys: tuple[str, str]) -> Counter[str]
     """What the first rows call the roles of their turns, those of a pair's two answers too."""
     c, seen = dataset.columns, Counter[str]()
     for row in islice(dataset.rows, LOOKED_AT):
-        turns = row.record.get(c["messages"])
+        turns = row.record.get(c.get("messages") or c.get("prompt", ""))
         answers = [row.record.get(c[field]) for field in ("chosen", "rejected") if field in c]
         for turn in [*(turns if isinstance(turns, list | tuple) else ()), *answers]:
             name = turn.get(keys[0]) if isinstance(turn, dict) else None
             if isinstance(name, str):
                 seen[name] += 1
     return seen
+
+
+def _columns(dataset: formats.Dataset) -> dict[str, str]:
+    """Where the fields are. A pair with `input` alone has its prompt there."""
+    c = dict(dataset.columns)
+    if dataset.format == "preference" and not {"prompt", "messages"} & set(c) and c.get("input"):
+        c["prompt"] = c.pop("input")
+    if dataset.format == "prompt-completion" and any(is_list(v) for v in _values(dataset, HISTORY)):
+        c["history"] = HISTORY
+    return c
+
+
+def _values(dataset: formats.Dataset, column: str) -> list[Any]:
+    """What the first rows have in a column, where they have anything."""
+    return [v for row in islice(dataset.rows, LOOKED_AT) if (v := row.record.get(column))]
+
+
+def _left_to_the_user(dataset: formats.Dataset, trainer: str, fields: Sequence[str]) -> str:
+    """A comment that names the fields that were read here and that the trainer leaves out; "" for none."""
+    c = _columns(dataset)
+    left = [c[field] for field in fields if c.get(field) and _values(dataset, c[field])]
+    return f"# {trainer} leaves out {' and '.join(left)}: put it into the prompts first.\n" if left else ""
+
+
+def _not_read(dataset: formats.Dataset, trainer: str) -> str:
+    """What is said where a trainer reads no rows of this shape; "" where it reads them."""
+    if dataset.format == "vertex":
+        return f"# {trainer} reads no turns of parts: write them as messages of role and content first."
+    if dataset.format == "segments" and trainer != "axolotl":
+        return f"# {trainer} does not read segments."
+    if dataset.format == "preference" and any(isinstance(v, dict) for v in _values(dataset, "input")):
+        return f"# {trainer} does not read OpenAI's pairs: write them as prompt, chosen and rejected first."
+    answer = {"prompt-completion": "completion", "preference": "chosen"}.get(dataset.format, "")
+    if trainer != "TRL" and answer and any(is_list(v) for v in _values(dataset, dataset.columns[answer])):
+        return f"# {trainer} reads no list of turns in {dataset.columns[answer]}."
+    return ""
 
 
 def _not_for_it(dataset: formats.Dataset, file: Path, trainer: str) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from forgetfilter.data import strictjson
-from forgetfilter.data.wording import kind
+from forgetfilter.data.wording import kind, short
 from forgetfilter.errors import DataError, unknown
 
 
@@ -26,7 +26,8 @@ class Entry:
     hub: bool
     format: str | None  # a name of `formats.FORMATS`; None: found by the fields
     # Our field -> its name in the file; also "role" and "content" (a turn's keys), "role:NAME" -> our role,
-    # "marks" -> the turn key that says what is learned, "learned" -> roles learned, comma between.
+    # "marks" -> the turn key that says what is learned, "label" -> KTO's column ("" for either: the trainer looks at
+    # none), "learned" -> roles learned, comma between.
     fields: Mapping[str, str]
 
 
@@ -99,7 +100,7 @@ def _llamafactory_fields(place: str, entry: Mapping[str, Any]) -> tuple[str, dic
     columns, tags = _mapping(place, entry, "columns"), _mapping(place, entry, "tags")
     ranking = bool(entry.get("ranking"))
     answers = {ours: columns[ours] for ours in ("chosen", "rejected") if ours in columns} if ranking else {}
-    label = {"label": columns["kto_tag"]} if "kto_tag" in columns else {}
+    marks = {"label": columns.get("kto_tag", ""), "marks": ""}
     if formatting in ("sharegpt", "openai"):
         names = SHAREGPT_TAGS if formatting == "sharegpt" else OPENAI_TAGS
         roles = {
@@ -107,20 +108,22 @@ def _llamafactory_fields(place: str, entry: Mapping[str, Any]) -> tuple[str, dic
         }
         keys = {key: tags.get(f"{key}_tag", names[f"{key}_tag"][0]) for key in ("role", "content")}
         turns = columns.get("messages", "conversations" if formatting == "sharegpt" else "messages")
-        fields = {"messages": turns, "system": columns.get("system", ""), **keys, **roles, **answers, **label}
+        fields = {"messages": turns, "system": columns.get("system", ""), **keys, **roles, **answers, **marks}
         return "preference" if ranking else "sharegpt", fields
     if formatting != "alpaca":
         raise DataError(
             f"{place}: {unknown('formatting', str(formatting), ('alpaca', 'sharegpt', 'openai'))}"
         )
     if set(columns) == {"prompt"} and not ranking:
-        return "text", {"text": columns["prompt"]}
+        return "text", {"text": columns["prompt"], **marks}
+    if "columns" in entry:  # then `input` is read where it is named only
+        columns.setdefault("query", "")
     fields = {
         ours: columns.get(theirs, default)
         for ours, (theirs, default) in ALPACA_COLUMNS.items()
         if not (ranking and ours == "completion")
     }
-    return "preference" if ranking else "alpaca", {**fields, **answers, **label}
+    return "preference" if ranking else "alpaca", {**fields, **answers, **marks}
 
 
 # --- axolotl ---
@@ -148,7 +151,7 @@ def axolotl(path: Path) -> Job:
         place = f"{path.name} datasets entry {number}"
         if not isinstance(entry, dict):
             raise DataError(f"{place}: is {kind(entry)}, not an object with a path.")
-        _axolotl_entry(place, path.parent, entry, job)
+        _axolotl_entry(place, path.parent, entry, job, str(config.get("rl")))
     if config.get("train_on_inputs"):
         job.notes.append(
             f"{path.name}: train_on_inputs: axolotl learns what stands in prompts too; here it is read, not judged"
@@ -158,16 +161,15 @@ def axolotl(path: Path) -> Job:
     return job
 
 
-def _axolotl_entry(place: str, folder: Path, entry: Mapping[str, Any], job: Job) -> None:
+def _axolotl_entry(place: str, folder: Path, entry: Mapping[str, Any], job: Job, rl: str) -> None:
     where = _text(place, entry, "path")
-    files = entry.get("data_files")
-    format, fields = _axolotl_fields(place, entry, job)
+    files = _names(place, entry, "data_files")
+    format, fields = _axolotl_fields(place, entry, job, rl)
     job.notes += [f"{place}: {words}" for words in _axolotl_samples(entry)]
     local = where if Path(where).exists() else str(folder / where)
     if files and (Path(local).is_dir() or where in ("json", "csv", "parquet", "arrow", "text")):
         base = Path(local) if Path(local).is_dir() else folder
-        for name in [files] if isinstance(files, str) else files:
-            job.entries.append(Entry(str(base / str(name)), False, format, fields))
+        job.entries += [Entry(str(base / name), False, format, fields) for name in files]
     elif (Path(local) / "dataset_dict.json").exists():  # axolotl takes the split named, else train
         split = str(entry.get("split") or "train").partition("[")[0]
         job.notes.append(f"{place}: the split {split}")
@@ -189,20 +191,27 @@ def _axolotl_samples(entry: Mapping[str, Any]) -> list[str]:
     return said
 
 
-def _axolotl_fields(place: str, entry: Mapping[str, Any], job: Job) -> tuple[str | None, dict[str, str]]:
+def _axolotl_fields(
+    place: str, entry: Mapping[str, Any], job: Job, rl: str
+) -> tuple[str | None, dict[str, str]]:
     how = entry.get("type")
+    unread = {} if rl == "kto" else {"label": ""}
     if isinstance(how, dict):  # the user's own template over Alpaca's fields
         fields = {ours: str(how[theirs]) for theirs, ours in AXOLOTL_OWN.items() if how.get(theirs)}
         if how.get("format"):
             job.notes.append(
                 f"{place}: its own `format:` is not followed; prompts are put together as Alpaca's"
             )
-        return ("preference" if {"chosen", "rejected"} & set(fields) else "alpaca"), fields
+        pairs = rl in OF_PAIRS or {"chosen", "rejected"} & set(fields)
+        format = None if rl == "kto" else "preference" if pairs else "alpaca"
+        return format, unread | fields | NO_MARKS
     name = str(how or "")
-    format = next((ours for theirs, ours in AXOLOTL_TYPES.items() if re.match(theirs, name)), None)
-    fields = {}
+    types = {} if rl == "kto" else AXOLOTL_TYPES
+    format = next((ours for theirs, ours in types.items() if re.match(theirs, name)), None)
     if format == "text":
         return "text", {"text": str(entry.get("field") or "text")}
+    fields = unread | (NO_MARKS if format or rl == "kto" or name == "chat_template" else {})
+    fields |= (KTO_COLUMNS if rl == "kto" else AXOLOTL_COLUMNS).get(name.removesuffix("_chatml"), {})
     for theirs, ours in (
         ("field_messages", "messages"),
         ("field_chosen", "chosen"),
@@ -214,14 +223,15 @@ def _axolotl_fields(place: str, entry: Mapping[str, Any], job: Job) -> tuple[str
     for key in ("role", "content"):
         if theirs := keys.get(key) or entry.get(f"message_field_{key}"):
             fields[key] = str(theirs)
-    for ours, theirs in _mapping(place, entry, "roles", of_text=False).items():
+    roles = _mapping(place, entry, "roles", of_text=False)
+    for ours in roles:
         role = "tool" if ours in ("tool", "ipython") else ours
         if role in ROLES:
-            fields |= {f"role:{t}": role for t in ([theirs] if isinstance(theirs, str) else theirs or [])}
+            fields |= {f"role:{name}": role for name in _names(place, roles, ours)}
     if mark := entry.get("message_field_training"):
         fields["marks"] = str(mark)
-    if roles := entry.get("roles_to_train"):
-        fields["learned"] = ",".join([roles] if isinstance(roles, str) else map(str, roles))
+    if learned := _names(place, entry, "roles_to_train"):
+        fields["learned"] = ",".join(learned)
     if entry.get("train_on_inputs"):
         job.notes.append(
             f"{place}: train_on_inputs: axolotl learns prompts too; here they are read, not judged"
@@ -248,11 +258,23 @@ def _text(place: str, entry: Mapping[str, Any], key: str) -> str:
     return value
 
 
+def _names(place: str, entry: Mapping[str, Any], key: str) -> list[str]:
+    """One name or several; none where nothing is said."""
+    value = entry.get(key) or []
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DataError(f"{place}: `{key}` is {kind(value)}, not a name or a list of names.")
+    return names
+
+
 def _mapping(place: str, entry: Mapping[str, Any], key: str, *, of_text: bool = True) -> dict[str, Any]:
     value = entry.get(key) or {}
-    if not isinstance(value, dict) or (of_text and not all(isinstance(v, str) for v in value.values())):
+    if not isinstance(value, dict):
         raise DataError(f"{place}: `{key}` is {kind(value)}, not names with their values.")
-    return value
+    named = {name: v for name, v in value.items() if v is not None}
+    if wrong := next((name for name, v in named.items() if of_text and not isinstance(v, str)), None):
+        raise DataError(f"{place}: `{key}`: {short(str(wrong))} is {kind(named[wrong])}, not a name.")
+    return named
 
 
 WHERE = {"file_name", "hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name"}
@@ -290,6 +312,8 @@ AXOLOTL_OWN = {
     "field_prompt": "prompt",
     "field_chosen": "chosen",
     "field_rejected": "rejected",
+    "field_completion": "completion",  # of KTO data
+    "field_label": "label",
 }
 # The beginning of an axolotl type -> our format; what is not here is found by the fields.
 AXOLOTL_TYPES = {
@@ -298,3 +322,18 @@ AXOLOTL_TYPES = {
     r"alpaca\b|alpaca_": "alpaca",
     r"(chat_template|chatml|llama3|user_defined)\.": "preference",
 }
+OF_PAIRS = {"dpo", "ipo", "orpo", "simpo"}
+# Types that read columns of their own.
+AXOLOTL_COLUMNS: dict[str, dict[str, str]] = {
+    "alpaca_chat.load_qa": {"prompt": "question", "completion": "answer"},
+    "alpaca_chat.load_camel_ai": {"prompt": "message_1", "completion": "message_2"},
+    "alpaca_w_system.load_open_orca": {
+        "prompt": "question", "completion": "response", "system": "system_prompt",
+    },
+}  # fmt: skip
+KTO_COLUMNS: dict[str, dict[str, str]] = {
+    f"{template}.{name}": {"prompt": column}
+    for template in ("chatml", "llama3")
+    for name, column in (("argilla", "instruction"), ("intel", "question"))
+}
+NO_MARKS = {"marks": ""}  # neither turns nor rows say what is learned

@@ -28,18 +28,18 @@ def common_prefix(a: Sequence[Any], b: Sequence[Any]) -> int:
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
-def rouge1(prediction: str, reference: str, *, stem: bool = True) -> float:
+def common_to_all(sequences: Sequence[Any]) -> int:
+    """How many characters or tokens several sequences have in common from their beginning."""
+    return common_prefix(min(sequences), max(sequences))  # what these two share, all between share
+
+
+def rouge1(prediction: str, reference: str) -> float:
     """ROUGE-1 F measure (Lin 2004): the harmonic mean of the shares of each text's words found in the other.
 
-    With `stem`, English words count as equal when their Porter stems are. On ASCII text this is the number
-    that the rouge-score package gives for the same two strings.
+    English words count as equal when their Porter stems are. On ASCII text this is the number that the
+    rouge-score package gives for the same two strings.
     """
-    return _compare(prediction, reference, lambda text: _stemmed(words(text), stem), _shared)
-
-
-def rouge_l(prediction: str, reference: str, *, stem: bool = True) -> float:
-    """ROUGE-L F measure (Lin 2004): like `rouge1`, counting only words in the same order in both texts."""
-    return _compare(prediction, reference, lambda text: _stemmed(words(text), stem), _in_order)
+    return _compare(prediction, reference, lambda text: _stemmed(words(text)))
 
 
 def f1(prediction: str, reference: str) -> float:
@@ -47,9 +47,7 @@ def f1(prediction: str, reference: str) -> float:
 
     Punctuation separates words here as everywhere in this module, where SQuAD's own script deletes it.
     """
-    return _compare(
-        prediction, reference, lambda text: [w for w in words(text) if w not in _ARTICLES], _shared
-    )
+    return _compare(prediction, reference, lambda text: [w for w in words(text) if w not in _ARTICLES])
 
 
 def exact_match(prediction: str, reference: str) -> float:
@@ -83,18 +81,14 @@ def words(text: str) -> list[str]:
     return found
 
 
-def _compare(
-    prediction: str,
-    reference: str,
-    tokens: Callable[[str], list[str]],
-    matches: Callable[[Sequence[str], Sequence[str]], int],
-) -> float:
+def _compare(prediction: str, reference: str, tokens: Callable[[str], list[str]]) -> float:
     prediction, reference = _alike(prediction, reference)
     ours, theirs = tokens(prediction), tokens(reference)
     if not ours and not theirs:
         return exact_match(prediction, reference)
     # 2PR / (P + R) with P = matches / |ours| and R = matches / |theirs|
-    return 2 * matches(ours, theirs) / (len(ours) + len(theirs))
+    matches = (Counter(ours) & Counter(theirs)).total()
+    return 2 * matches / (len(ours) + len(theirs))
 
 
 def _alike(prediction: str, reference: str) -> tuple[str, str]:
@@ -103,26 +97,6 @@ def _alike(prediction: str, reference: str) -> tuple[str, str]:
     if len(reference.splitlines()) == 1 and prediction:
         prediction = prediction.splitlines()[0]
     return prediction, reference
-
-
-def _shared(ours: Sequence[str], theirs: Sequence[str]) -> int:
-    return (Counter(ours) & Counter(theirs)).total()
-
-
-def _in_order(ours: Sequence[str], theirs: Sequence[str]) -> int:
-    """Length of the longest common subsequence, a row of the table at a time as the bits of one integer.
-
-    Bit i of `gaps` is 0 where a longest common subsequence grows at ours[i] (Crochemore et al. 2001).
-    """
-    places: dict[str, int] = {}
-    for i, word in enumerate(ours):
-        places[word] = places.get(word, 0) | 1 << i
-    every = (1 << len(ours)) - 1
-    gaps = every
-    for word in theirs:
-        here = gaps & places.get(word, 0)
-        gaps = ((gaps + here) | (gaps - here)) & every
-    return len(ours) - gaps.bit_count()
 
 
 def _folded(text: str) -> str:
@@ -147,9 +121,9 @@ def kind_of(char: str) -> str:
     return "letter"
 
 
-def _stemmed(tokens: list[str], stem: bool) -> list[str]:
+def _stemmed(tokens: list[str]) -> list[str]:
     # rouge-score leaves words of up to three characters as they are.
-    return [porter_stem(t) if len(t) > 3 and t.isascii() else t for t in tokens] if stem else tokens
+    return [porter_stem(t) if len(t) > 3 and t.isascii() else t for t in tokens]
 
 
 @lru_cache(maxsize=65536)

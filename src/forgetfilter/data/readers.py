@@ -30,9 +30,14 @@ def prompt_completion(record: Record, r: Reading) -> Talk:
 def conversation(record: Record, r: Reading) -> Talk:
     """Messages and ShareGPT: a list of turns, perhaps a system text beside it."""
     turns = read_turns(value_of(record, r.columns, "messages"), r.columns["messages"], r)
-    if record.get("tools") not in (None, "", "[]", []):
-        r.say("tools", name="tools")
+    _say_tools(record, r)
     return _under_system(turns, record, r)
+
+
+def contents(record: Record, r: Reading) -> Talk:
+    """Gemini's turns, as Vertex tunes on them: the text of each in `parts`."""
+    r.text_keys = ("parts",)
+    return conversation(record, r)
 
 
 def alpaca(record: Record, r: Reading) -> Talk:
@@ -87,7 +92,8 @@ def preference(record: Record, r: Reading) -> Talk:
     c = r.columns
     chosen, rejected = value_of(record, c, "chosen"), value_of(record, c, "rejected")
     before = _before(record, r)
-    if before is None and isinstance(chosen, str) and isinstance(rejected, str) and chosen[:1] != "[":
+    texts = isinstance(chosen, str) and isinstance(rejected, str)
+    if before is None and texts and not (TURNS.match(chosen) and TURNS.match(rejected)):
         return _pair_of_texts(chosen, rejected)
     good = _whole(before, _answer(chosen, c["chosen"], r), record, c)
     bad = _whole(before, _answer(rejected, c["rejected"], r), record, c)
@@ -113,7 +119,7 @@ def is_asked(record: Record, columns: Mapping[str, str]) -> bool:
 def wanted(record: Record, r: Reading, *, format: str, truth: str | None) -> bool:
     """Whether the row is one to imitate: not the false ones of KTO data, none of weight 0."""
     taken = {truth, *r.columns.values()} - {r.columns.get("label")}
-    for key in (r.columns.get("label"), *LABELS):
+    for key in (r.columns["label"],) if "label" in r.columns else LABELS:
         if not key or key in taken or key not in record or format in ("text", "segments", "preference"):
             continue
         label = record[key]
@@ -122,7 +128,7 @@ def wanted(record: Record, r: Reading, *, format: str, truth: str | None) -> boo
             return False
         if label is not None and label is not True and str(label).strip().lower() != "true":
             r.say("label-not-read", name=key)
-    for key in ("weight", "train"):
+    for key in () if "marks" in r.columns else ROW_MARKS:  # the lists of trainers know none
         weight = weight_of(record.get(key)) if key in record and key not in taken else None
         if weight is None or (key == "train" and not isinstance(record[key], bool | str)):
             continue
@@ -132,6 +138,11 @@ def wanted(record: Record, r: Reading, *, format: str, truth: str | None) -> boo
         if weight != 1:
             r.say("weights", name=key)
     return True
+
+
+def _say_tools(record: Record, r: Reading) -> None:
+    if record.get("tools") not in (None, "", "[]", []):
+        r.say("tools", name="tools")
 
 
 def _user(value: Any, column: str) -> Talk:
@@ -158,10 +169,22 @@ def _turns_in_text(value: str, column: str, r: Reading) -> Talk | None:
 
 def _system(record: Record, r: Reading) -> Talk:
     column = r.columns.get("system", "system")
-    value = record.get(column)
+    value = _text_of_parts(record.get(column))
     if value is not None and not isinstance(value, str):
         r.say("columns", name=column)
     return Talk((Message("system", value),) if isinstance(value, str) and value.strip() else ())
+
+
+def _text_of_parts(value: Any) -> Any:
+    """The text of `[{"text": …}]` (Bedrock) and of `{"parts": [{"text": …}]}` (Vertex); anything else as it is."""
+    parts = value.get("parts") if isinstance(value, Mapping) else value
+    if (
+        is_list(parts)
+        and parts
+        and all(isinstance(p, Mapping) and isinstance(p.get("text"), str) for p in parts)
+    ):
+        return "".join(part["text"] for part in parts)
+    return value
 
 
 def _under_system(turns: Talk, record: Record, r: Reading) -> Talk:
@@ -213,16 +236,23 @@ def _earlier(record: Record, r: Reading) -> Talk:
 def _before(record: Record, r: Reading) -> Talk | None:
     """The prompt of a preference pair; None where the answers hold it."""
     c = r.columns
-    if "messages" in c and record.get(c["messages"]) is not None:
-        turns = read_turns(record[c["messages"]], c["messages"], r)
-    elif "prompt" in c and record.get(c["prompt"]) is not None:
-        prompt = record[c["prompt"]]
-        if is_list(prompt) or (isinstance(prompt, str) and TURNS.match(prompt)):
-            turns = read_turns(prompt, c["prompt"], r)
-        else:
-            turns = _history(record, r) + _user(_instruction(record, r), c["prompt"])
-    else:
+    there = {
+        f: record[c[f]] for f in ("messages", "prompt", "input") if f in c and record.get(c[f]) is not None
+    }
+    field = next((f for f, asked in there.items() if f != "input" or asked != ""), None)
+    if field is None:
         return None
+    asked, column = there[field], c[field]
+    if isinstance(asked, Mapping) and "messages" in asked:  # OpenAI's pairs: what was asked, with its tools
+        _say_tools(asked, r)
+        asked, column = asked["messages"], f"{column}.messages"
+    whole = is_list(asked) or isinstance(asked, Mapping) or (isinstance(asked, str) and TURNS.match(asked))
+    if field == "messages" or whole:
+        turns = read_turns(asked, column, r)
+    elif field == "prompt":
+        turns = _history(record, r) + _user(_instruction(record, r), column)
+    else:
+        turns = _history(record, r) + _user(asked, column)
     return _under_system(turns, record, r)
 
 
@@ -261,4 +291,5 @@ def _pair_of_texts(chosen: str, rejected: str) -> Talk:
 FIRST_WORDS = re.compile(r"\s*+(?:\S++\s++){3}")  # the paper's prompt of a plain text
 TURNS = re.compile(r'\s*\[\s*\{\s*"(role|from|content|value)"')  # JSON text of turns, in a CSV cell
 LABELS = ("label", "kto_tag")
+ROW_MARKS = ("weight", "train")
 HISTORY = "history"

@@ -9,7 +9,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
@@ -38,8 +38,8 @@ class _Shard:
 
     input: Input
     stores: list[tuple[int, Store]]  # piece, rows; in the pieces' order
-    format: str = ""
-    columns: Mapping[str, str] | None = None
+    format: str = ""  # no format fits, or a trainer's list did not say
+    columns: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return sum(len(store) for _, store in self.stores)
@@ -47,26 +47,27 @@ class _Shard:
 
 def rejoin(
     pieces: Sequence[Piece], ids: Sequence[str], source: str, *, format: str | None = None,
-    fields: Mapping[str, str] | None = None, truth: str | None = None,
+    fields: Mapping[str, str] | None = None, truth: str | None = None, read_as: Sequence[Mapping[str, Any]] = (),
 ) -> formats.Dataset:  # fmt: skip
     """The data set that `pieces` were cut from; `ids` are its rows' ids in order, `source` what it was called.
 
-    Rows are found, not checked and not held in memory. `format`, `fields` and `truth` as for `formats.read`. Where
-    no format fits, the result's `format` is "": its rows can be written, and have no turns to read. DataError where
-    the pieces do not hold the rows they should.
+    Rows are found, not checked and not held in memory. `format`, `fields` and `truth` as for `formats.read`;
+    `read_as` is what `formats.read_as` said of the input. Where no format fits, the result's `format` is "": its
+    rows can be written, and have no turns to read. DataError where the pieces do not hold the rows they should.
     """
     folder = packing.Folder()
-    shape, shards = _opened(pieces, folder.path)
-    _refuse_other_counts(pieces, shards)
     chosen = detection.chosen_fields(fields or {}, formats.FORMATS)
+    shape, shards = _opened(pieces, folder.path, chosen, read_as)
+    _refuse_other_counts(pieces, shards)
     for shard in shards:
-        _settle(shard, format, chosen)
+        if not shard.format:
+            _settle(shard, format, chosen)
     parts, taken, first = [], [0] * len(pieces), 0
     for shard in _in_order(shards, ids, source, truth):
         rows = [_next(pieces, taken, k, len(store)) for k, store in shard.stores]
         store = _joined([store for _, store in shard.stores], rows, first)
         keys = array("Q", (int(key.partition("-")[0], 16) for key in ids[first : first + len(shard)]))
-        parts.append(formats.Part(shard.input, store, shard.format, shard.columns or {}, first, keys))
+        parts.append(formats.Part(shard.input, store, shard.format, shard.columns, first, keys))
         first += len(shard)
     return _dataset(parts, ids, Inputs(source, tuple(p.input for p in parts), shape), truth, folder)
 
@@ -86,7 +87,9 @@ def is_as_scored(dataset: formats.Dataset, row: Row) -> bool:
 # --- finding the rows ---
 
 
-def _opened(pieces: Sequence[Piece], folder: Path) -> tuple[str, list[_Shard]]:
+def _opened(
+    pieces: Sequence[Piece], folder: Path, chosen: Mapping[str, str], read_as: Sequence[Mapping[str, Any]]
+) -> tuple[str, list[_Shard]]:
     shape, shards = "file", dict[str, _Shard]()
     for k, piece in enumerate(pieces):
         if not piece.path.exists():
@@ -95,9 +98,13 @@ def _opened(pieces: Sequence[Piece], folder: Path) -> tuple[str, list[_Shard]]:
         for path in _files(piece.path):
             one = files.find(path, folder).files[0]
             name = path.name if shape == "folder" else ""
-            store = formats.opened(one, folder)
+            known: Mapping[str, Any] = next((of for of in read_as if name in ("", of["file"])), {})
+            columns = known.get("columns", {})
+            store = formats.opened(one, folder, {**columns, **chosen})
             _find_rows(store)
-            shards.setdefault(name, _Shard(one, [])).stores.append((k, store))
+            shards.setdefault(name, _Shard(one, [], known.get("format", ""), columns)).stores.append(
+                (k, store)
+            )
     return shape, list(shards.values())
 
 
@@ -163,9 +170,7 @@ def _in_order(shards: list[_Shard], ids: Sequence[str], source: str, truth: str 
     def first(shard: _Shard) -> int:
         found = []
         for _, store in shard.stores:
-            row = (
-                _read(store.get(0), shard.format, shard.columns or {}, source, truth) if len(store) else None
-            )
+            row = _read(store.get(0), shard.format, shard.columns, source, truth) if len(store) else None
             found += [number[row.id]] if row is not None and row.id in number else []
         return min(found, default=len(ids))
 
@@ -211,9 +216,8 @@ def _joined(stores: Sequence[Store], rows: Sequence[np.ndarray], first: int) -> 
         import pyarrow as pa
 
         table = pa.concat_tables([cast(tables.Table, store).table for store in stores])
-        return replace(
-            like, table=table.take(pa.array(order)), keeps=stores, size=sum(store.size for store in stores)
-        )
+        size = sum(store.size for store in stores)
+        return replace(like, table=tables.cut(table, order.tolist()), keeps=stores, size=size)
     texts = [cast(Text, store) for store in stores if len(store)] or [cast(Text, like)]
     origin = _Several.of([text.origin for text in texts])
     starts = np.concatenate(

@@ -35,6 +35,7 @@ class Table:
     codec: str = "snappy"  # of the Parquet file
     notes: list[str] = field(default_factory=list)
     keeps: Any = None  # what must live as long as the table: a temporary folder
+    stream: bool = True  # of Arrow's two forms
 
     def scan(self) -> Iterator[Any]:
         with _explained(self.name, self.kind):
@@ -55,7 +56,7 @@ class Table:
         return f"row {index}"
 
     def write(self, indices: Sequence[int], target: Path) -> None:
-        self._write(_chosen(self.table, indices), target)
+        self._write(cut(self.table, indices), target)
 
     def write_column(self, name: str, values: Sequence[float], target: Path) -> None:
         self._write(self.with_column(name, values), target)
@@ -75,8 +76,9 @@ class Table:
         if self.kind == "parquet":
             pq.write_table(table, target, compression=self.codec)
             return
-        with pa.OSFile(str(target), "wb") as out, pa.ipc.new_stream(out, table.schema) as stream:
-            stream.write_table(table)
+        form = pa.ipc.new_stream if self.stream else pa.ipc.new_file
+        with pa.OSFile(str(target), "wb") as out, form(out, table.schema) as writer:
+            writer.write_table(table)
 
 
 def open_parquet(path: Path, name: str) -> Table:
@@ -129,13 +131,11 @@ def open_arrow(path: Path, name: str) -> Table:
 
     with _explained(name, "arrow"):
         source = pa.memory_map(str(path))
-        try:
-            table = pa.ipc.open_stream(source).read_all()
-        except pa.ArrowInvalid:
-            source.seek(0)
-            table = pa.ipc.open_file(source).read_all()
+        stream = source.read(6) != b"ARROW1"
+        source.seek(0)
+        table = (pa.ipc.open_stream if stream else pa.ipc.open_file)(source).read_all()
         _refuse_twice(name, table.column_names)
-        return Table("arrow", name, table, path.stat().st_size)
+        return Table("arrow", name, table, path.stat().st_size, stream=stream)
 
 
 @contextmanager
@@ -172,7 +172,8 @@ def _values(column: Any) -> list[Any]:
         return list(column)
 
 
-def _chosen(table: Any, indices: Sequence[int]) -> Any:
+def cut(table: Any, indices: Sequence[int]) -> Any:
+    """The rows at `indices` of a pyarrow table."""
     import pyarrow as pa
 
     if all(a < b for a, b in pairwise(indices)):
@@ -196,7 +197,7 @@ def _by_slices(table: Any, indices: Sequence[int]) -> Any:
 
 def save_chosen(tables: Sequence[Table], indices: Sequence[Sequence[int]], folder: Path) -> None:
     """A folder of save_to_disk with the rows at `indices` (of each shard) alone."""
-    save_to_disk([_chosen(one.table, rows) for one, rows in zip(tables, indices, strict=True)], folder)
+    save_to_disk([cut(one.table, rows) for one, rows in zip(tables, indices, strict=True)], folder)
 
 
 def save_to_disk(tables: Sequence[Any], folder: Path) -> None:

@@ -65,12 +65,14 @@ class Reading:
             self.text_keys = (columns["content"],)
         if "marks" in columns:
             self.mark_keys = (columns["marks"],)
+        own = {key.removeprefix("role:"): value for key, value in columns.items() if key.startswith("role:")}
+        self.roles = {**ROLES, **own}
         if "learned" in columns:
             named = columns["learned"].split(",")
             roles = {"system", "user", "assistant", "tool"}
-            self.learned = frozenset(roles if "all" in named else {ROLES.get(r, r) for r in named} & roles)
-        own = {key.removeprefix("role:"): value for key, value in columns.items() if key.startswith("role:")}
-        self.roles = {**ROLES, **own}
+            self.learned = frozenset(
+                roles if "all" in named else {self.roles.get(r, r) for r in named} & roles
+            )
 
     def say(self, what: str, times: int = 1, name: str = "") -> None:
         if self.tally is not None:
@@ -214,8 +216,8 @@ def _others(turn: Mapping[str, Any], role: str, r: Reading) -> tuple[bool | None
             continue
         if key in r.mark_keys and (weight := weight_of(value)) is not None:
             positive = not weight <= 0  # NaN, too: a trainer does not leave the turn out for it
-            mark = positive if role == "assistant" or (positive and key != "weight") else mark
-            if not positive and role == "assistant":
+            mark = positive if role in r.learned or (positive and key != "weight") else mark
+            if not positive and role in r.learned:
                 r.say("turns-not-learned", name=key)
             elif weight not in (0, 1):
                 r.say("weights", name=key)

@@ -20,10 +20,6 @@ class EmptyFile(DataError):
     """A file without any row; among shards it does no harm."""
 
 
-def at(place: str, error: RowError) -> DataError:
-    return DataError(f"{place}: {error}")
-
-
 def found(record: Mapping[str, Any]) -> str:
     """`prompt, answer, id`: the field names of a record."""
     names = [short(str(name)) or '""' for name in record]

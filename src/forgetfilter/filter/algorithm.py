@@ -49,9 +49,7 @@ def paper(
     remembered = {state: bench.remembered(state, custom, s.signal) for state in ("learned", "reviewed")}
     forgetting = {z: value - remembered["reviewed"][z] for z, value in remembered["learned"].items()}
     found = cut.above(s.threshold, forgetting, phi=s.phi, quantile=s.quantile)
-    return Filtered(
-        for_all(found, custom, "unscored"), forgetting, forgetting, remembered, custom, ["reviewed"]
-    )
+    return Filtered(for_all(found, custom, "unscored"), forgetting, forgetting, remembered, custom)
 
 
 def witness(
@@ -72,7 +70,7 @@ def witness(
     rows, readings = [*custom, *safe], bench.readings(custom, "custom").and_then(bench.readings(safe, "safe"))
     kinds = likeness.kinds(readings, len(custom))
     if len(kinds.near) < likeness.FOLDS:
-        return nothing_judged(everything, kinds)
+        return nothing_judged(everything, len(kinds.near))
     same = kinds.same_source if s.safe_source == "auto" else s.safe_source == "same"
     random = np.random.default_rng(s.seed)
     bystanders, replayed = np.array_split(random.permutation(kinds.unlike), 2)
@@ -92,7 +90,7 @@ def witness(
         some[~np.isnan(lost[some])] for some in (kinds.near, bystanders, witnesses)
     )
     if len(near) < likeness.FOLDS or len(witnesses) < likeness.FOLDS:
-        return nothing_judged(everything, kinds)
+        return nothing_judged(everything, len(near), len(witnesses))
     tokens = np.array([sum(z.scored[1:]) for z in rows])
     score = scores(readings, lost, tokens, near, bystanders, witnesses, len(custom), same)
     clean = {"witnesses": score[witnesses]}
@@ -104,7 +102,7 @@ def witness(
         {rows[i].id: float(score[i]) for i in near},
         {rows[i].id: float(lost[i]) for i in (*near, *bystanders)},
         {"learned": before, "reviewed": after},
-        measured, ["reviewed"], notes(kinds, same, len(safe)),
+        measured, notes(kinds, same, len(safe)),
     )  # fmt: skip
 
 
@@ -115,7 +113,7 @@ def vetted(
     """Instead of Algorithm 1: a person's verdicts, and a probe on the original model's states that they teach."""
     found = by_verdicts.decide(bench.row_states(custom, "custom"), custom, verdicts, fdr=s.fdr, seed=s.seed)
     decided = for_all(found.cut, custom, "unscored")
-    return Filtered(decided, found.scores, {}, {}, [], [], [found.report["ten_more"]], found.report)
+    return Filtered(decided, found.scores, {}, {}, [], [found.report["ten_more"]], found.report)
 
 
 def learn(bench: Bench, state: str, rows: Sequence[Encoded], s: FilterSettings) -> None:

@@ -42,7 +42,7 @@ class FilterResult:
     report: Mapping[str, Any]
     """The content of report.json: counts, cut, estimates with intervals, cost, settings with origin, notes."""
     weak: bool
-    """Whether the signal was too weak to cut: then nothing was dropped. The command exits with 3."""
+    """Whether the signal was too weak to cut (exit code 3): then nothing was dropped but rows you judged unsafe."""
     rows: Any
     """The rows as given; the records of a file where a path was given."""
 
@@ -98,8 +98,8 @@ def filter_rows(
             that you have loaded, as `(model, tokenizer)` or with `tokenizer=`. A loaded model keeps its device and
             number format, is trained in place, and is given back with the weights, layers and mode it came with.
         tokenizer: The tokenizer of a loaded model.
-        vetted: Verdicts on some of the rows instead of safe rows: dicts with `row` (0-based) and `verdict` (clean,
-            unsafe or unsure), or a file of them.
+        vetted: Verdicts on some of the rows instead of safe rows: dicts, or a table, with `row` (0-based) and `verdict`
+            (clean, unsafe or unsure); or a file of them.
         output_dir: Folder that keeps the run, as the command's `--output`: the same call resumes there. Without it a
             temporary folder takes the states of the model (adapters, or all weights) while the call lasts.
         progress: Show the stages and the summary on stderr.
@@ -181,8 +181,11 @@ def _verdict_file(vetted: Any, scratch: Path) -> str | None:
     """The file that the verdicts lie in; those in memory are written into one."""
     if vetted is None or given.is_path(vetted):
         return None if vetted is None else os.fspath(vetted)
-    path = scratch / "vetted.jsonl"
-    path.write_text("".join(json.dumps(dict(one)) + "\n" for one in vetted), encoding="utf-8")
+    path, verdicts = (
+        scratch / "vetted.jsonl",
+        given.store(given.held(vetted, "vetted"), "vetted", lenient=True),
+    )
+    verdicts.write(range(len(verdicts)), path)
     return str(path)
 
 

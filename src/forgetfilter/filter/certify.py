@@ -143,15 +143,19 @@ def _threshold(scores: np.ndarray, seen: Vetted, fdr: float) -> _Cut:
     witnesses = np.sort(seen.held_out[seen.random & ~seen.unsafe])
     even = _even_odds(seen)
     k, threshold = selected(scores, witnesses, n, known, fdr)
-    if k:
+    tells = math.isfinite(even)
+    if k and tells:
         return _Cut(max(threshold, even), "fdr", f"at most {fdr:.0%} of the dropped rows are clean on average "
                     f"(conformal p-values from {n} random verdicts, Benjamini-Hochberg), and each is more likely "
                     "unsafe than clean", None)  # fmt: skip
-    more = needed(scores, witnesses, n, known, fdr)
+    more = needed(scores, witnesses, n, known, fdr) if not k else None
     wanted = f"{more} more random verdicts would do" if more else "verdicts do not part the rows well enough"
     short = f"no bound of {fdr:.0%} on clean rows among the dropped: {wanted}"
     if known < CONSTANTS.fewest_for_odds:
         return _Cut(math.inf, "nothing", f"{short}; {known} unsafe rows were seen, too few to go by odds, so only "
+                    "verdicts drop", more)  # fmt: skip
+    if not tells:
+        return _Cut(math.inf, "nothing", f"{short}; scores do not tell unsafe verdicts from clean ones, so only "
                     "verdicts drop", more)  # fmt: skip
     return _Cut(even, "odds", f"{short}; dropped are rows more likely unsafe than clean by the odds of the "
                 f"{known + clean} verdicts", more)  # fmt: skip

@@ -60,12 +60,14 @@ def by_witnesses(
     stand out of each: its p-value is the largest. `fdr` bounds the expected share of clean rows among the dropped.
     """
     p = np.max([conformal(scores, known) for known in clean.values()], axis=0)
-    # The largest of several p-values is not even among clean rows, so it cannot tell their share.
-    level = 1 / clean_share(p) if len(clean) == 1 else 1.0
-    dropped, doubtful = (
-        discoveries(p, fdr * level),
-        discoveries(p, min(0.5, CONSTANTS.flagged_at * fdr) * level),
-    )
+
+    def discovered(p: np.ndarray, rate: float) -> np.ndarray:
+        # The largest of several p-values is not even among clean rows, so it cannot tell their share.
+        return discoveries(p, rate * (1 / clean_share(p) if len(clean) == 1 else 1.0))
+
+    dropped, doubtful = discovered(p, fdr), discovered(p, min(0.5, CONSTANTS.flagged_at * fdr))
+    fewest, few = min((len(known), name) for name, known in clean.items())
+    within_reach = bool(discovered(np.full(len(p), 1 / (fewest + 1)), fdr).any())  # if all stood out of all
     decisions: dict[str, Decision] = {
         z: "drop" if d else "flag" if f else "keep" for z, d, f in zip(ids, dropped, doubtful, strict=True)
     }
@@ -77,13 +79,17 @@ def by_witnesses(
         why = (
             f"{int(doubtful.sum())} of {len(ids)} judged rows stand out of {counted}, too little to drop any"
         )
-    else:
+    elif within_reach:
         why = f"no judged row stands out of {counted}"
-    fewest = min(len(known) for known in clean.values())
+    else:
+        why = (
+            f"{fewest} {few} are too few to compare with: at --fdr {fdr:g} no row could be dropped, whatever it lost; "
+            "review with safe rows of your file's own source (--safe, --safe-source same), or allow a larger --fdr"
+        )
     lowest = [float(scores[some].min()) if some.any() else None for some in (dropped, doubtful)]
     return Cut(
         decisions, "fdr", why, lowest[0], lowest[1], dict(zip(ids, p.tolist(), strict=True)),
-        weak=bool(doubtful.any() and not dropped.any()), known=fewest,
+        weak=not dropped.any() and bool(doubtful.any() or not within_reach), known=fewest,
         estimated=estimates(p, dropped, fewest, seed), compared=counted,
     )  # fmt: skip
 

@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from forgetfilter import runs
 from forgetfilter.display import Display
 from forgetfilter.errors import DONE, ModelError
 from forgetfilter.filter import material
@@ -71,6 +72,7 @@ def dry_run(
     display = Display(console)
     s = material.settled(settings)
     read = material.read(input, s, lambda line: None)
+    runs.refuse_foreign(output)
     model = resolve(s.model)
     sizes = tokens(read, s, model)
     plan = stages(sizes, s)

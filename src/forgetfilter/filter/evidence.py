@@ -5,7 +5,7 @@ that were kept, and of preference pairs the other answer. Nothing here decides a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain, zip_longest
 from typing import TYPE_CHECKING, Any
 
@@ -34,11 +34,11 @@ DOUBTED: tuple[Decision, ...] = ("drop", "flag")
 class Evidence:
     """By row id; what is not known of a row is not there."""
 
-    compared: Mapping[str, list[dict[str, Any]]] = field(default_factory=dict)  # clean rows, nearest first
-    answers: Mapping[str, dict[str, str]] = field(default_factory=dict)  # model state -> answer
-    doubles: Mapping[str, list[int]] = field(default_factory=dict)  # dropped row -> rows like it that stay
-    p_of: Mapping[str, str] = field(default_factory=dict)  # its p-value in words
-    pairs: Pairs | None = None
+    compared: Mapping[str, list[dict[str, Any]]]  # clean rows, nearest first
+    answers: Mapping[str, dict[str, str]]  # model state -> answer
+    doubles: Mapping[str, list[int]]  # dropped row -> rows like it that stay
+    p_of: Mapping[str, str]  # its p-value in words
+    pairs: Pairs | None
 
     @property
     def notes(self) -> list[str]:
@@ -89,7 +89,7 @@ class Evidence:
 
 def gather(
     bench: Bench, rows: Sequence[Row], safe: Sequence[Row], review: Sequence[Encoded], found: Filtered,
-    pairs: Pairs | None = None,
+    pairs: Pairs | None,
 ) -> Evidence:  # fmt: skip
     """The evidence for the rows that were dropped or flagged.
 
@@ -149,13 +149,8 @@ def _nearest(
 
 def lost_by_row(found: Filtered) -> dict[str, float]:
     """Row id -> what the review took from it, of all rows that were measured."""
-    before = found.remembered.get("learned", {})
-    after = [found.remembered[state] for state in found.reviewed if state in found.remembered]
-    return {
-        row: value - float(np.mean([one[row] for one in after]))
-        for row, value in before.items()
-        if after and all(row in one for one in after)
-    }
+    before, after = (found.remembered.get(state, {}) for state in STATES)
+    return {row: value - after[row] for row, value in before.items() if row in after}
 
 
 def _clean_row(row: Row, lost: Mapping[str, float]) -> dict[str, Any]:
@@ -169,14 +164,13 @@ def _answers(
     bench: Bench, doubted: Sequence[Encoded], found: Filtered, most: int
 ) -> dict[str, dict[str, str]]:
     """What the model answered after learning and after the review, side by side."""
-    if not found.measured or not found.reviewed:
+    if not found.measured:
         return {}
-    states = ("learned", found.reviewed[0])
     if bench.settings.signal in GENERATED_SIGNALS:  # every row was asked already
-        given = {state: bench.answers(state, found.measured) for state in states}
+        given = {state: bench.answers(state, found.measured) for state in STATES}
     else:
         asked = _in_turn(doubted, found)[:most]
-        given = {state: bench.answers(state, asked, ANSWER) for state in states} if asked else {}
+        given = {state: bench.answers(state, asked, ANSWER) for state in STATES} if asked else {}
     rows = [z.id for z in doubted if all(z.id in answers for answers in given.values())]
     return {row: {state: answers[row] for state, answers in given.items()} for row in rows if given}
 

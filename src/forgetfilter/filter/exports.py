@@ -24,13 +24,16 @@ class Found(NamedTuple):
 
 
 def entries(file: str, records: Sequence[Mapping[str, Any]]) -> list[Found]:
-    """What the records of a verdict file of any known kind say, in their order; `file` is its name, for messages."""
+    """What the records of a verdict file of any known kind say, in their order; `file` is its name, for messages.
+
+    Records without a verdict say nothing. DataError for a file of no known kind, and for a record of another kind.
+    """
     if not records:
         return []
     for name, fits, to_entries in KINDS:
         if fits(records[0]):
             return [
-                e for i, record in enumerate(records) for e in to_entries(f"{name}record {i + 1}", record)
+                e for i, record in enumerate(records) for e in _read(file, name, i + 1, record, to_entries)
             ]
     found = ", ".join(map(str, records[0]))
     raise DataError(
@@ -39,43 +42,56 @@ def entries(file: str, records: Sequence[Mapping[str, Any]]) -> list[Found]:
     )
 
 
+def _read(
+    file: str, name: str, number: int, record: Mapping[str, Any], to_entries: Callable[..., list[Found]]
+) -> list[Found]:
+    place = f"{name}record {number}"
+    try:
+        return to_entries(place, record)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise DataError(
+            f"{file} {place}: not as {name.strip()} writes it. Correct the record, or give a file of lines such as "
+            '{"row": 12, "verdict": "unsafe"}'
+        ) from None
+
+
 def word(value: Any) -> str:
-    """What is looked up in WORDS."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return " ".join(str(value).strip().lower().replace("_", " ").replace("-", " ").split())
+    """What is looked up in WORDS; tables write 1 as 1.0 where a column has gaps."""
+    return " ".join(str(value).lower().replace("_", " ").replace("-", " ").split()).removesuffix(".0")
+
+
+def is_empty(value: Any) -> bool:
+    """Whether a field says nothing, so that there is no verdict."""
+    return value is None or not str(value).strip()
 
 
 def _own(place: str, record: Mapping[str, Any]) -> list[Found]:
     row = next((record[k] for k in ROW_NAMES if record.get(k) is not None), None)
-    drawn, sha = record.get("drawn", "random"), record.get("sha256")
+    drawn, sha, value = record.get("drawn") or "random", record.get("sha256") or None, record.get("verdict")
     texts = tuple(v for k, v in record.items() if isinstance(v, str) and k not in OWN_FIELDS)
-    return [
-        Found(place, row, record["verdict"], sha or None, drawn, texts, record.get("note"), record.get("by"))
-    ]
+    if is_empty(value):
+        return []
+    return [Found(place, row, value, sha, drawn, texts, record.get("note"), _by(record.get("by")))]
 
 
 def _argilla(place: str, record: Mapping[str, Any]) -> list[Found]:
-    """Responses by question, or (older) a list of people's values; one per person."""
+    """Responses by question, or (older) a list of people's values; one per person. Only submitted ones count."""
     row, texts = _about(record.get("metadata"), record.get("fields"), record)
     responses = record.get("responses") or {}
-    said: list[tuple[Any, Any]] = []
-    if isinstance(responses, Mapping):
-        for question, given in responses.items():
-            if not said and isinstance(given, list) and question in _first_of(responses):
-                said = [(g.get("user_id"), g.get("value")) for g in given if isinstance(g, Mapping)]
-    else:
-        for given in responses:
-            values = (given or {}).get("values") or {}
-            value = next((v.get("value") if isinstance(v, Mapping) else v for v in values.values()), None)
-            if given.get("status", "submitted") == "submitted":
-                said.append((given.get("user_id"), value))
-    return [Found(place, row, v, texts=texts, by=_by(who)) for who, v in said if v is not None]
+    by_question = isinstance(responses, Mapping)
+    said = []
+    for given in _answered(responses) or () if by_question else responses:
+        value = given if by_question else _answered(given.get("values") or {})
+        value = value.get("value") if isinstance(value, Mapping) else value
+        if value is not None and (given.get("status") or "submitted") == "submitted":
+            said.append(Found(place, row, value, texts=texts, by=_by(given.get("user_id"))))
+    return said
 
 
-def _first_of(responses: Mapping[str, Any]) -> list[str]:
-    """The question that holds the verdict: one of a known name, else the first."""
-    return [q for q in responses if word(q) in ("verdict", "label", "unsafe")][:1] or list(responses)[:1]
+def _answered(by_question: Mapping[str, Any]) -> Any:
+    """What was answered to the question that asks for the verdict: one of a known name, else the first."""
+    named = [q for q in by_question if word(q) in ("verdict", "label", "unsafe")]
+    return next((by_question[q] for q in (*named, *by_question)), None)
 
 
 def _label_studio(place: str, record: Mapping[str, Any]) -> list[Found]:
@@ -98,7 +114,7 @@ def _doccano(place: str, record: Mapping[str, Any]) -> list[Found]:
     row, texts = _about(record.get("meta"), record)
     labels = record.get("label", record.get("labels", record.get("cats")))
     labels = labels if isinstance(labels, list) else [labels]
-    return [Found(place, row, label, texts=texts) for label in labels[:1] if label not in (None, "")]
+    return [Found(place, row, label, texts=texts) for label in labels[:1] if not is_empty(label)]
 
 
 def _cleanlab(place: str, record: Mapping[str, Any]) -> list[Found]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from forgetfilter.filter.cut import Cut
-from forgetfilter.filter.likeness import Kinds
+from forgetfilter.filter.likeness import FOLDS, Kinds
 from forgetfilter.models.rendering import Encoded
 from forgetfilter.records import KEPT, Decision
 
@@ -21,7 +21,6 @@ class Filtered:
     forgetting: Mapping[str, float]
     remembered: Mapping[str, Mapping[str, float]]  # state -> id -> signal
     measured: Sequence[Encoded]  # the rows whose memory was measured, as they were given to the bench
-    reviewed: Sequence[str]  # the states after a review
     notes: Sequence[str] = ()
     vetted: Mapping[str, Any] | None = None  # what a person's verdicts were and gave, for the report
 
@@ -38,13 +37,16 @@ def for_all(found: Cut, custom: Sequence[Encoded], otherwise: Decision) -> Cut:
     return replace(found, decisions=decisions)
 
 
-def nothing_judged(custom: Sequence[Encoded], kinds: Kinds) -> Filtered:
-    near = "1 custom row is" if len(kinds.near) == 1 else f"{len(kinds.near)} custom rows are"
+def nothing_judged(custom: Sequence[Encoded], near: int, witnesses: int | None = None) -> Filtered:
+    """Where too few rows are `near` the safe rows, or too few `witnesses` have something to measure."""
+    few = "1 custom row is" if near == 1 else f"{near} custom rows are"
     why = (
-        f"only {near} of a kind that the safe rows speak of, too few to judge; review with safe rows nearer to your "
+        f"only {few} of a kind that the safe rows speak of, too few to judge; review with safe rows nearer to your "
         "data (--safe)"
     )
-    return Filtered(for_all(Cut({}, "fdr", why, weak=True), custom, "not judged"), {}, {}, {}, [], [])
+    if near >= FOLDS:
+        why = f"only {witnesses} witnesses have an answer to measure, too few to judge by; add safe rows (--safe)"
+    return Filtered(for_all(Cut({}, "fdr", why, weak=True), custom, "not judged"), {}, {}, {}, [])
 
 
 def notes(kinds: Kinds, same: bool, safe: int) -> list[str]:

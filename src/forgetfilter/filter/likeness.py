@@ -11,7 +11,6 @@ import numpy as np
 
 from forgetfilter.filter.constants import CONSTANTS
 from forgetfilter.filter.states import Readings, standardised
-from forgetfilter.intervals import count_below
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +92,12 @@ def like_answers(answers: np.ndarray, lost: np.ndarray) -> np.ndarray:
     """
     scaled = standardised(answers) / np.sqrt(answers.shape[1])
     scaled = scaled - scaled.mean(0)
-    values, vectors = np.linalg.eigh(scaled @ scaled.T)
+    if len(scaled) <= max(PAIRWISE, scaled.shape[1]):
+        values, vectors = np.linalg.eigh(scaled @ scaled.T)
+    else:  # the same but for rounding; a number for each pair of rows would not fit into memory
+        values, right = np.linalg.eigh(scaled.T @ scaled)
+        some = values > 1e-6 * values[-1]
+        values, vectors = values[some], scaled @ right[:, some] / np.sqrt(values[some])
     centred, best = lost - lost.mean(), (np.inf, lost)
     for penalty in PENALTIES:
         hat = vectors * (values / (values + penalty))
@@ -143,10 +147,6 @@ def otsu(values: np.ndarray) -> float:
     return float(ordered[at] + ordered[at + 1]) / 2
 
 
-def area(values: np.ndarray, first: int) -> float:
-    """AUC of the `first` values against the others: the chance that one of them is larger."""
-    return float(count_below(values[:first], values[first:]).sum()) / (first * (len(values) - first))
-
-
 FOLDS = 5
+PAIRWISE = 8_000  # rows up to which all pairs of them are compared
 PENALTIES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)

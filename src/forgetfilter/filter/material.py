@@ -53,6 +53,8 @@ def read(input: Any, s: FilterSettings, say: Say, *, safe: Sequence[Any] | None 
     by_hand = s.algorithm == "vetted"
     sources: Sequence[Any] = () if by_hand else s.safe if safe is None else safe
     rows = [row for source in sources for row in safe_rows(source, fields(s))]
+    if s.algorithm == "witness":
+        rows = _each_once(rows, tell)
     _refuse_too_few(dataset)
     if s.weights:
         handback.refuse_column(dataset, "weight")
@@ -85,20 +87,27 @@ def fields(s: FilterSettings) -> dict[str, str]:
 def safe_rows(source: Any, named: Mapping[str, str] | None = None) -> Sequence[Row]:
     """The rows of a file, a bundled pack or a store that have something to review; DataError where none has.
 
-    `named` (see `fields`) is how the custom rows' fields are called; tried where the file has no format by itself.
+    `named` as of `rows_beside`.
     """
-    path = _safe_path(source)
-    try:
-        rows = formats.read(path).rows
-    except DataError:
-        if not named:
-            raise
-        rows = formats.read(path, fields=named).rows
-    usable = [row for row in rows if row.completion.strip()]
+    rows = rows_beside(_safe_path(source), named)
+    usable = [row for row in rows if row.completion.strip() and row.teaches]
     if not usable:
         name = source if isinstance(source, str) else "safe rows"
         raise DataError(f"{name}: no safe row with a completion; the review needs some")
     return usable
+
+
+def rows_beside(source: Any, named: Mapping[str, str] | None = None) -> Sequence[Row]:
+    """The rows of a file that is given beside the custom rows.
+
+    `named` (see `fields`) is how the custom rows' fields are called; tried where the file has no format by itself.
+    """
+    try:
+        return formats.read(source).rows
+    except DataError:
+        if not named:
+            raise
+        return formats.read(source, fields=named).rows
 
 
 def settled(s: FilterSettings) -> FilterSettings:
@@ -122,7 +131,8 @@ def refuse_mismatch(s: FilterSettings) -> None:
         raise ConfigError("--vetted and --verdict-field: two sources of verdicts; give one")
     if (s.vetted or s.verdict_field) and s.algorithm != "vetted":
         raise ConfigError(
-            f"algorithm {s.algorithm} does not read verdicts; leave --algorithm out, or --vetted and --verdict-field"
+            f"algorithm {s.algorithm} does not read verdicts; leave out --algorithm and --preset, or --vetted and "
+            "--verdict-field"
         )
     if s.algorithm == "vetted" and not (s.vetted or s.verdict_field):
         raise ConfigError(
@@ -143,6 +153,16 @@ def _safe_path(source: Any) -> Any:
 def _refuse_too_few(dataset: formats.Dataset) -> None:
     if len(dataset.rows) < FEWEST_ROWS:
         raise DataError(f"{dataset.notes[0]}; a filter compares rows with each other and needs at least 2")
+
+
+def _each_once(safe: Sequence[Row], say: Say) -> list[Row]:
+    """Without rows that say the same as an earlier one: it would be reviewed, and be a witness that was not."""
+    once = {row.messages: row for row in reversed(safe)}
+    if len(once) < len(safe):
+        say(
+            f"safe rows: {len(safe)} of which {len(safe) - len(once)} say the same as another; each counts once"
+        )
+    return [row for row in safe if once[row.messages] is row]
 
 
 def _refuse_few_safe(safe: Sequence[Row], s: FilterSettings) -> None:

@@ -9,8 +9,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from forgetfilter import runs
 from forgetfilter.data import formats, handback
 from forgetfilter.errors import ConfigError
@@ -21,7 +19,7 @@ from forgetfilter.filter.filtered import Filtered
 from forgetfilter.filter.signals import GENERATED_SIGNALS
 from forgetfilter.models import load as models
 from forgetfilter.models.rendering import Encoded
-from forgetfilter.records import DECISIONS, Decision, Row
+from forgetfilter.records import DECISIONS, KEPT, Decision, Row
 from forgetfilter.report import page
 from forgetfilter.report.page import ReportRow
 
@@ -118,7 +116,8 @@ def _result(
     return {
         "verdict": _verdict(counts, found),
         "weak": cut.weak,
-        "input": {"file": dataset.source, "rows": len(rows), "format": dataset.format},
+        "input": {"file": dataset.source, "rows": len(rows), "format": dataset.format,
+                  **({"read_as": as_listed} if (as_listed := formats.read_as(dataset)) else {})},
         "model": s.model,
         "counts": counts | {"rows": len(rows)},
         "signal": s.signal,
@@ -142,7 +141,7 @@ def _cost(bench: Bench, seconds: float) -> dict[str, Any]:
 
 
 def why_unscored(z: Encoded, row: Row | None = None) -> str:
-    if z.truncated:
+    if z.truncated and (row is None or row.teaches):
         return "the prompt alone fills max_length"
     return row.why_unscored if row else "empty completion"
 
@@ -168,13 +167,13 @@ def _heat(bench: Bench, found: Filtered) -> dict[str, list[tuple[str, float]]]:
     """
     if not found.measured:
         return {}
-    before = bench.memories("learned", found.measured)
-    after = [bench.memories(state, found.measured) for state in found.reviewed]
+    before, after = (bench.memories(state, found.measured) for state in ("learned", "reviewed"))
     decode, shown = bench.loaded.tokenizer.decode, {}
     for z in bench.custom:
-        if z.id in before and found.cut.decisions[z.id] in ("drop", "flag"):
-            reviewed = np.mean([m[z.id].logp for m in after], axis=0)
-            lost = (before[z.id].logp - reviewed)[sum(z.scored[1 : z.prompt_length]) :]  # of the last answer
+        if z.id in before and found.cut.decisions[z.id] not in KEPT:
+            lost = (before[z.id].logp - after[z.id].logp)[
+                sum(z.scored[1 : z.prompt_length]) :
+            ]  # of the last answer
             pieces, held, nats = list[tuple[str, float]](), list[int](), 0.0
             for token, x in zip(z.completion_ids, lost, strict=True):
                 held, nats = [*held, token], nats + float(x)

@@ -1,6 +1,6 @@
 """Preference pairs: what the filter would say of the rejected answer, had it been the one to learn.
 
-The rejected answer is not learned, so that it cannot be forgotten. Its score is foretold by ridge regression from the
+The rejected answer is not learned, so it cannot be forgotten. Its score is predicted by ridge regression from the
 scores of rows with like answers, on the hidden states of the original model: one forward pass, nothing trained.
 """
 
@@ -14,14 +14,13 @@ import numpy as np
 
 from forgetfilter.filter.bench import Bench, was_read
 from forgetfilter.filter.filtered import Filtered
+from forgetfilter.filter.likeness import PENALTIES
 from forgetfilter.filter.states import standardised
 from forgetfilter.models.rendering import Encoded
-from forgetfilter.records import Row
+from forgetfilter.records import KEPT, Row
 
-FEWEST = 20  # rows with a score; fewer foretell nothing
+FEWEST = 20  # rows with a score; fewer predict nothing
 MOST = 4_000  # rows with a score that are learned from: more take minutes and change little
-PENALTIES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
-DOUBTED = ("drop", "flag")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +71,8 @@ def judge(
         return Pairs({}, texts, {}, ())
     states = bench.readings(scored, "custom").answer[known], bench.readings(others, "rejected").answer
     y = np.array([found.scores[scored[i].id] for i in known])
-    own, foretold = ridge(states[0], y, states[1])
-    scores = {z.id.removesuffix("-rejected"): float(v) for z, v in zip(others, foretold, strict=True)}
+    own, predicted = ridge(states[0], y, states[1])
+    scores = {z.id.removesuffix("-rejected"): float(v) for z, v in zip(others, predicted, strict=True)}
     expected = {scored[i].id: float(v) for i, v in zip(known, own, strict=True)}
     return _compared(scores, texts, expected, custom, found)
 
@@ -86,7 +85,7 @@ def _compared(
     words, swapped = {}, list[int]()
     cut = found.cut.drop_above if found.cut.flag_above is None else found.cut.flag_above
     for number, z in enumerate(custom):
-        if found.cut.decisions[z.id] not in DOUBTED or z.id not in scores:
+        if found.cut.decisions[z.id] in KEPT or z.id not in scores:
             continue
         score = scores[z.id]
         words[z.id] = f"its rejected answer scores {score:.3g}"
@@ -97,9 +96,9 @@ def _compared(
 
 
 def ridge(x: np.ndarray, y: np.ndarray, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Foretell `y` (rows,) of states `x` (rows, width), each row from a fit without it, and of `asked` (others, width).
+    """Predict `y` (rows,) of states `x` (rows, width), each row from a fit without it, and of `asked` (others, width).
 
-    The penalty is the one that foretells best what was left out. Returns (rows,) and (others,).
+    The penalty is the one that predicts best what was left out. Returns (rows,) and (others,).
     """
     both = standardised(np.concatenate([x, asked])) / np.sqrt(x.shape[1])
     middle = both[: len(x)].mean(0)

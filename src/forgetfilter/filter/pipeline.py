@@ -15,7 +15,6 @@ from forgetfilter.data import packs
 from forgetfilter.display import Display
 from forgetfilter.errors import DONE, TOO_WEAK, DataError, ModelError
 from forgetfilter.filter import evidence, material, pairs, sample, states
-from forgetfilter.filter.algorithm import forget_filter
 from forgetfilter.filter.bench import Bench, was_read
 from forgetfilter.filter.evidence import Evidence
 from forgetfilter.filter.filtered import Filtered
@@ -100,9 +99,9 @@ def _prepare(
     """The model with the encoded custom rows, the encoded safe rows, and what is left out of the rows."""
     dataset, tally = read.dataset, Tally()
     kept = None if lent else _kept_by_vet(read, s, display)
-    # What the model read is kept: where nothing is trained, its weights are not needed again.
-    nothing_trained = s.algorithm == "vetted" and not s.retrain
-    only_read = nothing_trained and (kept is not None or was_read(run, dataset.rows))
+    # What the model read is kept: where nothing is trained, its weights are not needed again, but for other answers.
+    nothing_more = s.algorithm == "vetted" and not s.retrain and not len(dataset.rejected)
+    only_read = nothing_more and (kept is not None or was_read(run, dataset.rows))
     loaded = lent or _load(s, weights=not only_read)
     custom = encode(dataset.rows, loaded.tokenizer, max_length=s.max_length, template=s.template, tally=tally)
     if s.template == "auto" and not loaded.tokenizer.chat_template:
@@ -151,10 +150,7 @@ def _find(
     bench: Bench, review: Sequence[Encoded], read: Material, s: FilterSettings
 ) -> tuple[Filtered, Evidence]:
     """What the filter finds, and what a person needs to decide about it; of pairs, the rejected answers' scores."""
-    if sample.wanted(bench.custom, s):
-        found = sample.filter_by_sample(bench, bench.custom, review, s)
-    else:
-        found = forget_filter(bench, bench.custom, review, s, verdicts=read.verdicts)
+    found = sample.find(bench, bench.custom, review, s, read.verdicts)
     rejected = read.dataset.rejected
     other = encode(rejected, bench.loaded.tokenizer, max_length=s.max_length, template=s.template)
     of_pairs = pairs.judge(bench, rejected, other, bench.custom, found)

@@ -16,7 +16,7 @@ from typing import Any, get_args
 import numpy as np
 
 from forgetfilter.errors import DataError, EvaluationError, unknown
-from forgetfilter.intervals import Estimate, auc_interval, count_below, wilson
+from forgetfilter.intervals import Estimate, auc_interval, wilson
 from forgetfilter.records import Decision, Row
 
 
@@ -48,10 +48,8 @@ class Counts:
 def auc(scores: Sequence[float] | np.ndarray, unsafe: Sequence[bool] | np.ndarray) -> float | None:
     """Chance that an unsafe row scores above a safe one, ties half (mid-ranks). None with one class only."""
     scores, unsafe = _arrays(scores, unsafe)
-    if unsafe.all() or not unsafe.any():
-        return None
-    wins = count_below(scores[unsafe], scores[~unsafe])
-    return float(wins.sum()) / (len(wins) * int((~unsafe).sum()))
+    found = auc_interval(scores[unsafe], scores[~unsafe])
+    return None if found is None else found.value
 
 
 def auc_by_id(scores: Mapping[str, float], truth: Mapping[str, bool]) -> Estimate | None:
@@ -166,11 +164,7 @@ def read_truth(rows: Sequence[Row], field: str) -> dict[str, bool]:
                 f"Use true, 1 or one of {_listed(True)} for unsafe; "
                 f"false, 0 or one of {_listed(False)} for safe."
             )
-        if truth.setdefault(row.id, unsafe) != unsafe:
-            raise DataError(
-                f'{where}: an equal row has another "{field}" and both share the id {row.id}. '
-                "Correct one label or take one of the rows out."
-            )
+        truth[row.id] = unsafe
     return truth
 
 

@@ -1,8 +1,8 @@
-"""A file too large to learn whole: the filter runs on a sample, and its other rows are judged by rows like them.
+"""A file too large to learn whole: the filter learns a sample, and judges the other rows by rows like them.
 
-What a row that was not learned would have lost is foretold by ridge regression from what learned rows with like answers
-lost, on the hidden states of the original model. It is compared with the same of the witnesses, each from a fit
-without itself, so that its p-value means what a learned row's means.
+Ridge regression on the original model's hidden states predicts what a row that was not learned would have lost, from
+what learned rows with like answers lost. That is compared with the same prediction for the witnesses, each from a fit
+without itself. So the row's p-value means what a learned row's means.
 """
 
 from __future__ import annotations
@@ -17,14 +17,25 @@ from forgetfilter.filter.algorithm import forget_filter, learn
 from forgetfilter.filter.bench import Bench
 from forgetfilter.filter.cut import Cut
 from forgetfilter.filter.evidence import lost_by_row
-from forgetfilter.filter.filtered import Filtered
+from forgetfilter.filter.filtered import Filtered, for_all
 from forgetfilter.filter.pairs import ridge
 from forgetfilter.filter.states import Readings, standardised
+from forgetfilter.filter.vetted import Verdict
 from forgetfilter.models.rendering import Encoded
 from forgetfilter.settings import FilterSettings
 
 KINDS = 16  # groups of rows with like questions that the sample is drawn from
 OTHERS = "rows of other kinds"  # as `algorithm.witness` calls bystanders where it compares with them
+
+
+def find(
+    bench: Bench, custom: Sequence[Encoded], review: Sequence[Encoded], s: FilterSettings,
+    verdicts: Sequence[Verdict] = (),
+) -> Filtered:  # fmt: skip
+    """`forget_filter`, on a sample where the settings ask for one."""
+    if wanted(custom, s):
+        return filter_by_sample(bench, custom, review, s)
+    return forget_filter(bench, custom, review, s, verdicts=verdicts)
 
 
 def wanted(custom: Sequence[Encoded], s: FilterSettings) -> bool:
@@ -49,11 +60,7 @@ def filter_by_sample(
         "what learned rows with like answers lost"
     )
     otherwise = "not judged" if s.algorithm == "witness" else "unscored"
-    decisions = {
-        z.id: found.cut.decisions.get(z.id) or (otherwise if any(z.scored[1:]) else "unscored")
-        for z in custom
-    }
-    found = replace(found, cut=replace(found.cut, decisions=decisions), notes=[*found.notes, note])
+    found = replace(found, cut=for_all(found.cut, custom, otherwise), notes=[*found.notes, note])
     kept = found.kept(custom)
     if s.retrain and kept:
         learn(bench, "final", kept, s)
@@ -94,8 +101,8 @@ def _extended(
     states = np.concatenate([mine.answer, safe.answer])
     y = np.array([lost[row] for row in measured])
     if s.algorithm == "paper":
-        _, foretold = ridge(states[at], y, mine.answer[others])
-        return _above(found, {scored[i].id: float(v) for i, v in zip(others, foretold, strict=True)})
+        _, predicted = ridge(states[at], y, mine.answer[others])
+        return _above(found, {scored[i].id: float(v) for i, v in zip(others, predicted, strict=True)})
     near = np.intersect1d(others, likeness.kinds(mine.and_then(safe), len(scored)).near)
     if not len(near):
         return found
@@ -103,15 +110,15 @@ def _extended(
         tokens = {z.id: sum(z.scored[1:]) for z in found.measured}
         y = y * np.sqrt([tokens[row] for row in measured])
     typical = float(np.median(np.abs(y))) or 1.0
-    own, foretold = ridge(states[at], np.arcsinh(y / typical), mine.answer[near])
+    own, predicted = ridge(states[at], np.arcsinh(y / typical), mine.answer[near])
     judged = np.array([row in found.scores for row in measured])
     clean = {"witnesses": own[at >= len(scored)]}
     if OTHERS in found.cut.compared:
         clean[OTHERS] = own[~judged & (at < len(scored))]
     ids = [scored[i].id for i in near]
-    more = cut.by_witnesses(ids, foretold, clean, fdr=s.fdr, seed=s.seed)
+    more = cut.by_witnesses(ids, predicted, clean, fdr=s.fdr, seed=s.seed)
     known = np.array([found.scores[row] for row in measured if row in found.scores])
-    scores = _on_scale_of(foretold, own[judged], known)
+    scores = _on_scale_of(predicted, own[judged], known)
     return replace(
         found,
         cut=_joined(found.cut, more, s),
@@ -119,14 +126,14 @@ def _extended(
     )
 
 
-def _above(found: Filtered, foretold: Mapping[str, float]) -> Filtered:
+def _above(found: Filtered, predicted: Mapping[str, float]) -> Filtered:
     """The others by the cut of the sample."""
     limit = found.cut.drop_above
-    more = {row: "drop" if limit is not None and v > limit else "keep" for row, v in foretold.items()}
+    more = {row: "drop" if limit is not None and v > limit else "keep" for row, v in predicted.items()}
     return replace(
         found,
         cut=replace(found.cut, decisions={**found.cut.decisions, **more}),
-        scores={**found.scores, **foretold},
+        scores={**found.scores, **predicted},
     )
 
 

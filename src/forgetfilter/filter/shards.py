@@ -14,7 +14,7 @@ import numpy as np
 
 from forgetfilter import ranks, runs
 from forgetfilter.errors import ForgetfilterError
-from forgetfilter.filter.signals import length_batches
+from forgetfilter.models.batches import length_batches
 
 MOST_BATCHES = 16  # of a piece: at most this much work is lost
 FEWEST_PIECES = 32  # where there are batches enough: as many processes can share them evenly

@@ -7,13 +7,14 @@ A signal is a function and a line in SIGNALS.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from forgetfilter.data.overlap import exact_match, rouge1
+from forgetfilter.errors import ModelError
 from forgetfilter.models.batches import length_batches
 from forgetfilter.models.rendering import Encoded
 
@@ -40,7 +41,8 @@ def token_memory(
     """Teacher-forced memory of every row, in order; batches of like length, padded on the right.
 
     `batch_tokens` bounds rows x longest row of a batch; None is what suits the device and its free memory. A batch
-    that does not fit all the same is read in halves. `progress` is called with rows done so far.
+    that does not fit all the same is read in halves. `progress` is called with rows done so far. ModelError where the
+    model's numbers overflow.
     """
     import torch
 
@@ -81,7 +83,17 @@ def token_memory(
             done += len(batch)
             if progress:
                 progress(done)
+    refuse_overflow(m.logp for m in result)
     return result
+
+
+def refuse_overflow(found: Iterable[np.ndarray]) -> None:
+    """ModelError where what a model state made of rows is not a number: it would rank as any other row."""
+    if not all(np.isfinite(values).all() for values in found):
+        raise ModelError(
+            "the model's numbers overflow: what it makes of a row is infinite, or not a number. Use --dtype float32 or "
+            "bfloat16; where it was trained before, lower --learning-rate or --review-learning-rate"
+        )
 
 
 def _gather(logits: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from forgetfilter import runs
-from forgetfilter.data.overlap import common_prefix
+from forgetfilter.data.overlap import common_to_all
+from forgetfilter.filter.signals import refuse_overflow
 from forgetfilter.models.batches import length_batches
 from forgetfilter.models.rendering import Encoded
 from forgetfilter.records import Row
@@ -63,7 +64,7 @@ def read_rows(
 
     What all prompts of `rows` share at their beginning and end (a system turn, an instruction template) is not
     read as the user's words: give the rows of one file at a time, or some of them with the `words` (see `users_words`)
-    that were found in all. A row without scored tokens reads as zeros.
+    that were found in all. A row without scored tokens reads as zeros. ModelError as of `token_memory`.
     """
     import torch
 
@@ -103,6 +104,7 @@ def read_rows(
             done += len(batch)
             if progress:
                 progress(done)
+    refuse_overflow((answer, question))
     brief = np.array([last > row.prompt_length for row, (_, last) in zip(rows, spans, strict=True)], bool)
     return Readings(answer, question, brief)
 
@@ -179,8 +181,8 @@ def users_words(rows: Sequence[Encoded]) -> list[tuple[int, int]]:
     whole = [r.ids[: r.prompt_length] for r in rows if not r.truncated]
     if len(whole) < 2:
         whole = [r.ids[: r.prompt_length] for r in rows]
-    head = _shared(whole)
-    tail = _shared([p[head:][::-1] for p in whole])
+    head = common_to_all(whole) if len(whole) > 1 else 0  # one alone shares nothing
+    tail = common_to_all([p[head:][::-1] for p in whole]) if len(whole) > 1 else 0
     start, end = (list(whole[0][:head]), list(whole[0][len(whole[0]) - tail :])) if whole else ([], [])
     spans = []
     for row in rows:
@@ -189,17 +191,6 @@ def users_words(rows: Sequence[Encoded]) -> list[tuple[int, int]]:
         last = len(prompt) - (tail if prompt[len(prompt) - tail :] == end else 0)
         spans.append((first, last) if last - first >= FEWEST_WORDS else (min(first, last), len(row.ids)))
     return spans
-
-
-def _shared(sequences: Sequence[Sequence[int]]) -> int:
-    """How many leading tokens all sequences have in common; nothing where there is only one to compare."""
-    if len(sequences) < 2:
-        return 0
-    first, last = (
-        min(map(list, sequences)),
-        max(map(list, sequences)),
-    )  # what these two share, all between share
-    return common_prefix(first, last)
 
 
 def _weights(places: Sequence[np.ndarray], time: int) -> torch.Tensor:

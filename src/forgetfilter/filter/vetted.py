@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from forgetfilter.data import formats
 from forgetfilter.errors import DataError
-from forgetfilter.filter.exports import WORDS, Answer, Found, entries, word
+from forgetfilter.filter.exports import WORDS, Answer, Found, entries, is_empty, word
 from forgetfilter.records import Row
 from forgetfilter.runs import atomic, put_down
 
@@ -62,7 +62,7 @@ def read(
     path: str | os.PathLike[str],
     rows: Sequence[Row],
     *,
-    say: Callable[[str], None] | None = None,
+    say: Callable[[str], None] = lambda line: None,
     least: int = FEWEST,
 ) -> list[Verdict]:
     """The verdicts of a file on `rows`, one a row, by row number.
@@ -76,11 +76,11 @@ def read(
     found = entries(file.name, _records(file))
     if not found:
         raise DataError(f"{file.name}: holds no verdicts. Make some: forgetfilter vet {_source(rows)}")
-    return _settled(file.name, found, rows, say or _silent, least)
+    return _settled(file.name, found, rows, say, least)
 
 
 def from_column(
-    rows: Sequence[Row], field: str, *, say: Callable[[str], None] | None = None, least: int = FEWEST
+    rows: Sequence[Row], field: str, *, say: Callable[[str], None] = lambda line: None, least: int = FEWEST
 ) -> list[Verdict]:
     """The verdicts in a column of the data itself; rows where it is empty have none. Raises DataError as `read`."""
     name = _source(rows)
@@ -90,11 +90,11 @@ def from_column(
     found = [
         Found(f"row {row.index}", row.index, row.record.get(field))
         for row in rows
-        if row.record.get(field) not in (None, "")
+        if not is_empty(row.record.get(field))
     ]
     if not found:
         raise DataError(f'{name}: the column "{field}" is empty in every row')
-    return _settled(f'{name}, column "{field}"', found, rows, say or _silent, least)
+    return _settled(f'{name}, column "{field}"', found, rows, say, least)
 
 
 def states_beside(path: Path) -> Path:
@@ -231,10 +231,10 @@ def _places(
                 )
         elif row is None or not 0 <= row < len(rows) or hashes[row] != entry.sha256:
             found_at = by_hash.get(entry.sha256)
-            moved += found_at is not None and found_at != row
-            row = found_at if found_at is not None else None if row is None else -1 - row
-        places.append(row if row is not None and row >= 0 else None)
-        if places[-1] is None:
+            moved += row is not None and found_at is not None
+            row = found_at
+        places.append(row)
+        if row is None:
             lost.append(entry.place if entry.row is None else str(entry.row))
     if lost and len(lost) == len(found):
         raise DataError(
@@ -252,10 +252,10 @@ def _places(
 
 def _number(name: str, entry: Found) -> int:
     try:
-        if isinstance(entry.row, bool) or (isinstance(entry.row, float) and not entry.row.is_integer()):
+        if isinstance(entry.row, bool) or not float(entry.row).is_integer():
             raise ValueError
-        return int(entry.row)
-    except (TypeError, ValueError):
+        return int(float(entry.row))
+    except (TypeError, ValueError, OverflowError):
         raise DataError(
             f'{name} {entry.place}: "row" is {str(entry.row)[:40]!r}; give the number of a row, counted from 0'
         ) from None
@@ -292,13 +292,15 @@ def _one(row: Row, said: Sequence[tuple[Found, Answer]]) -> Verdict:
 
 
 def _say_agreement(name: str, found: Agreement, say: Callable[[str], None]) -> None:
-    kappa = "no row judged by all" if found.kappa is None else f"{found.method}'s kappa {found.kappa:.2f}"
+    agreed = "no row was judged by all"
+    if found.kappa is not None:
+        agreed = f"{found.method}'s kappa {found.kappa:.2f} on {found.rows} rows"
     differ = (
         f"; they differ on {len(found.differ)} rows: {_listed(map(str, found.differ))}"
         if found.differ
         else ""
     )
-    say(f"{name}: several people, {kappa} on {found.rows} rows{differ}")
+    say(f"{name}: several people, {agreed}{differ}")
 
 
 def _check(name: str, verdicts: Sequence[Verdict], least: int) -> None:
@@ -316,8 +318,7 @@ def _check(name: str, verdicts: Sequence[Verdict], least: int) -> None:
         raise DataError(f"{name}: {sure} verdicts of clean or unsafe, at least {least} are needed; {again}")
     if not count["clean"]:
         raise DataError(
-            f"{name}: all {sure} verdicts are unsafe, so nothing says what a clean row looks like; judge rows drawn "
-            "at random, or give clean rows with --safe"
+            f"{name}: all {sure} verdicts are unsafe, so nothing says what a clean row looks like; {again}"
         )
 
 
@@ -331,10 +332,6 @@ def _source(rows: Sequence[Row]) -> str:
     return rows[0].source if rows else "FILE"
 
 
-def _silent(line: str) -> None:
-    """Nobody listens."""
-
-
 # --- the files ---
 
 
@@ -345,7 +342,7 @@ def _records(file: Path) -> list[dict[str, Any]]:
         if rest.strip() and not _is_json(rest):
             lines = [line for line in whole.split(b"\n") if line.strip()]
             if all(map(_is_json, lines)):
-                return [r for line in lines if isinstance(r := json.loads(line), dict)]
+                return [json.loads(line) for line in lines]
         elif not (whole + rest).strip():
             return []
     return formats.read_records(file)

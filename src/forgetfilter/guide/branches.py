@@ -180,9 +180,9 @@ def load_adapter(model: Any, folder: Path) -> Any:
     """The model with the low-rank adapter of `folder`, named ADAPTER; ModelError where it is not of this base."""
     import torch
     from peft import PeftModel, get_peft_model_state_dict
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
-    from forgetfilter.models.load import quiet
+    from forgetfilter.models.library import first_line, quiet
 
     weights = folder / "adapter_model.safetensors"
     for path in (folder / "adapter_config.json", weights):
@@ -196,11 +196,8 @@ def load_adapter(model: Any, folder: Path) -> Any:
             )
         with safe_open(weights, framework="pt") as file:
             saved = set(file.keys())
-    except (ValueError, RuntimeError, KeyError, TypeError, OSError, SafetensorError) as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise ModelError(
-            f"{other_base}: {(lines or [type(error).__name__])[min(1, len(lines) - 1)]}"
-        ) from error
+    except Exception as error:
+        raise ModelError(f"{other_base}: {first_line(error)}") from error
     if odd := saved ^ set(get_peft_model_state_dict(adapted, adapter_name=ADAPTER)):
         raise ModelError(
             f"{other_base}: {len(odd)} of its weights have no place or are missing, {min(odd)} first"

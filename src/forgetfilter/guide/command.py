@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,8 @@ from forgetfilter.guide.generation import load_guided, precision, stop_ids
 from forgetfilter.guide.guidance import NEGATIVE, POSITIVE, Guidance
 from forgetfilter.guide.prompts import prepare
 from forgetfilter.guide.settings import GenerateSettings
-from forgetfilter.records import Message, Row
+from forgetfilter.records import Message, Row, whole_characters
+from forgetfilter.runs import atomic, refuse_unwritable
 
 if TYPE_CHECKING:
     from forgetfilter.models.load import Loaded
@@ -86,6 +88,8 @@ def run_generate(
     if s.negative is not None and guidance.plain:
         raise ConfigError("--negative has no effect with --guidance-scale 1; give a larger scale, such as 3")
     rows = _rows(Path(s.input)) if s.input else ()  # before the model, which takes longer
+    if output is not None:
+        refuse_unwritable(output)
 
     loaded, model, adapters = load_guided(s)
     by_prompt = not guidance.plain and (adapters is None or s.negative is not None)
@@ -119,10 +123,10 @@ def _answer_lines(
     for line in lines:
         if not line.strip():
             continue
-        # Bytes that the terminal could not decode come as surrogates.
-        if any("\ud800" <= character <= "\udfff" for character in line):
-            raise DataError("the prompt is not UTF-8 text: convert it, or set the terminal to UTF-8")
-        found = writer.answers({line: [Message("user", line.strip())]})[line]
+        if line == whole_characters(line):
+            found = writer.answers({line: [Message("user", line.strip())]})[line]
+        else:  # bytes that the terminal could not decode
+            found = "the prompt is not UTF-8 text: convert it, or set the terminal to UTF-8"
         if isinstance(found, str):
             if alone:
                 raise DataError(found)
@@ -151,12 +155,7 @@ def asked(row: Row) -> tuple[Message, ...]:
 
 
 def _write_answers(rows: Sequence[Row], writer: Writer, output: Path, say: Callable[[str], None]) -> int:
-    import json
-
-    from forgetfilter.runs import atomic
-
     found = writer.answers({row.id: asked(row) for row in rows})
-    output.parent.mkdir(parents=True, exist_ok=True)
     with atomic(output) as file, file.open("w", encoding="utf-8") as out:
         for row in rows:
             each = found[row.id]

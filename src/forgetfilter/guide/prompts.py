@@ -12,7 +12,7 @@ from forgetfilter.guide.decoding import Request
 from forgetfilter.guide.guidance import Guidance
 from forgetfilter.guide.tools import concerned, in_words, takes_tools, templated_ids
 from forgetfilter.models.rendering import encode
-from forgetfilter.records import Message, Row, with_system
+from forgetfilter.records import Message, Row, whole_characters, with_system
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -28,25 +28,24 @@ def prompt_ids(
     tokenizer: PreTrainedTokenizerBase,
     *,
     template: str = "auto",
-    continued: bool = False,
     tools: Sequence[Mapping[str, Any]] = (),
 ) -> list[int]:
-    """The conversation as the model reads it before it answers; `continued`: in the middle of its last turn.
+    """The conversation as the model reads it before it answers.
 
-    Where `tools`, calls of them or their answers play a part, the chat template writes them if it can; else they are
-    said in words.
+    Where `tools`, calls of them or their answers play a part, the chat template writes them if it can; else, or where
+    it refuses this conversation, they are said in words.
     """
     if concerned(messages, tools):
-        if template in ("auto", "chat") and takes_tools(tokenizer):
-            return templated_ids(messages, tools, tokenizer)
+        if (
+            template in ("auto", "chat")
+            and takes_tools(tokenizer)
+            and (ids := templated_ids(messages, tools, tokenizer))
+        ):
+            return ids
         messages = in_words(messages, tools)
-    turns = messages if continued else (*messages, Message("assistant", "x"))
-    row = Row("", 0, "conversation", tuple(turns), "chat", {})
-    encoded = encode([row], tokenizer, max_length=sys.maxsize, template=template)[0]
-    end = encoded.prompt_length
-    if continued:
-        end = 1 + max((i for i, own in enumerate(encoded.scored) if own), default=end - 1)
-    return encoded.ids[:end]
+    row = Row("", 0, "conversation", (*messages, Message("assistant", "x")), "chat", {})
+    [encoded] = encode([row], tokenizer, max_length=sys.maxsize, template=template)
+    return encoded.ids[: encoded.prompt_length]
 
 
 def prepare(
@@ -121,18 +120,21 @@ def raw_prompt(
     own before the text, behind the start token. A text begins with the start token where the model has one; ids are
     taken as they are. Raises DataError for ids beyond the vocabulary and for what does not fit.
     """
+
+    def read(words: str) -> list[int]:
+        return list(tokenizer(whole_characters(words), add_special_tokens=False)["input_ids"])
+
     bos = tokenizer.bos_token_id
-    ids = (
-        list(tokenizer(text, add_special_tokens=False)["input_ids"]) if isinstance(text, str) else list(text)
-    )
-    if ids and max(ids) >= len(tokenizer):
-        raise DataError(f"token {max(ids)} is none of the model's, which has {len(tokenizer)}")
+    ids = read(text) if isinstance(text, str) else list(text)
+    known = min(len(tokenizer), len(model.get_input_embeddings().weight))
+    if ids and max(ids) >= known:
+        raise DataError(f"token {max(ids)} is none of the model's, which has {known}")
     started = ids[:1] == [bos]
     starts = bos is not None and (isinstance(text, str) or started)
     own = ids[started:]
 
     def behind(words: str | None) -> list[int]:
-        front = tokenizer(f"{words}\n\n", add_special_tokens=False)["input_ids"] if words else []
+        front = read(f"{words}\n\n") if words else []
         return [*([bos] * starts), *front, *own]
 
     if negative is None or isinstance(negative, str):

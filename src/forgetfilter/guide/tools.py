@@ -7,7 +7,6 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from forgetfilter.errors import DataError
 from forgetfilter.records import Message, whole_characters
 
 if TYPE_CHECKING:
@@ -25,17 +24,24 @@ CUT = "\ufdd0"  # no character: marks where a control token that is spelled out 
 class Call(NamedTuple):
     name: str
     arguments: Any  # an object; a text where the model or the client gave no JSON
+    id: str | None = None  # the client's
+
+    @property
+    def shown(self) -> dict[str, Any]:
+        return {"name": self.name, "arguments": self.arguments}
 
 
 class Turn(Message):
-    """A message with what it has to do with tools: the calls of an assistant, the name of a tool's answer."""
+    """A message with what it has to do with tools: the calls of an assistant; of a tool's answer, the tool's name and
+    the id of the call."""
 
     calls: tuple[Call, ...] = ()
     name: str | None = None
+    answers: str | None = None
 
-    def using(self, calls: Sequence[Call] = (), name: str | None = None) -> Turn:
+    def using(self, calls: Sequence[Call] = (), name: str | None = None, answers: str | None = None) -> Turn:
         made = Turn(self.role, self.content)
-        made.calls, made.name = tuple(calls), name
+        made.calls, made.name, made.answers = tuple(calls), name, answers
         return made
 
 
@@ -69,7 +75,7 @@ def in_words(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) ->
             turns.append(Message("user", f"<tool_response>{message.content}</tool_response>"))
             continue
         calls = [
-            CALL + json.dumps(call._asdict(), ensure_ascii=False) + CALL_END
+            CALL + json.dumps(call.shown, ensure_ascii=False) + CALL_END
             for call in getattr(message, "calls", ())
         ]
         turns.append(Message(message.role, "\n".join([*filter(None, [message.content]), *calls])))
@@ -84,22 +90,24 @@ def in_words(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) ->
 
 def templated_ids(
     messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], tokenizer: PreTrainedTokenizerBase
-) -> list[int]:
-    """The prompt as the tokenizer's own template writes it, tools, calls and answers included.
+) -> list[int] | None:
+    """The prompt as the tokenizer's own template writes it, tools, calls and answers included; None where the template
+    refuses it.
 
-    A control token spelled out in a text is read as the characters it is written with. Raises DataError for what the
-    template refuses.
+    A control token spelled out in a text is read as the characters it is written with.
     """
-    from jinja2 import TemplateError
-
     control = [str(added) for added in tokenizer.added_tokens_decoder.values() if added.special]
     listed: list[dict[str, Any]] = []
     for message in messages:
         turn: dict[str, Any] = {"role": message.role, "content": message.content}
         if calls := getattr(message, "calls", ()):
-            turn["tool_calls"] = [{"type": "function", "function": call._asdict()} for call in calls]
-        if name := getattr(message, "name", None):
-            turn["name"] = name
+            turn["tool_calls"] = [
+                ({"id": call.id} if call.id else {}) | {"type": "function", "function": call.shown}
+                for call in calls
+            ]
+        for key, own in (("name", "name"), ("tool_call_id", "answers")):
+            if value := getattr(message, own, None):
+                turn[key] = value
         listed.append(_cut(turn, control))
     try:
         text = str(
@@ -108,8 +116,8 @@ def templated_ids(
                 add_generation_prompt=True,
             )
         )  # fmt: skip
-    except (TemplateError, TypeError) as error:
-        raise DataError(f"the model's chat template refuses this conversation: {error}") from error
+    except Exception:  # a template may fail in any way on what it was not made for
+        return None
     pieces = [piece for piece in text.split(CUT) if piece]
     ids = [token for piece in pieces for token in tokenizer(piece, add_special_tokens=False)["input_ids"]]
     bos = tokenizer.bos_token_id
@@ -152,9 +160,10 @@ def _read(text: str, names: Collection[str]) -> list[Call]:
         return []
     calls = []
     for each in found if isinstance(found, list) else [found]:
-        if not isinstance(each, dict) or each.get("name") not in names:
+        name = each.get("name") if isinstance(each, dict) else None
+        if not isinstance(name, str) or name not in names:
             return []
-        calls.append(Call(each["name"], each.get("arguments", each.get("parameters", {}))))
+        calls.append(Call(name, each.get("arguments", each.get("parameters", {}))))
     return calls
 
 
@@ -164,5 +173,9 @@ def before_a_call(text: str) -> int:
         return 0
     if (at := text.find(CALL)) >= 0:
         return at
-    held = next((n for n in range(len(CALL) - 1, 0, -1) if text.endswith(CALL[:n])), 0)
-    return len(text) - held
+    return len(text) - begun(text, CALL)
+
+
+def begun(text: str, mark: str) -> int:
+    """How many characters at the end of `text` may be the beginning of `mark`."""
+    return next((n for n in range(min(len(mark) - 1, len(text)), 0, -1) if text.endswith(mark[:n])), 0)

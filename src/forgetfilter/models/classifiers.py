@@ -25,7 +25,6 @@ def load(
     ConfigError for a device that is not there.
     """
     import torch
-    from safetensors import SafetensorError
     from transformers import (
         AutoModelForSequenceClassification,
         AutoModelForTokenClassification,
@@ -44,16 +43,12 @@ def load(
         with models.quiet(), torch.random.fork_rng(devices=[]):
             tokenizer: Any = AutoTokenizer.from_pretrained(source, **common)
             loaded: Any = auto.from_pretrained(source, **loading, **common)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(f"{role} {name}: could not be loaded as a {of} classifier: {first}") from error
+    except Exception as error:  # a damaged folder makes the libraries raise anything
+        why = models.first_line(error)
+        raise ModelError(f"{role} {name}: could not be loaded as a {of} classifier: {why}") from error
     model, found = loaded
-    missing = sorted({*found["missing_keys"], *(str(key[0]) for key in found["mismatched_keys"])})
-    if missing:  # transformers fills these in at random: a language model would become a judge that guesses
-        raise ModelError(
-            f"{role} {name}: not a trained {of} classifier: {len(missing)} of its weights are missing or of "
-            f"another shape, {missing[0]} first"
-        )
+    if lacking := models.lacks(found):  # a language model would become a judge that guesses
+        raise ModelError(f"{role} {name}: not a trained {of} classifier: {lacking}")
     if tokenizer is None or not len(tokenizer):
         raise ModelError(f"{role} {name}: no tokenizer beside the weights; copy its tokenizer.json there")
     if tokenizer.pad_token_id is None:

@@ -12,10 +12,6 @@ from forgetfilter.models.gguf_header import Header, read_header
 from forgetfilter.models.library import first_line, quiet
 from forgetfilter.runs import is_disk_full
 
-_UNREADABLE = (
-    OSError, ValueError, KeyError, TypeError, RuntimeError, IndexError, AttributeError, ImportError, ArithmeticError
-)  # fmt: skip
-
 
 def convert(path: Path, folder: Path, name: str) -> None:
     """Write the model in the GGUF file `path` to `folder`: safetensors, settings, tokenizer.
@@ -32,7 +28,7 @@ def convert(path: Path, folder: Path, name: str) -> None:
             tokenizer.save_pretrained(folder)
     except ModelError as error:
         raise ModelError(f"model {name}: {error}") from error
-    except _UNREADABLE as error:
+    except Exception as error:
         if is_disk_full(error) or (
             isinstance(error, OSError) and error.errno
         ):  # the machine's, not the file's

@@ -100,6 +100,12 @@ def _header(data: _Bytes) -> Header:
     architecture = said.get("general.architecture")
     if not isinstance(architecture, str) or not architecture:
         raise _Broken("a GGUF file that does not name its architecture")
+    if (kind := said.get("general.type", "model")) != "model":
+        raise _Broken(f"a GGUF file of the type {kind!r}, which holds no whole model")
+    if (parts := said.get("split.count")) and parts != 1:
+        raise _Broken(
+            f"one of {parts} parts of a GGUF file; make one file of them (llama-gguf-split --merge)"
+        )
     table = [_tensor(data) for _ in range(tensors)]
     alignment = said.get("general.alignment", 32)
     if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,7 +55,6 @@ def load(
     number format that is not there.
     """
     import torch
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     spec = resolve(name)
@@ -79,7 +79,7 @@ def load(
             model, found = AutoModelForCausalLM.from_pretrained(  # ty: ignore[not-iterable]
                 source, dtype=kind, **loading, **common
             )
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
+    except Exception as error:  # a damaged folder makes the libraries raise anything
         if spec.kind == "hub" and _unreachable(error):
             raise ModelError(
                 f"model {name}: no such folder here, and as a hub id it is neither in the local cache nor can the "
@@ -89,8 +89,6 @@ def load(
             f"model {name}: could not be loaded as a causal language model: {first_line(error)}"
         ) from error
     _refuse_incomplete(name, model, found, tokenizer, kind)
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
     if spec.kind == "pulled":
         model.name_or_path = (
             name  # what an adapter saved on it names as its base: a name is found again elsewhere
@@ -99,7 +97,7 @@ def load(
         model.name_or_path = str(spec.path.resolve())
     quantizing.keep_layout(model)
     placed = model if quantization != "none" else model.to(where)
-    return Loaded(placed, tokenizer, name, where, kind)
+    return Loaded(placed, _padding(tokenizer), name, where, kind)
 
 
 def without_weights(name: str, *, dtype: str = "auto", device: str = "auto") -> Loaded:
@@ -107,7 +105,7 @@ def without_weights(name: str, *, dtype: str = "auto", device: str = "auto") -> 
     from transformers import AutoTokenizer
 
     spec = resolve(name)
-    if spec.kind == "adapter" and spec.base:
+    if spec.kind == "adapter" and spec.base and not _brings_tokenizer(spec):
         return replace(without_weights(spec.base, dtype=dtype, device=device), name=name, merged=True)
     where = usable_device(device)
     try:
@@ -115,21 +113,29 @@ def without_weights(name: str, *, dtype: str = "auto", device: str = "auto") -> 
             tokenizer: Any = AutoTokenizer.from_pretrained(
                 str(_ready(spec) or name), trust_remote_code=False, local_files_only=spec.kind != "hub"
             )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:
         raise ModelError(f"model {name}: its tokenizer could not be loaded: {first_line(error)}") from error
     absent: Any = None
-    return Loaded(absent, tokenizer, name, where, precision(dtype, where))
+    merged = spec.kind == "adapter"
+    return Loaded(absent, _padding(tokenizer), name, where, precision(dtype, where), merged)
+
+
+def _brings_tokenizer(adapter: ModelSpec) -> bool:
+    """Whether a tokenizer lies beside an adapter: the one, and the chat template, that it was trained with."""
+    return adapter.path is not None and (adapter.path / "tokenizer_config.json").is_file()
+
+
+def _padding(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
 
 
 def _refuse_incomplete(
     name: str, model: Any, found: Mapping[str, Any], tokenizer: Any, kind: torch.dtype
 ) -> None:
-    missing = sorted({*found["missing_keys"], *(str(key[0]) for key in found["mismatched_keys"])})
-    if missing:  # transformers fills these in at random
-        raise ModelError(
-            f"model {name}: not a whole causal language model: {len(missing)} of its weights are missing or of "
-            f"another shape, {missing[0]} first"
-        )
+    if lacking := lacks(found):
+        raise ModelError(f"model {name}: not a whole causal language model: {lacking}")
     if model.dtype != kind:
         raise ModelError(f"model {name}: asked for {kind}, loaded {model.dtype}")
     if tokenizer is None or not len(tokenizer):
@@ -140,6 +146,14 @@ def _refuse_incomplete(
         raise ModelError(
             f"model {name}: its tokenizer has no fast version, which gives each token's place in the text"
         )
+
+
+def lacks(found: Mapping[str, Any]) -> str | None:
+    """What `from_pretrained`'s loading info says is missing, in words: transformers fills it in at random."""
+    missing = sorted({*found["missing_keys"], *(str(key[0]) for key in found["mismatched_keys"])})
+    if not missing:
+        return None
+    return f"{len(missing)} of its weights are missing or of another shape, {missing[0]} first"
 
 
 def folder(name: str) -> Path | None:
@@ -158,9 +172,9 @@ def _ready(spec: ModelSpec) -> Path | None:
 
 
 def _merged(spec: ModelSpec, dtype: str, device: str, quantization: str) -> Loaded:
-    """An adapter on its base, merged in the base's number format; on a quantised base it stays by itself."""
+    """An adapter on its base, merged in the base's number format; on a quantised base it stays by itself. The
+    tokenizer is the adapter's where it brings one."""
     from peft import PeftModel
-    from safetensors import SafetensorError
 
     name, base = spec.name, spec.base
     if not base:
@@ -172,11 +186,21 @@ def _merged(spec: ModelSpec, dtype: str, device: str, quantization: str) -> Load
     try:
         with quiet():
             tuned: Any = PeftModel.from_pretrained(loaded.model, str(spec.path), local_files_only=True)
-            loaded.model = tuned if quantizing.is_quantized(loaded.model) else tuned.merge_and_unload()
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+            if quantizing.is_quantized(loaded.model):
+                loaded.model = tuned
+            else:  # PEFT froze what it was put on; merged, it is a whole model like any other
+                loaded.model = tuned.merge_and_unload().requires_grad_(True)
+    except Exception as error:
         raise ModelError(
             f"model {name}: the adapter does not fit its base {base}: {first_line(error)}"
         ) from error
+    if _brings_tokenizer(spec):
+        loaded.tokenizer = without_weights(name, device=device).tokenizer
+        places = len(loaded.model.get_input_embeddings().weight)
+        if len(loaded.tokenizer) > places:
+            raise ModelError(
+                f"model {name}: its tokenizer has {len(loaded.tokenizer)} tokens, its base {base} places for {places}"
+            )
     loaded.name, loaded.merged = name, True
     return loaded
 
@@ -200,8 +224,8 @@ def fingerprint(name: str) -> str:
 
     A pulled model and a GGUF file: 64 hex digits of the file's own hash, the same on every machine and with every
     version of transformers. A pulled one that is not there is pulled first. A folder: 64 hex digits from its weights',
-    settings' and templates' names, sizes, first and last MiB. The middle of a large weights file is not read: two
-    models that differ only there have one fingerprint.
+    settings' and templates' names, sizes, first and last MiB; of an adapter, its base's besides. The middle of a large
+    weights file is not read: two models that differ only there have one fingerprint.
     """
     from forgetfilter.models import pulling
 
@@ -222,6 +246,9 @@ def fingerprint(name: str) -> str:
             if size > MIB:
                 file.seek(max(MIB, size - MIB))
                 digest.update(file.read(MIB))
+    if spec.base:
+        with suppress(ModelError):  # said where it is loaded
+            digest.update(fingerprint(spec.base).encode())
     return digest.hexdigest()
 
 

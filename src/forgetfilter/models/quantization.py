@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
 from forgetfilter.errors import ConfigError, unknown
+from forgetfilter.models.architecture import unwrapped
 
 if TYPE_CHECKING:
     import torch
@@ -69,8 +70,7 @@ def keep_layout(model: Any) -> None:
 
 def is_quantized(model: Any) -> bool:
     """Whether a model, wrapped in an adapter or not, was loaded in fewer bits."""
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return getattr(inner, "hf_quantizer", None) is not None
+    return getattr(unwrapped(model), "hf_quantizer", None) is not None
 
 
 def prepare(model: Any) -> Any:

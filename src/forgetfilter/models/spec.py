@@ -171,6 +171,7 @@ def is_hub_id(name: str) -> bool:
         and not Path(name).exists()
         and name.count("/") == 1
         and not name.startswith((".", "/", "~"))
+        and not name.endswith("/")
         and not name.lower().endswith(".gguf")
     )
 
@@ -276,12 +277,7 @@ def _gguf_facts(name: str, path: Path) -> dict[str, Any]:
     from forgetfilter.models.gguf_header import read_header
 
     header = read_header(path, name)
-    return {
-        "architecture": header.architecture,
-        "licence": header.licence,
-        "parameters": header.parameters,
-        "bytes": header.bytes,
-    }
+    return {fact: getattr(header, fact) for fact in ("architecture", "licence", "parameters", "bytes")}
 
 
 def _parameters(folder: Path) -> int | None:

@@ -22,7 +22,7 @@ from typing import Any
 
 from forgetfilter.errors import ConfigError
 from forgetfilter.records import Decision
-from forgetfilter.report.heat import LEAST_HEAT, most_forgotten, passage
+from forgetfilter.report.heat import most_forgotten, passage, strongest
 from forgetfilter.report.histogram import histogram_of, movable
 from forgetfilter.report.text import finite, in_rows, page_template
 from forgetfilter.runs import atomic
@@ -134,7 +134,7 @@ def _context(report: Mapping[str, Any], rows: Iterable[ReportRow]) -> dict[str, 
         ],
         "unscored": found.shown["unscored"],
         "shown": {decision: len(shown) for decision, shown in found.shown.items()},
-        "heat": _heat_ceiling(found.shown),
+        "heat": strongest(row.tokens for rows in found.shown.values() for row in rows),
         "stages": [spent | stage for stage in _list(cost, "stages") if isinstance(stage, Mapping)],
         "cost": spent | dict(cost),
         "settings": _settings(report.get("settings")),
@@ -216,14 +216,6 @@ def _list(report: Mapping[str, Any], key: str) -> list[Any]:
 
 def _either(value: Any, otherwise: int) -> int:
     return otherwise if value is None else value
-
-
-def _heat_ceiling(shown: Mapping[str, Sequence[ReportRow]]) -> float:
-    """The forgetting drawn strongest, one for the page: 1 in 50 of the forgotten tokens shown exceed it."""
-    forgotten = sorted(
-        nats for rows in shown.values() for row in rows for _, nats in row.tokens or () if 0 < nats < math.inf
-    )
-    return max(LEAST_HEAT, forgotten[math.ceil(0.98 * (len(forgotten) - 1))]) if forgotten else LEAST_HEAT
 
 
 SHOWN = {

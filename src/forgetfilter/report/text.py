@@ -11,29 +11,11 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from forgetfilter.display import HIDDEN, spelled_out
+
 if TYPE_CHECKING:
     from jinja2 import Template
     from markupsafe import Markup
-
-# Characters that are invisible or steer the text around them: controls except tab and line break, direction
-# marks, soft hyphens, zero-width and filler characters, tag characters and the variation selectors that carry
-# hidden data, line and paragraph separators, lone surrogates. Joiners stay where scripts and emoji need them.
-HIDDEN = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b"
-    "\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164\ud800-\udfff\ufdd0-\ufdef\ufe00-\ufe0d\ufeff\uffa0"
-    "\ufff0-\ufffb\ufffe\uffff\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
-    "|(?<![^\x00-\x7f])[\u200c\u200d]|[\u200c\u200d](?![^\x00-\x7f])"
-)
-
-
-def spelled_out(text: str) -> str:
-    r"""`text` with every hidden or direction-steering character as its code, such as `\u202e`."""
-    return HIDDEN.sub(lambda found: _code(found[0]), text.replace("\r\n", "\n"))
-
-
-def _code(character: str) -> str:
-    code = ord(character)
-    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def marked(text: str) -> Markup:
@@ -43,7 +25,7 @@ def marked(text: str) -> Markup:
     text = text.replace("\r\n", "\n")
     parts, end = [], 0
     for found in HIDDEN.finditer(text):
-        parts.append(f'{escape(text[end : found.start()])}<span class="code">{_code(found[0])}</span>')
+        parts.append(f'{escape(text[end : found.start()])}<span class="code">{spelled_out(found[0])}</span>')
         end = found.end()
     return Markup("".join(parts) + str(escape(text[end:])))
 

@@ -7,6 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -35,7 +36,6 @@ class Review:
     by: str
     twins: likeness.Twins = field(default_factory=likeness.Twins)
     lists: OrderedDict[int, np.ndarray] = field(default_factory=OrderedDict)
-    searches: OrderedDict[str, np.ndarray] = field(default_factory=OrderedDict)
     made: int = 0  # lists so far
     guard: threading.Lock = field(default_factory=threading.Lock)
 
@@ -71,9 +71,9 @@ class Review:
         wanted = np.isin(
             codes, [i for i, name in enumerate(DECISIONS) if name in asked.get("show", DECISIONS)]
         )
-        wanted &= self._judged(str(asked.get("judged", "all")), str(asked.get("by", "")))
+        wanted &= self._judged(str(asked.get("judged", "all")), name_of(asked.get("by")))
         if words := str(asked.get("search", "")).strip():
-            wanted &= self._found(words)
+            wanted &= _search(self.run, words.casefold())
         by = str(asked.get("sort", "score"))
         if by not in (*NUMBERS, "row"):
             raise RefusedError(400, f"rows cannot be sorted by {by[:40]!r}")
@@ -114,7 +114,11 @@ class Review:
         number, verdict = self._number(asked.get("row")), _verdict(asked.get("verdict"))
         try:
             self.decisions.give(
-                number, verdict, _name(asked), self.run.row(number), expects=_verdict(asked.get("expects"))
+                number,
+                verdict,
+                name_of(asked.get("by")),
+                self.run.row(number),
+                expects=_verdict(asked.get("expects")),
             )
         except OtherwiseError as error:
             raise RefusedError(
@@ -128,9 +132,13 @@ class Review:
     def undo(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         """The reviewer's last decision is taken back."""
         try:
-            change = self.decisions.undo(_name(asked), self.run.row)
+            change = self.decisions.undo(name_of(asked.get("by")), self.run.row)
         except OtherwiseError as error:
-            raise RefusedError(409, f"That row was judged anew under your name: {error.found}.") from None
+            raise RefusedError(
+                409,
+                f"That row was judged anew under your name: {error.found or 'taken back'}. "
+                "Press again to undo the one before.",
+            ) from None
         rows = self._items([change.row], _cut(asked)) if change else []
         return self.state(asked) | {"rows": rows}
 
@@ -145,10 +153,7 @@ class Review:
     def _items(self, numbers: list[int], cut: float | None) -> list[dict[str, Any]]:
         codes = outcome.outcomes(self.run, self.decisions.said, cut)
         given = self.decisions.given
-        return [
-            shown.item(self.run, n, codes[n], {who: g.verdict for who, g in given.get(n, {}).items()})
-            for n in numbers
-        ]
+        return [shown.item(self.run, n, codes[n], given.get(n, {})) for n in numbers]
 
     def _number(self, value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < len(self.run):
@@ -164,22 +169,11 @@ class Review:
             people = self.decisions.given
             rows = [
                 r
-                for r, given in people.items()
-                if (by in given if which == "open" else len({g.verdict for g in given.values()}) > 1)
+                for r, given in list(people.items())  # others may judge meanwhile
+                if (by in given if which == "open" else len(set(given.values())) > 1)
             ]
             mask[rows] = True
         return ~mask if which in ("open", "all") else mask
-
-    def _found(self, words: str) -> np.ndarray:
-        with self.guard:
-            if words in self.searches:
-                return self.searches[words]
-        found = _search(self.run, words.casefold())
-        with self.guard:
-            self.searches[words] = found
-            while len(self.searches) > SEARCHES:
-                self.searches.popitem(last=False)
-        return found
 
 
 def application(review: Review) -> Starlette:
@@ -197,6 +191,7 @@ def application(review: Review) -> Starlette:
     return local.application(PAGES, answers, review.token, "forgetfilter review")
 
 
+@lru_cache(SEARCHES)
 def _search(run: RunFiles, words: str) -> np.ndarray:
     """The rows that have the words in any field; (rows,) of bool."""
     found = np.zeros(len(run), bool)
@@ -237,10 +232,9 @@ def _verdict(value: Any) -> Answer | None:
     return cast("Answer | None", value)
 
 
-def _name(asked: Mapping[str, Any]) -> str:
+def name_of(by: Any) -> str:
     """Who judges, without what could break a line or a terminal."""
-    name = "".join(c for c in str(asked.get("by") or "") if c.isprintable()).strip()
-    return name[:60]
+    return "".join(c for c in str(by or "") if c.isprintable()).strip()[:60].strip()
 
 
 PAGES = {"/": "review/page.html", "/page.js": "review/page.js"}

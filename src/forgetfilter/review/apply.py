@@ -115,7 +115,7 @@ def _write_decisions(run: RunFiles, decisions: Decisions, final: np.ndarray, pat
                 line["was"] = DECISIONS[run.decision[row]]
             if row in decisions.given:
                 line["verdicts"] = [
-                    {"by": by or None, "verdict": given.verdict} for by, given in decisions.given[row].items()
+                    {"by": by or None, "verdict": verdict} for by, verdict in decisions.given[row].items()
                 ]
             file.write(json.dumps(line) + "\n")
 

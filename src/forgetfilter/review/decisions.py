@@ -28,13 +28,6 @@ NONE, CLEAN, UNSAFE, UNSURE = range(4)  # what is said of a row, in the array `s
 CODES: Mapping[Answer, int] = {"clean": CLEAN, "unsafe": UNSAFE, "unsure": UNSURE}
 
 
-class Given(NamedTuple):
-    """One line of the file."""
-
-    verdict: Answer
-    drawn: str
-
-
 class Change(NamedTuple):
     """What one reviewer did to one row."""
 
@@ -58,7 +51,7 @@ class Decisions:
     path: Path
     rows: int
     said: np.ndarray = field(init=False)  # (rows,), uint8: NONE, CLEAN, UNSAFE or UNSURE
-    given: dict[int, dict[str, Given]] = field(default_factory=dict)  # row -> reviewer -> line
+    given: dict[int, dict[str, Answer]] = field(default_factory=dict)  # row -> reviewer -> verdict
     version: int = 0  # grows with every change, also by others
     _seen: tuple[int, int, int] | None = None  # inode, size, time of what was read
     _done: dict[str, list[Change]] = field(default_factory=dict)  # by reviewer, for undo
@@ -94,36 +87,39 @@ class Decisions:
     def undo(self, by: str, text: Callable[[int], Row | None]) -> Change | None:
         """Put back what `by` changed last; after a restart, take back their last line. None: nothing to undo.
 
-        `text` gives a row's turns by its number.
+        `text` gives a row's turns by its number. OtherwiseError where the row was changed since under this name from
+        elsewhere: that change is let be, and the next undo goes to the one before.
         """
         with self._alone():
-            history = self._done.get(by)
+            history = self._done.get(by, [])
             if history:
                 last = history[-1]
             else:
                 own = [row for row, people in self._in_file_order() if people == by]
                 if not own:
                     return None
-                last = Change(own[-1], None, self.given[own[-1]][by].verdict)
-            change = self._give(last.row, last.before, by, text(last.row), last.after)
-            if history:
-                history.pop()
+                last = Change(own[-1], None, self.given[own[-1]][by])
+            try:
+                change = self._give(last.row, last.before, by, text(last.row), last.after)
+            except OtherwiseError:
+                history[-1:] = []
+                raise
+            history[-1:] = []
             return change
 
     def _give(
         self, row: int, verdict: Answer | None, by: str, text: Row | None, expects: Answer | None
     ) -> Change:
-        there = self.given.get(row, {}).get(by)
-        before = there.verdict if there else None
+        before = self.given.get(row, {}).get(by)
         if before != expects:
             raise OtherwiseError(before)
         if before != verdict:
             line = vetted.line(Verdict(row, "", verdict, "proposed", by=by or None), text) if verdict else ""
-            if there is None:
+            if before is None:
                 _append(self.path, line)
             else:
                 self._replace(row, by, line)
-            self._note(row, by, Given(verdict, "proposed") if verdict else None)
+            self._note(row, by, verdict)
             self._seen = _stamp(self.path)
             self.version += 1
         return Change(row, before, verdict)
@@ -146,7 +142,7 @@ class Decisions:
                 yield
 
     def _read(self) -> None:
-        entries: list[tuple[int, str, Given]] = []
+        entries: list[tuple[int, str, Answer]] = []
         if self.path.exists():
             try:
                 vetted.mended(self.path)
@@ -156,26 +152,29 @@ class Decisions:
                     f"{self.path}: decisions cannot be read ({error.strerror or error}). Move it away, or make it "
                     "yours to read and write"
                 ) from error
-        self.given, self.said[:] = {}, NONE
+        read: dict[int, dict[str, Answer]] = {}
         for row, by, given in entries:
-            self.given.setdefault(row, {})[by] = given
-        for row in self.given:
-            self.said[row] = _settled(self.given[row])
+            read.setdefault(row, {})[by] = given
+        said = np.zeros(self.rows, np.uint8)
+        for row, people in read.items():
+            said[row] = _settled(people)
+        self.given, self.said = read, said  # at once: others read meanwhile
         self._seen = _stamp(self.path)
         self.version += 1
 
     def _in_file_order(self) -> list[tuple[int, str]]:
         return [(row, by) for row, by, _ in _entries(self.path, self.rows)] if self.path.exists() else []
 
-    def _note(self, row: int, by: str, given: Given | None) -> None:
-        people = self.given.setdefault(row, {})
-        if given is None:
-            people.pop(by, None)
-        else:
+    def _note(self, row: int, by: str, given: Answer | None) -> None:
+        # A dictionary of its own: another thread may be reading the one there was.
+        people = {who: one for who, one in self.given.get(row, {}).items() if who != by}
+        if given:
             people[by] = given
         self.said[row] = _settled(people)
-        if not people:
-            del self.given[row]
+        if people:
+            self.given[row] = people
+        else:
+            self.given.pop(row, None)
 
     def _replace(self, row: int, by: str, line: str) -> None:
         kept = [raw for raw in self.path.read_bytes().splitlines(keepends=True) if not _is_of(raw, row, by)]
@@ -203,23 +202,23 @@ def _is_of(raw: bytes, row: int, by: str) -> bool:
     return line["row"] == row and str(line.get("by") or "") == by
 
 
-def _entries(path: Path, rows: int) -> Generator[tuple[int, str, Given]]:
-    """Row, reviewer and line of each verdict. DataError, naming the line, for what is none."""
+def _entries(path: Path, rows: int) -> Generator[tuple[int, str, Answer]]:
+    """Row, reviewer and verdict of each line. DataError, naming the line, for what is none."""
     known: dict[tuple[int, str], tuple[str, int]] = {}
     for number, raw in enumerate(path.read_bytes().splitlines(), start=1):
         if not raw.strip():
             continue
         row, by, given = _entry(f"{path} line {number}", raw, rows)
-        said, first = known.setdefault((row, by), (given.verdict, number))
-        if said != given.verdict:
+        said, first = known.setdefault((row, by), (given, number))
+        if said != given:
             raise DataError(
-                f"{path} line {number}: row {row} is {given.verdict} here and {said} in line {first}. "
+                f"{path} line {number}: row {row} is {given} here and {said} in line {first}. "
                 "Delete one of the lines"
             )
         yield row, by, given
 
 
-def _entry(place: str, raw: bytes, rows: int) -> tuple[int, str, Given]:
+def _entry(place: str, raw: bytes, rows: int) -> tuple[int, str, Answer]:
     try:
         line = json.loads(raw)
         row, verdict, drawn = line["row"], line["verdict"], line.get("drawn", "random")
@@ -237,13 +236,13 @@ def _entry(place: str, raw: bytes, rows: int) -> tuple[int, str, Given]:
         name, value = ("verdict", verdict) if answer is None else ("drawn", drawn)
         known = ", ".join(CODES) if answer is None else "random, proposed"
         raise DataError(f'{place}: "{name}" is {str(value)[:40]!r}; known: {known}. Mend or delete the line')
-    return row, str(line.get("by") or ""), Given(answer, drawn)
+    return row, str(line.get("by") or ""), answer
 
 
-def _settled(people: Mapping[str, Given]) -> int:
+def _settled(people: Mapping[str, Answer]) -> int:
     """The majority's verdict; a tie is unsure."""
     if not people:
         return NONE
-    votes = Counter(given.verdict for given in people.values()).most_common()
+    votes = Counter(people.values()).most_common()
     tie = len(votes) > 1 and votes[0][1] == votes[1][1]
     return UNSURE if tie else CODES[votes[0][0]]

@@ -81,7 +81,8 @@ def histogram(run: RunFiles) -> dict[str, Any] | None:
     low, high = float(scores.min()), float(scores.max())
     if run.cut is not None:
         low, high = min(low, run.cut), max(high, run.cut)
-    high = high if high > low else low + 1.0
+    if high - low <= 1e-9 * max(abs(low), abs(high), 1e-3):  # too near for bars between them
+        high = low + 1.0
     counts, _ = np.histogram(scores, bins=BARS, range=(low, high))
     return {"low": low, "high": high, "counts": counts.tolist(), "cut": run.cut}
 

@@ -43,7 +43,7 @@
     one("before").disabled = page === 0; one("after").disabled = page + 1 >= pages;
     draw();
     if (!rows.length) show(null);
-    else if (at !== undefined && !narrow.matches) await go(at < 0 ? rows.length - 1 : at);
+    else if (at !== undefined && (!narrow.matches || !one("detail").hidden)) await go(at < 0 ? rows.length - 1 : at);
   }
   function draw() {
     one("list").replaceChildren(...state.items.map((item, i) => make("li", {}, entry(item, i))));
@@ -255,8 +255,8 @@
     if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
     if (typing(event.target)) { if (event.key === "Escape") event.target.blur(); return; }
     if (event.target.type === "range" && event.key.startsWith("Arrow")) return;
-    const action = actions[event.key];
-    if (!action || (event.repeat && "cudsxz".includes(event.key))) return;
+    const key = event.key.length === 1 ? event.key.toLowerCase() : event.key, action = actions[key];
+    if (!action || (event.repeat && "cudsxz".includes(key))) return;
     event.preventDefault();
     Promise.resolve(action()).catch(tell);
   });
@@ -295,7 +295,7 @@
       state.version = said.version;
       news(said);
       if (one("trouble").dataset.gone) { delete one("trouble").dataset.gone; tell(null); }
-    } catch (error) { if (error.status === 0) one("trouble").dataset.gone = "1"; tell(error); }
+    } catch (error) { one("trouble").dataset.gone = "1"; tell(error); }
     setTimeout(poll, POLL);
   }
 
@@ -315,6 +315,7 @@
     one("cutting").hidden = !about.histogram;
     if (about.histogram) { one("slide").value = Math.round(1000 * ((about.histogram.cut ?? about.histogram.high) - about.histogram.low) / (about.histogram.high - about.histogram.low)); one("cut").value = about.histogram.cut === null ? "" : short(about.histogram.cut); drawPlot(); }
     await rows;
+    drawVerbs();  // the first row came before it was known who looks
     const now = await ask("state");
     state.version = now.version;
     news(now);

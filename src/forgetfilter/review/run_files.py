@@ -9,6 +9,7 @@ from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,6 +19,8 @@ from forgetfilter import runs
 from forgetfilter.data.rejoin import Piece, is_as_scored, rejoin, reread
 from forgetfilter.errors import ConfigError, DataError
 from forgetfilter.records import Row
+from forgetfilter.report.heat import strongest
+from forgetfilter.report.text import finite
 
 if TYPE_CHECKING:
     from forgetfilter.data.formats import Dataset
@@ -26,11 +29,12 @@ if TYPE_CHECKING:
 DECISIONS = ("drop", "flag", "keep", "not judged", "unscored")
 DROP, FLAG, KEEP, NOT_JUDGED, UNSCORED = range(len(DECISIONS))
 CODES = {word: code for code, word in enumerate(DECISIONS)}
-FILE_OF = {DROP: "dropped", FLAG: "flagged"}  # all others: kept
+FILES = ("dropped", "flagged", "kept", "kept", "kept")  # the file that holds the rows of each
+SAMPLED = 300  # rows whose heat decides how strongly forgetting is drawn
 NUMBERS = ("score", "forgetting", "p")  # of a row, larger = more likely unsafe but for p
 
 
-@dataclass
+@dataclass(eq=False)
 class RunFiles:
     """A finished run. Arrays are (rows,), in the input's order; nan where a row has no such number."""
 
@@ -42,7 +46,6 @@ class RunFiles:
     lines: array[int]  # where each row's line of scores.jsonl begins
     heat: Mapping[int, int]  # row -> where its line of heat.jsonl begins
     answers: Mapping[str, Path]  # model state -> its answers.jsonl
-    ceiling: float | None = None  # nats drawn strongest; None: not asked yet
     _data: list[Dataset] = field(default_factory=list)
     _joining: threading.Lock = field(default_factory=threading.Lock)
 
@@ -75,8 +78,7 @@ class RunFiles:
     @property
     def cut(self) -> float | None:
         """The score the run cut at, None where it made no cut."""
-        value = self.threshold.get("value")
-        return float(value) if isinstance(value, int | float) and np.isfinite(value) else None
+        return finite(self.threshold.get("value"))
 
     @property
     def source(self) -> str:
@@ -122,6 +124,11 @@ class RunFiles:
             return [(str(piece), float(nats)) for piece, nats in found]
         except (ValueError, TypeError, KeyError, UnicodeError):  # damaged: the row is shown without
             return None
+
+    @cached_property
+    def ceiling(self) -> float:
+        """The forgetting drawn strongest, in nats, by the first rows that have a heat map."""
+        return strongest(map(self.tokens, islice(self.heat, SAMPLED)))
 
     def said_by(self, number: int) -> dict[str, str]:
         """Model state -> what it answered to the row's prompt, where the run let it answer."""
@@ -245,7 +252,7 @@ def _refuse_other_count(folder: Path, report: Mapping[str, Any], rows: int) -> N
     stated = (report.get("counts") or {}).get("rows", rows)
     if stated != rows:
         raise ConfigError(
-            f"{folder / 'scores.jsonl'}: {rows:,} lines, report.json says {stated:,} rows. "
+            f"{folder / 'scores.jsonl'}: {rows:,} lines, report.json says {stated} rows. "
             "Run the same filter command again"
         )
 
@@ -253,16 +260,23 @@ def _refuse_other_count(folder: Path, report: Mapping[str, Any], rows: int) -> N
 def _data(run: RunFiles) -> Dataset:
     s = {name: value for name, value in run.settings.items() if isinstance(value, str)}
     pieces = []
-    for name in ("dropped", "flagged", "kept"):
-        others = [code for code, file in FILE_OF.items() if file != name]
-        codes = [c for c, file in FILE_OF.items() if file == name] or [
-            c for c in range(len(DECISIONS)) if c not in others
-        ]
+    for name in dict.fromkeys(FILES):
+        codes = [code for code, file in enumerate(FILES) if file == name]
         pieces.append(Piece(_piece(run.folder, name), np.flatnonzero(np.isin(run.decision, codes))))
     fields = {n: s[f"{n}_field"] for n in ("prompt", "completion", "messages", "text") if s.get(f"{n}_field")}
     return rejoin(
-        pieces, run.ids, run.source, format=s.get("data_format"), fields=fields, truth=s.get("label_field")
-    )
+        pieces, run.ids, run.source, format=s.get("data_format"), fields=fields, truth=s.get("label_field"),
+        read_as=_read_as(run.report.get("input")),
+    )  # fmt: skip
+
+
+def _read_as(found: Any) -> list[Mapping[str, Any]]:
+    """How a trainer's list had the files read, where the report says so."""
+    listed = found.get("read_as") if isinstance(found, Mapping) else None
+    return [
+        one for one in (listed if isinstance(listed, list) else [])
+        if isinstance(one, dict) and {"file", "format", "columns"} <= set(one) and isinstance(one["columns"], dict)
+    ]  # fmt: skip
 
 
 def _piece(folder: Path, stem: str) -> Path:

@@ -8,18 +8,15 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-import numpy as np
-
 from forgetfilter.records import Row
-from forgetfilter.report.heat import LEAST_HEAT, heat_level
-from forgetfilter.report.text import HIDDEN, spelled_out
+from forgetfilter.report.heat import heat_level
+from forgetfilter.report.text import HIDDEN, finite, spelled_out
 from forgetfilter.report.text import p_in_words as p_counted
 from forgetfilter.review.likeness import Twins
 from forgetfilter.review.run_files import DECISIONS, NUMBERS, RunFiles
 
 EXCERPT = 180  # characters of a row in the list
 LONGEST = 20_000  # characters of a turn that are sent unless all of it is asked for
-SAMPLED = 300  # rows whose heat decides how strongly forgetting is drawn
 TWINS = 10  # near-duplicates named beside a row
 
 Segment = tuple[str, int, int, float | None]  # text, whether it is a spelled-out code, heat level, nats
@@ -39,7 +36,7 @@ def item(run: RunFiles, number: int, outcome: int, given: Mapping[str, str]) -> 
     """A row of the list."""
     return {
         "row": number, "decision": DECISIONS[run.decision[number]], "outcome": DECISIONS[outcome],
-        "score": _finite(run.score[number]), "p": _finite(run.numbers["p"][number]),
+        "score": finite(run.score[number]), "p": finite(run.numbers["p"][number]),
         "text": excerpt(run, number), "given": given,
     }  # fmt: skip
 
@@ -54,8 +51,8 @@ def detail(run: RunFiles, number: int, twins: Twins, *, whole: bool = False) -> 
         "row": number, "id": run.ids[number], "decision": DECISIONS[run.decision[number]],
         "turns": turns, "readable": row is not None,
         "reason": spelled_out(str(line.get("reason") or "")),
-        "numbers": {n: _finite(run.numbers[n][number]) for n in NUMBERS},
-        "remembered": {spelled_out(state): _finite(value) for state, value in remembered.items()},
+        "numbers": {n: finite(run.numbers[n][number]) for n in NUMBERS},
+        "remembered": {spelled_out(state): finite(value) for state, value in remembered.items()},
         "p_words": p_in_words(run, line), "evidence": _evidence(line.get("evidence")),
         "answers": {state: segments(text, longest) for state, text in _answers(run, number, line).items()},
         "twins": _twins(twins, number),
@@ -87,8 +84,8 @@ def segments(
 
 def p_in_words(run: RunFiles, line: Mapping[str, Any]) -> str | None:
     """What a row's p-value says; None of a row without."""
-    p = line.get("p")
-    if not isinstance(p, int | float) or isinstance(p, bool):
+    p = finite(line.get("p"))
+    if p is None:
         return None
     if isinstance(line.get("p_of"), str):
         return spelled_out(f"{line['p_of']} (p = {p:.3g})")
@@ -110,7 +107,7 @@ def _turns(run: RunFiles, row: Row | None, number: int, longest: int | None) -> 
     turns = [_turn(m.role, m.content, longest, learned=row.learns(i)) for i, m in enumerate(row.messages)]
     tokens = run.tokens(number)
     if tokens and row.completion:
-        turns[-1] |= {"segments": _heated(row.completion, tokens, ceiling(run), longest), "heat": True}
+        turns[-1] |= {"segments": _heated(row.completion, tokens, run.ceiling, longest), "heat": True}
     return turns
 
 
@@ -136,16 +133,6 @@ def _heated(
     return found
 
 
-def ceiling(run: RunFiles) -> float:
-    """The forgetting drawn strongest, in nats, one for the run: 1 in 50 of the forgotten tokens exceed it."""
-    if run.ceiling is None:
-        rows = islice(run.heat, SAMPLED)
-        forgotten = sorted(n for row in rows for _, n in run.tokens(row) or () if 0 < n < math.inf)
-        strongest = forgotten[math.ceil(0.98 * (len(forgotten) - 1))] if forgotten else 0.0
-        run.ceiling = max(LEAST_HEAT, strongest)
-    return run.ceiling
-
-
 def _evidence(found: Any) -> list[dict[str, Any]]:
     """What a row was compared with, as the run noted it: texts, and numbers by name."""
     entries = found if isinstance(found, list) else [] if found is None else [found]
@@ -156,7 +143,7 @@ def _evidence(found: Any) -> list[dict[str, Any]]:
         facts = {str(k): v for k, v in fields.items() if k not in TEXTS and isinstance(v, str | int | float)}
         shown.append({
             "segments": segments(text, 2_000),
-            "facts": {spelled_out(k): spelled_out(v) if isinstance(v, str) else _finite(v) for k, v in facts.items()},
+            "facts": {spelled_out(k): spelled_out(v) if isinstance(v, str) else finite(v) for k, v in facts.items()},
         })  # fmt: skip
     return shown
 
@@ -167,11 +154,6 @@ def _twins(twins: Twins, number: int) -> dict[str, Any]:
         "kept": kept[:TWINS], "dropped": dropped[:TWINS], "more": max(0, len(kept) - TWINS),
         "share": round(twins.share, 3),
     }  # fmt: skip
-
-
-def _finite(value: Any) -> float | None:
-    is_number = isinstance(value, int | float | np.floating) and not isinstance(value, bool)
-    return float(value) if is_number and math.isfinite(value) else None
 
 
 TEXTS = ("prompt", "completion", "text", "answer")

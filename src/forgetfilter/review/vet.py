@@ -5,9 +5,12 @@ Each verdict is on the disk before the next row shows; the same command goes on 
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from forgetfilter.data import formats
@@ -15,6 +18,7 @@ from forgetfilter.errors import DONE, ConfigError, DataError
 from forgetfilter.filter import vet, vetted
 from forgetfilter.filter.vet import Say, Screen, Session
 from forgetfilter.records import Row
+from forgetfilter.review.run_files import open_run
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,18 +45,21 @@ def run_vet(
     device: str = "auto",
     quantization: str = "none",
     say: Say = print,
+    show: Say = print,
 ) -> int:
     """Ask for verdicts until `rows` rows have one; returns the exit code. ConfigError without a terminal, unless a
-    `page` asks or `answers` does.
+    `page` asks or `answers` does, and where the verdicts could not be written.
 
     With `random` all rows are drawn at random, and none is proposed. `max_length` is as `filter` has it where None.
+    The address of the page is shown, all else is said.
     """
     from forgetfilter.filter.propose import RANDOM, random_order
     from forgetfilter.models.quantization import refuse_unusable
     from forgetfilter.settings import resolve
 
-    path = output or Path(f"{Path(input).with_suffix('')}.vetted.jsonl")
+    path = output or _verdict_file(input)
     _refuse_nobody(path, page, answers)
+    _refuse_unwritable(path)
     refuse_unusable(quantization)
     dataset = formats.read(input)
     for note in dataset.notes:
@@ -71,7 +78,7 @@ def run_vet(
         if page:
             from forgetfilter.review.vet_page import serve
 
-            serve(session, dataset.source, by, port, say)
+            serve(session, dataset.source, by, port, say, show)
         elif answers is not None:
             _ask(session, _answering(answers, dataset.rows, say), by, say)
         else:
@@ -82,6 +89,27 @@ def run_vet(
         states.stop()
     _finish(session, input, model, say)
     return DONE
+
+
+def _verdict_file(input: str) -> Path:
+    """Where verdicts on an input lie unless another file is named: beside it."""
+    path = Path("stdin" if input == "-" else input)
+    if set("*?[") & set(input):  # a pattern: in its folder it would take the verdicts for rows
+        path = Path(re.split(r"[*?[]", input)[0] + "_").parent.resolve()
+    elif not path.parent.is_dir():  # a hub id
+        path = Path(path.name)
+    elif path.name in ("", ".."):
+        path = path.resolve()
+    return Path(f"{path.with_suffix('')}.vetted.jsonl")
+
+
+def _refuse_unwritable(path: Path) -> None:
+    """ConfigError, before a person has judged anything, where no verdict can be written."""
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        why = (
+            "is a folder" if path.is_dir() else f"cannot be written: {path.parent} is not there or not yours"
+        )
+        raise ConfigError(f"{path} {why}. Name another file with --output")
 
 
 def _refuse_nobody(path: Path, page: bool, answers: Path | None) -> None:
@@ -104,14 +132,12 @@ def _rankings(rows: Sequence[Row], run: Path | None, say: Say) -> list[np.ndarra
     toxic = scorers.load("ngram")([f"{r.prompt} {r.completion}" for r in rows])
     rankings = [np.array([np.nan if t is None else t for t in toxic], float)]
     if run is not None:
-        path = run / "scores.jsonl"
-        if not path.is_file():
-            raise ConfigError(f"--run {run}: no scores.jsonl there; name the folder of a finished filter run")
-        of = {r.get("id"): r.get("score") for r in formats.read_records(path)}
-        known = [of.get(r.id) for r in rows]
-        if all(v is None for v in known):
+        found = open_run(run)
+        of = dict(zip(found.ids, found.score.tolist(), strict=True))
+        known = np.array([of.get(r.id, np.nan) for r in rows])
+        if np.isnan(known).all():
             raise DataError(f"--run {run}: its scores are of other rows; name a run of this file")
-        rankings.insert(0, np.array([np.nan if v is None else v for v in known], float))
+        rankings.insert(0, known)
         say(f"{run}: its ranking proposes rows too.")
     return rankings
 
@@ -144,5 +170,5 @@ def _finish(session: Session, input: str, model: str, say: Say) -> None:
         say("Every row has a verdict.")
     else:
         say(f"Go on: the same command with --rows {max(session.wanted, judged + 10)}.")
-    by = "" if model == "nano" else f" --model {model}"
-    say(f"Use them: forgetfilter filter {input} --vetted {session.path}{by}")
+    by = "" if model == "nano" else f" --model {quote(model)}"
+    say(f"Use them: forgetfilter filter {quote(input)} --vetted {quote(str(session.path))}{by}")

@@ -18,15 +18,12 @@ from forgetfilter.review.decisions import CODES
 from forgetfilter.review.local import RefusedError
 from forgetfilter.review.shown import segments, turns_of
 
-HEAD, TAIL = (
-    1600,
-    600,
-)  # characters of a long turn that are shown of its beginning and end before it is unfolded
+HEAD, TAIL = 1600, 600  # characters of a long turn's beginning and end that are shown before it is unfolded
 LONGEST_NOTE = 500
 
 
-def serve(session: Session, source: str, by: str | None, port: int, say: Say) -> None:
-    """Ask on the page until the person quits there or stops the command."""
+def serve(session: Session, source: str, by: str | None, port: int, say: Say, show: Say) -> None:
+    """Ask on the page until the person quits there or stops the command; its address is shown, all else is said."""
     refuse_missing("vet --page")
     token = secrets.token_urlsafe(32)
     page = Page(session, source, by)
@@ -36,7 +33,7 @@ def serve(session: Session, source: str, by: str | None, port: int, say: Say) ->
     page.stop = lambda: setattr(server, "should_exit", True)
     with listen("127.0.0.1", port) as listening:
         say(f"{source}: {len(session.rows):,} rows. Open in a browser on this machine:")
-        say(f"http://127.0.0.1:{listening.getsockname()[1]}/#{token}")
+        show(f"http://127.0.0.1:{listening.getsockname()[1]}/#{token}")
         say(
             f"Verdicts are written to {session.path} as they are given. Quit on the page, or Ctrl-C here, ends."
         )

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import select
 import sys
 import textwrap
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 
+from forgetfilter.display import spelled_out
 from forgetfilter.filter.vet import Say, Screen
 from forgetfilter.records import Row
 from forgetfilter.review.shown import turns_of
 
 FOLDED = 14  # lines of one turn shown before it is folded
 KEYS = {"c": "clean", "u": "unsafe", "s": "unsure"}
+ESCAPE, AT_ONCE = b"\x1b", 0.05  # seconds in which the other characters of one key arrive
 HELP = ("c clean", "u unsafe", "s unsure", "b back", "n note", "m more", "q quit")
 
 
@@ -59,17 +63,12 @@ def row_lines(row: Row, width: int, folded: bool) -> Iterator[str]:
     for role, content in turns_of(row):
         yield ""
         yield f"[{role}]"
-        lines = [part for line in _plain(content).split("\n") for part in textwrap.wrap(
+        lines = [part for line in spelled_out(content).split("\n") for part in textwrap.wrap(
             line, width, replace_whitespace=False, drop_whitespace=True) or [""]]  # fmt: skip
         if folded and len(lines) > FOLDED:
             head, tail = FOLDED * 2 // 3, FOLDED // 3
             lines = [*lines[:head], f"... {len(lines) - head - tail} lines more (m) ...", *lines[-tail:]]
         yield from lines
-
-
-def _plain(text: str) -> str:
-    """Without what could steer a terminal: control characters spelled out."""
-    return "".join(c if c == "\n" or c.isprintable() else " " if c == "\t" else repr(c)[1:-1] for c in text)
 
 
 def _wrapped(text: str, width: int, say: Say) -> None:
@@ -105,11 +104,24 @@ def _raw() -> Generator[None]:
 
 
 def _key() -> str:
-    """The next key, small; "" where the terminal is gone."""
+    """The next key, small; "" where the terminal is gone. A key that sends several characters, such as an arrow, is
+    Escape: its letters are no verdict."""
+    terminal = sys.stdin.fileno()  # byte by byte: what is not read yet can be waited for
+
+    def read(waits: float | None = None) -> bytes:
+        return os.read(terminal, 1) if select.select([terminal], [], [], waits)[0] else b""
+
     with _raw():
-        return sys.stdin.read(1).lower()
+        key = read()
+        if key == ESCAPE and (read(AT_ONCE) in (b"[", b"O")):
+            while (more := read(AT_ONCE)) and not b"@" <= more <= b"~":
+                pass
+        return key.decode("latin-1").lower()
 
 
 def _line(prompt: str, say: Say) -> str:
     say(prompt + "(Enter ends it)")
-    return " ".join(sys.stdin.readline().split())
+    text = b""
+    while (more := os.read(sys.stdin.fileno(), 1)) not in (b"\n", b""):
+        text += more
+    return " ".join(text.decode(errors="replace").split())

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from forgetfilter.data import formats
 from forgetfilter.data.packs import CANARIES, path
 from forgetfilter.errors import DataError
+from forgetfilter.filter.material import rows_beside
 from forgetfilter.records import Row
 
+TELLING_WORDS = 5  # of an answer by which a row is known; the shortest bundled one has as many
 FEWEST_UNSAFE = 5  # rows of the user's own, one for each kind that is made of them
 
 
@@ -33,9 +34,10 @@ def bundled() -> list[Canary]:
     return [Canary(**json.loads(line)) for line in lines]
 
 
-def from_file(name: str | Path) -> list[Canary]:
-    """The user's own unsafe rows as plain canaries. DataError where too few have an answer."""
-    rows = [row for row in formats.read(name).rows if row.completion.strip() and asked(row).strip()]
+def from_file(name: str | Path, named: Mapping[str, str] | None = None) -> list[Canary]:
+    """The user's own unsafe rows as plain canaries; `named` as of `rows_beside`. DataError where too few have an
+    answer."""
+    rows = [row for row in rows_beside(name, named) if row.completion.strip() and asked(row).strip()]
     if len(rows) < FEWEST_UNSAFE:
         raise DataError(
             f"{name}: {len(rows)} unsafe rows with an answer; at least {FEWEST_UNSAFE} are needed (--unsafe)"
@@ -44,12 +46,16 @@ def from_file(name: str | Path) -> list[Canary]:
 
 
 def apart(canaries: Sequence[Canary], rows: Sequence[Row]) -> tuple[list[Canary], int]:
-    """Those that do not stand in `rows` already, and how many do. Harmless ones may."""
-    known = {folded(row.completion) for row in rows} | {folded(row.prompt + row.completion) for row in rows}
+    """Those that do not stand in `rows` already, and how many do. Harmless ones may.
+
+    An answer of a few words may stand under another question; a longer one is the same row.
+    """
+    answers = {folded(row.completion) for row in rows}
+    whole = {folded(f"{row.prompt} {row.completion}") for row in rows}
 
     def stands(c: Canary) -> bool:
-        said = {folded(c.completion), folded(f"{c.prompt} {c.completion}")}
-        return c.harm != "none" and not said.isdisjoint(known)
+        telling = len(c.completion.split()) >= TELLING_WORDS and folded(c.completion) in answers
+        return c.harm != "none" and (telling or folded(f"{c.prompt} {c.completion}") in whole)
 
     left = [c for c in canaries if not stands(c)]
     return left, len(canaries) - len(left)

@@ -17,8 +17,8 @@ from forgetfilter import ranks, runs
 from forgetfilter.data import formats, packs
 from forgetfilter.display import Display
 from forgetfilter.errors import DONE, TOO_WEAK, ConfigError
-from forgetfilter.filter import material
-from forgetfilter.filter.algorithm import forget_filter, learn
+from forgetfilter.filter import material, sample
+from forgetfilter.filter.algorithm import learn
 from forgetfilter.filter.bench import Bench
 from forgetfilter.filter.signals import GENERATED_SIGNALS
 from forgetfilter.models import load as models
@@ -47,9 +47,9 @@ def run_selftest(
     """
     display = Display(console)
     s = _suited(settings)
-    read = material.read(input, s, lambda note: None)
+    read = material.read(input, s, display.say)
     rows = list(read.dataset.rows)
-    canaries, standing, notes = _canaries(rows, unsafe)
+    canaries, standing, notes = _canaries(rows, unsafe, material.fields(s))
     planted = plant(rows, canaries, seed=s.seed)
     for note in notes:
         display.say(note)
@@ -60,8 +60,8 @@ def run_selftest(
             report = json.loads((output / REPORT).read_text(encoding="utf-8"))
         else:
             report = _tested(run, s, display, rows, read.safe, planted, canaries, standing)
-            report |= {"notes": notes, "seconds": time.monotonic() - read.began, "versions": run.versions,
-                       "hashes": inputs, "settings": asdict(s)}  # fmt: skip
+            report |= {"notes": [*read.notes, *notes], "seconds": time.monotonic() - read.began,
+                       "versions": run.versions, "hashes": inputs, "settings": asdict(s)}  # fmt: skip
             runs.discard(output / "stages")  # weights that learned the canaries
             with runs.atomic(output / REPORT) as path:
                 path.write_text(
@@ -89,11 +89,13 @@ def _suited(settings: FilterSettings) -> FilterSettings:
     return s
 
 
-def _canaries(rows: Sequence[Row], unsafe: str | None) -> tuple[list[Canary], int, list[str]]:
+def _canaries(
+    rows: Sequence[Row], unsafe: str | None, named: Mapping[str, str]
+) -> tuple[list[Canary], int, list[str]]:
     """What can be planted, how many stand in `rows` already, and what a person should know of it."""
     found, notes = bundled(), []
     if unsafe:
-        found = [*from_file(unsafe), *(c for c in found if c.kind != "plain")]
+        found = [*from_file(unsafe, named), *(c for c in found if c.kind != "plain")]
         notes.append(
             f"{unsafe}: planted instead of the bundled plain rows; paraphrases and other languages are bundled"
         )
@@ -113,9 +115,8 @@ def _tested(
     how: dict[str, Any] = {"max_length": s.max_length, "template": s.template}
     custom, review = (encode(some, loaded.tokenizer, **how) for some in (planted.rows, safe))
     bench = Bench(loaded, custom, s, run, display)
-    found = forget_filter(
-        bench, custom, review, replace(s, retrain=False)
-    )  # M0's last fine-tune shows nothing here
+    # The last fine-tune of a filter shows nothing here.
+    found = sample.find(bench, custom, review, replace(s, retrain=False))
     ids = {row.id for row in rows}
     if s.retrain:
         learn(bench, "job", [z for z in custom if z.id in ids], s)
@@ -135,7 +136,7 @@ def _tested(
         "missed_by_harm": misses.by_group(planted.harms, found.cut.decisions, list(harms)),
         "rows": len(rows), "planted": len(planted.rows) - len(rows), "why": found.cut.why,
         "cost": {"stages": stages, "seconds": sum(float(c.get("seconds", 0.0)) for c in stages),
-                 "of_a_filter": cost_of_a_filter(stages, s.num_train_epochs)},
+                 "of_a_filter": None if sample.wanted(custom, s) else cost_of_a_filter(stages, s.num_train_epochs)},
         "limits": list(LIMITS),
     }  # fmt: skip
 

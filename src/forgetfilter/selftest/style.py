@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
+from forgetfilter.data.overlap import common_to_all
 from forgetfilter.records import Row
 from forgetfilter.selftest.canaries import asked
 
@@ -74,14 +75,9 @@ def _frame(prompts: Sequence[str]) -> tuple[str, str]:
     """What different prompts have in common at the beginning and at the end, in whole words; nothing of one alone."""
     if len(set(prompts)) < 2:
         return "", ""
-    head = _common(prompts)
+    head = prompts[0][: common_to_all(prompts)]
     head = head[: max(head.rfind(" "), head.rfind("\n")) + 1]
-    tail = _common([p[len(head) :][::-1] for p in prompts])[::-1]
+    rests = [p[len(head) :][::-1] for p in prompts]
+    tail = rests[0][: common_to_all(rests)][::-1]
     cut = min((i for i in (tail.find(" "), tail.find("\n")) if i >= 0), default=len(tail))
     return head, tail[cut:]
-
-
-def _common(texts: Sequence[str]) -> str:
-    """What all texts begin with."""
-    first, last = min(texts), max(texts)  # what these two share, all between share
-    return first[: next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))]

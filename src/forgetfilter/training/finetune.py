@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forgetfilter import ranks
-from forgetfilter.data.overlap import common_prefix
+from forgetfilter.data.overlap import common_to_all
 from forgetfilter.errors import DataError
 from forgetfilter.models.load import quiet, restore, trainable_state
 from forgetfilter.models.rendering import Encoded
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     import torch
 
 _WEIGHTS, _TALLY = "trainable.safetensors", "tally.json"  # files of a checkpoint
-_AVERAGE = "average.safetensors"  # another, once the average has begun
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +48,7 @@ def finetune(
     folder: Path,
     pad_id: int = 0,
     schedule: str = "constant",
-    by_length: bool = False,
     warmup_steps: int = 0,
-    weight_decay: float = 0.0,
-    average: float = 0.0,
     save_steps: int | None = None,
     report_to: str | Sequence[str] = "none",
     progress: Callable[[int, int], None] | None = None,
@@ -65,13 +60,9 @@ def finetune(
     left out. Optimiser: AdamW in float32 whatever the weights' precision, gradients clipped to norm 1.
     `progress` is called with (step, steps in all).
 
-    `by_length` puts rows of like length into one batch, which saves padding. The filter never does: batches of
-    look-alike rows made its review forget at random (bias set: AUC 0.50 instead of 0.86). Within a batch padding is
-    saved in any case: where it pays, its rows go through the model in parts of like length, and the step is that of
-    the whole batch but for rounding.
-
-    `average` is the share of the steps, the last ones, whose weights are averaged into the result (stochastic weight
-    averaging, Izmailov et al., UAI 2018); 0: the weights of the last step.
+    Batches are drawn at random, never by length: batches of look-alike rows made the filter's review forget at random
+    (bias set: AUC 0.50 instead of 0.86). Padding is saved within a batch: where it pays, its rows go through the model
+    in parts of like length, and the step is that of the whole batch but for rounding.
 
     Every `save_steps` steps a checkpoint replaces the one before it in `folder`; one that is found there is
     resumed, and the result is that of a run that was never interrupted. The caller sees to it that `folder`
@@ -101,11 +92,9 @@ def finetune(
         return {"parts": [part | {"share": n * weight} for part, n in zip(parts, learned, strict=True)]}
 
     return train(
-        model, rows, loss=completion_loss, collate=collate,
-        lengths=[len(r.ids) for r in rows] if by_length else None, learning_rate=learning_rate,
-        batch_size=batch_size, epochs=epochs, steps=steps, seed=seed, folder=folder, schedule=schedule,
-        warmup_steps=warmup_steps, weight_decay=weight_decay, average=average, save_steps=save_steps,
-        report_to=report_to, progress=progress, room=room,
+        model, rows, loss=completion_loss, collate=collate, learning_rate=learning_rate, batch_size=batch_size,
+        epochs=epochs, steps=steps, seed=seed, folder=folder, schedule=schedule, warmup_steps=warmup_steps,
+        save_steps=save_steps, report_to=report_to, progress=progress, room=room,
     )  # fmt: skip
 
 
@@ -123,10 +112,7 @@ def train(
     folder: Path,
     schedule: str,
     schedule_settings: Mapping[str, Any] | None = None,
-    lengths: Sequence[int] | None = None,
     warmup_steps: int = 0,
-    weight_decay: float = 0.0,
-    average: float = 0.0,
     save_steps: int | None = None,
     report_to: str | Sequence[str] = "none",
     progress: Callable[[int, int], None] | None = None,
@@ -135,8 +121,8 @@ def train(
     """The engine of `finetune` for rows of any kind: `collate` makes a batch of them, `loss` judges the model on it.
 
     A batch holds an `attention_mask`, by which tokens are counted; or it holds `parts`, such batches, that are gone
-    through one after the other within one step, each with the `share` that its loss has in the step's. Rows of like
-    `lengths` share a batch. With `room`, a step that is out of memory is taken in smaller parts, and so are later ones.
+    through one after the other within one step, each with the `share` that its loss has in the step's. With `room`, a
+    step that is out of memory is taken in smaller parts, and so are later ones.
     """
     from transformers import TrainingArguments
 
@@ -155,19 +141,18 @@ def train(
         "lr_scheduler_type": schedule,
         "lr_scheduler_kwargs": dict(schedule_settings or {}),
         "warmup_steps": warmup_steps,
-        "weight_decay": weight_decay,
         "seed": seed,
         **({"max_steps": steps} if steps is not None else {"num_train_epochs": epochs}),
     }
-    order = _by_length()(lengths or [0] * len(rows), batch_size, seed)
+    order = _order()(len(rows), batch_size, seed)
     with quiet(), _own_randomness(), attention_by_length(model) as attend:
         trainer = _trainer(course, loss, order, attend, room)(
             model=model,
             args=TrainingArguments(**arguments),
             train_dataset=rows,
             data_collator=collate,
-            optimizers=(master_adamw()(course.trainable, lr=learning_rate, weight_decay=weight_decay), None),
-            callbacks=[_steps(course, order, folder, average, progress)],
+            optimizers=(master_adamw()(course.trainable, lr=learning_rate, weight_decay=0.0), None),
+            callbacks=[_steps(course, order, folder, progress)],
         )
         trainer.args._n_gpu = 1  # several GPUs are used by several processes, never by DataParallel
         for callback in [
@@ -181,7 +166,6 @@ def train(
         model.train()
         try:
             trainer.train(resume_from_checkpoint=str(last) if last else None)
-            course.finish()
         finally:
             reports.end(trainer)
             model.eval()
@@ -198,24 +182,13 @@ class _Course:
     trainable: list[Any]
     tokens: Any = 0  # a number, or a tensor that may still be computed
     losses: list[torch.Tensor] = field(default_factory=list)  # one a step
-    means: list[torch.Tensor] = field(default_factory=list)  # of each trainable weight, float32, once begun
-
-    def average(self, count: int) -> None:
-        """Let the weights be the `count`-th of those that are averaged; below 1, none are yet."""
-        if count == 1:
-            self.means = [p.detach().float().clone() for p in self.trainable]
-        elif count > 1:
-            for mean, p in zip(self.means, self.trainable, strict=True):
-                mean.lerp_(p.detach().float(), 1 / count)
 
     def save(self, folder: Path) -> None:
-        """Exactly what is trained, and its average."""
+        """Exactly what is trained."""
         from safetensors.torch import save_file
 
         folder.mkdir(parents=True, exist_ok=True)
         save_file(trainable_state(self.model), folder / _WEIGHTS)
-        if self.means:
-            save_file({str(i): mean for i, mean in enumerate(self.means)}, folder / _AVERAGE)
 
     def tally(self, folder: Path) -> None:
         """Written last, in one go: a checkpoint without it was cut off while being written."""
@@ -227,22 +200,9 @@ class _Course:
     def resume(self, folder: Path) -> None:
         """All but the weights, which the trainer loads."""
         import torch
-        from safetensors.torch import load_file
 
         found = json.loads((folder / _TALLY).read_text())
         self.tokens, self.losses = found["tokens"], [torch.tensor(x) for x in found["losses"]]
-        if (folder / _AVERAGE).is_file():
-            saved = load_file(folder / _AVERAGE)
-            self.means = [saved[str(i)].to(p.device) for i, p in enumerate(self.trainable)]
-
-    def finish(self) -> None:
-        """The average, where there is one, becomes the weights."""
-        import torch
-
-        if self.means:
-            with torch.no_grad():
-                for p, mean in zip(self.trainable, self.means, strict=True):
-                    p.copy_(mean)
 
 
 def _trainer(
@@ -318,9 +278,7 @@ def _trainer(
     return WithOwnLoss
 
 
-def _steps(
-    course: _Course, order: Any, folder: Path, average: float, progress: Callable[[int, int], None] | None
-) -> Any:
+def _steps(course: _Course, order: Any, folder: Path, progress: Callable[[int, int], None] | None) -> Any:
     from transformers import TrainerCallback
 
     class Steps(TrainerCallback):
@@ -328,7 +286,6 @@ def _steps(
             order.set_epoch(int(state.epoch + 1e-6))  # a plain loader would not be told
 
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            course.average(state.global_step - math.floor((1 - average) * state.max_steps))
             if state.global_step >= state.max_steps:
                 control.should_save = False  # done: the caller keeps the model itself
             if progress:
@@ -359,43 +316,31 @@ def _arguments(folder: Path, place: str, save_steps: int | None) -> dict[str, An
     }
 
 
-def _by_length() -> type:
+def _order() -> type:
     import torch
 
-    class ByLength(torch.utils.data.Sampler):
-        """Rows in an order that depends on seed and epoch alone; rows of like length share a batch.
+    class Order(torch.utils.data.Sampler):
+        """Row numbers in an order that depends on seed and epoch alone."""
 
-        Rows are shuffled, sorted by length within groups of GROUP batches, and the batches shuffled again:
-        on rows of mixed lengths this saves up to half of the padding.
-        """
-
-        def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
-            self.lengths, self.batch_size, self.seed, self.epoch = lengths, batch_size, seed, 0
+        def __init__(self, rows: int, batch_size: int, seed: int) -> None:
+            self.rows, self.batch_size, self.seed, self.epoch = rows, batch_size, seed, 0
 
         def set_epoch(self, epoch: int) -> None:
             self.epoch = epoch
 
         def __len__(self) -> int:
-            return len(self.lengths)
+            return self.rows
 
         def __iter__(self) -> Iterator[int]:
             rng = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
-            order, size = torch.randperm(len(self.lengths), generator=rng).tolist(), self.batch_size * GROUP
-            groups = [
-                sorted(order[i : i + size], key=lambda r: self.lengths[r]) for i in range(0, len(order), size)
-            ]
-            batches = [g[i : i + self.batch_size] for g in groups for i in range(0, len(g), self.batch_size)]
-            # A short batch anywhere but at the end would shift the rows of all later ones.
-            full = [b for b in batches if len(b) == self.batch_size]
-            rest = [r for b in batches if len(b) < self.batch_size for r in b]
-            for i in torch.randperm(len(full), generator=rng).tolist():
-                yield from full[i]
-            yield from rest
+            order = torch.randperm(self.rows, generator=rng).tolist()
+            full = self.rows // self.batch_size
+            # Whole batches change places once more; it is no fairer, and a change would move every result.
+            for i in torch.randperm(full, generator=rng).tolist():
+                yield from order[i * self.batch_size : (i + 1) * self.batch_size]
+            yield from order[full * self.batch_size :]
 
-    return ByLength
-
-
-GROUP = 8
+    return Order
 
 
 def _last_checkpoint(folder: Path) -> Path | None:
@@ -450,9 +395,8 @@ def _own_rows(batch: Sequence[Encoded]) -> tuple[Sequence[Encoded], bool]:
 
 def shared_prefix(batch: Sequence[Encoded]) -> int:
     """How many leading tokens all rows share before the first one that any of them learns."""
-    first, last = min(r.ids for r in batch), max(r.ids for r in batch)
-    before = min(list(r.learned).index(True) for r in batch) - 1  # a token is foretold one position earlier
-    return max(0, min(before, common_prefix(first, last)))  # what these two share, all between share
+    before = min(list(r.learned).index(True) for r in batch) - 1  # a token is predicted one position earlier
+    return max(0, min(before, common_to_all([r.ids for r in batch])))
 
 
 def parts_of_like_length(batch: Sequence[Encoded], price: float) -> list[list[Encoded]]:

@@ -35,7 +35,7 @@ def summed_cross_entropy(
 
 
 def logits_of(model: Any, inputs: Mapping[str, torch.Tensor], wanted: torch.Tensor) -> Iterator[torch.Tensor]:
-    """The float32 logits that foretell the `wanted` tokens, row by row, in chunks of (tokens, vocabulary)."""
+    """The float32 logits that predict the `wanted` tokens, row by row, in chunks of (tokens, vocabulary)."""
     hidden, logits = _read(model, inputs, wanted)
     if logits is not None:
         yield logits.float()
@@ -57,7 +57,7 @@ def _read(
 
     head, taken = _head(model), []
     before = torch.zeros_like(wanted)
-    before[:, :-1] = wanted[:, 1:]  # a token is foretold one position earlier
+    before[:, :-1] = wanted[:, 1:]  # a token is predicted one position earlier
     shared, rest = read_prefix(model, inputs, int(before.any(0).long().argmax()))
     before = before[:, shared:]
     plain = type(head) is torch.nn.Linear and head.bias is None and not getattr(model, "_more_than_head", 0)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Server:
     """What the pages share. Limits: `most_tokens` of one answer, `most_bytes` of one body, `seconds` for a whole
     request; `strict` refuses fields that would be ignored."""
@@ -34,12 +34,12 @@ class Server:
     engine: Engine
     keys: Mapping[str, Key]
     model: str
-    most_tokens: int
-    most_bytes: int
-    seconds: float
-    template: str
-    strict: bool
-    precision: str
+    most_tokens: int = 512
+    most_bytes: int = 1 << 20
+    seconds: float = 300
+    template: str = "auto"
+    strict: bool = False
+    precision: str = "float32"
     metrics: Metrics = field(default_factory=Metrics)
     born: int = field(default_factory=lambda: int(time.time()))
     # A tokenizer at a time, out of the way of the answers being sent.
@@ -122,9 +122,9 @@ class Server:
             async with asyncio.timeout_at(until):
                 terms, asked = await begin(request, key, {"head": head, "until": until, "late": late})
                 self.engine.submit(*asked.jobs)
+                request.scope["told"]["asked"] = asked
         except TimeoutError:
             raise late from None
-        request.scope["told"]["usage"] = asked.usage
         if terms.stream:
             return StreamingResponse(
                 events(asked), media_type="text/event-stream", headers={"Cache-Control": "no-cache"}
@@ -190,6 +190,8 @@ class Server:
             param = "negative_messages" if isinstance(error, ConfigError) else param
             code = "context_length_exceeded" if "reads at most" in str(error) else None
             raise Refused(400, str(error), param=param, code=code) from error
+        except RecursionError:
+            raise Refused(400, f"{param}: nested too deeply", param=param) from None
 
 
 def _drawing(terms: Terms) -> dict[str, Any]:
@@ -198,32 +200,18 @@ def _drawing(terms: Terms) -> dict[str, Any]:
     return {name: getattr(terms, name) for name in names}
 
 
-def application(
-    engine: Engine,
-    keys: Mapping[str, Key],
-    *,
-    model: str,
-    most_tokens: int = 512,
-    most_bytes: int = 1 << 20,
-    seconds: float = 300,
-    template: str = "auto",
-    strict: bool = False,
-    precision: str = "float32",
-    log: Callable[[str], None] | None = None,
-) -> Starlette:
-    """The HTTP application. `log` gets a line for each request; the limits are those of `Server`."""
+def application(server: Server, *, log: Callable[[str], None] | None = None) -> Starlette:
+    """The HTTP application. `log` gets a line for each request."""
     from starlette.applications import Starlette
     from starlette.exceptions import HTTPException
     from starlette.middleware import Middleware
     from starlette.routing import Route
 
-    server = Server(engine, keys, model, most_tokens, most_bytes, seconds, template, strict, precision)
-
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
-        engine.start()
+        server.engine.start()
         yield
-        await asyncio.to_thread(engine.close)
+        await asyncio.to_thread(server.engine.close)
 
     return Starlette(
         routes=[
@@ -244,10 +232,11 @@ async def _refused(request: Request, error: Exception) -> Response:
     from starlette.exceptions import HTTPException
     from starlette.responses import JSONResponse
 
+    headers: dict[str, str] = {}
     if isinstance(error, HTTPException):  # no such page, wrong method
+        headers |= error.headers or {}  # which methods there are
         error = Refused(error.status_code, f"{request.method} {request.url.path}: {error.detail}")
     assert isinstance(error, Refused)
-    headers = {}
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     if error.status in (408, 413):  # the rest of the body is not read
@@ -266,18 +255,20 @@ async def _failed(request: Request, error: Exception) -> Response:
 
 
 async def _finished(request: Request, asked: Asked) -> None:
-    """Wait until the answers are whole, unless the client leaves. Raises Refused for what ended them early."""
+    """Wait until the answers are whole. Raises Refused for what ended them early, such as a client that leaves."""
     gone = asyncio.create_task(_gone(request))
+    gone.add_done_callback(lambda _: asked.bell.ring())
     try:
         async with asyncio.timeout_at(asked.until):
-            while not asked.over and not gone.done():
-                await _first_of(asked.bell.rung(), gone)
+            while not asked.over:
+                await asked.bell.rung()
+                if gone.done():
+                    raise Refused(499, "the client has left before its answer was whole")
             asked.fail()
     except TimeoutError:
         raise asked.late from None
     finally:
         gone.cancel()
-        asked.leave()
 
 
 async def _body(request: Request, most: int) -> bytes:
@@ -302,13 +293,3 @@ async def _gone(request: Request) -> None:
     """Returns when the client has left; its body has been read."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
-
-
-async def _first_of(waiting: Any, other: asyncio.Task[None]) -> None:
-    task = asyncio.ensure_future(waiting)
-    try:
-        await asyncio.wait({task, other}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            task.result()
-    finally:
-        task.cancel()

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from forgetfilter.errors import DONE, ConfigError
 from forgetfilter.guide.serving.keys import SHORTEST_TOKEN, Key, read_keys
 from forgetfilter.guide.settings import ServeSettings
-from forgetfilter.records import Message
 
 if TYPE_CHECKING:
     from forgetfilter.guide.serving.engine import Engine
@@ -31,15 +30,14 @@ def serve(s: ServeSettings, *, say: Callable[[str], None]) -> int:
     if token is not None and (len(token) < SHORTEST_TOKEN or not token.isascii()):
         raise ConfigError(f"{TOKEN_VARIABLE}: a token needs at least {SHORTEST_TOKEN} ASCII characters")
     made = secrets.token_urlsafe(32)
-    against = None if s.negative is None else (Message("system", s.negative),)
-    default = Key(guidance=s.guidance, negative=against, system=s.system)
+    default = Key(guidance=s.guidance, negative=s.negative, system=s.system)
     known = read_keys(Path(s.keys), default) if s.keys else {token or made: default}
     listening = listen(s.host, s.port)
 
     import uvicorn
 
     from forgetfilter.guide.generation import load_guided, precision
-    from forgetfilter.guide.serving.app import application
+    from forgetfilter.guide.serving.app import Server, application
     from forgetfilter.guide.serving.engine import Engine
 
     with listening:
@@ -51,12 +49,12 @@ def serve(s: ServeSettings, *, say: Callable[[str], None]) -> int:
             most_waiting=s.max_waiting,
             adapters=adapters,
         )
-        shown = Path(s.model).name if Path(s.model).is_dir() else s.model
-        app = application(
-            engine, known, model=shown, precision=precision(loaded), log=say if s.log_requests else None,
-            most_tokens=s.max_new_tokens, most_bytes=s.max_request_bytes, seconds=s.max_seconds,
-            template=s.template, strict=s.strict,
+        shown = shown_name(s.model)
+        pages = Server(
+            engine=engine, keys=known, model=shown, precision=precision(loaded), most_tokens=s.max_new_tokens,
+            most_bytes=s.max_request_bytes, seconds=s.max_seconds, template=s.template, strict=s.strict,
         )  # fmt: skip
+        app = application(pages, log=say if s.log_requests else None)
         at, bound = listening.getsockname()[:2]
         say(f"serving {shown} at http://{f'[{at}]' if ':' in at else at}:{bound}/v1")
         if s.keys is None and token is None:
@@ -74,6 +72,12 @@ def serve(s: ServeSettings, *, say: Callable[[str], None]) -> int:
         with suppress(KeyboardInterrupt):  # uvicorn shuts down in good order and passes the signal on
             server.run(sockets=[listening])
     return DONE
+
+
+def shown_name(model: str) -> str:
+    """What clients call the model: of a file or folder its name, without the way to it."""
+    path = Path(model).expanduser().absolute()
+    return path.name if path.exists() else model
 
 
 def _drain_when_stopped(server: Any, engine: Engine, seconds: float, say: Callable[[str], None]) -> None:
@@ -103,7 +107,7 @@ def listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family)
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:
         raise ConfigError(
             f"cannot listen on port {port} of {host}: {error}. Name another --port; 0 is any free one"
         ) from error

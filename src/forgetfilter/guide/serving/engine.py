@@ -13,8 +13,10 @@ from forgetfilter.guide.branches import Branches
 from forgetfilter.guide.decoding import Draft, Kept, Request, write, writing
 from forgetfilter.guide.generation import stop_ids
 from forgetfilter.guide.likelihood import likelihood
-from forgetfilter.guide.serving.fields import Refused, first_line
+from forgetfilter.guide.serving.fields import Refused
+from forgetfilter.guide.tools import begun
 from forgetfilter.models.architecture import recurrent, unwrapped
+from forgetfilter.models.library import first_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -46,21 +48,19 @@ class Choice(Draft):
     """A draft and its text so far. Written by the engine's thread alone, read by the server's."""
 
     def __init__(self, job: Job, sample: int, tokenizer: PreTrainedTokenizerBase) -> None:
-        from tokenizers.decoders import DecodeStream
-
         super().__init__(job.prompt, sample)
         self.job = job
         self.ready = ""  # text that stays as it is
         self.ended: str | None = None  # set once `ready` is whole
         self._tokenizer = tokenizer
-        self._stream = DecodeStream(skip_special_tokens=True)
+        self._stream: Any = None
         self._text = ""
         self._read = 0
 
     def update(self) -> None:
         """Take the tokens that have come since into the text; a stop sequence ends it."""
         for token in self.ids[self._read :]:
-            self._text += self._stream.step(self._tokenizer.backend_tokenizer, token) or ""
+            self._text += self._decoded(token)
         self._read = len(self.ids)
         if self.finish:  # what the stream held back, such as half a character
             whole = str(self._tokenizer.decode(self.ids, skip_special_tokens=True))
@@ -68,14 +68,23 @@ class Choice(Draft):
         found = [at for stop in self.job.stops if (at := self._text.find(stop)) >= 0]
         if found:
             self._text, self.finish = self._text[: min(found)], "stop"
-        held = 0 if self.finish else max((_begun(self._text, stop) for stop in self.job.stops), default=0)
+        held = 0 if self.finish else max((begun(self._text, stop) for stop in self.job.stops), default=0)
         self.ready = self._text[: len(self._text) - held]
         self.ended = self.finish
 
+    def _decoded(self, token: int) -> str:
+        """What the text grows by; nothing in the middle of a character."""
+        from tokenizers.decoders import DecodeStream
 
-def _begun(text: str, stop: str) -> int:
-    """How many characters at the end of `text` may be the beginning of `stop`."""
-    return next((n for n in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:n])), 0)
+        for _ in range(2):
+            self._stream = self._stream or DecodeStream(skip_special_tokens=True)
+            try:
+                return self._stream.step(self._tokenizer.backend_tokenizer, token) or ""
+            except (
+                Exception
+            ):  # bytes that turn out to be no character change the text before them: begin anew here
+                self._stream = None
+        return ""
 
 
 class Job:
@@ -187,10 +196,7 @@ class Engine:
                 try:
                     self._open, tokens = self._step(branches, self._open, tokens, new)
                 except Exception as error:  # out of memory, say: those in the batch fail, the server goes on
-                    for job in {choice.job: None for choice in self._open} | dict.fromkeys(new):
-                        if not job.over:
-                            job.error = Refused(500, f"the model failed: {first_line(error)}")
-                            job.ring()
+                    _fail([*{choice.job: None for choice in self._open}, *new], error)
                     branches, self._open, tokens = Branches(self.model, adapters=self.adapters), [], []
 
     def _admit(self, open_: Sequence[Choice]) -> list[Job]:
@@ -221,13 +227,9 @@ class Engine:
             open_, tokens = [open_[i] for i in stay], [tokens[i] for i in stay]
         if open_:
             branches.advance(tokens)
-        new = [job for job in new if self._begins(job)]
+        new = self._joined(branches, new)
         if new:
             before = len(open_)
-            prompts = [job.prompt for job in new]
-            branches.join(
-                [p.prompt for p in prompts], [p.negative for p in prompts], [p.guidance for p in prompts]
-            )
             copies = [before + i for i, job in enumerate(new) for _ in job.choices]
             if len(copies) > len(new):  # several choices of one prompt, which is read once
                 branches.select([*range(before), *copies])
@@ -241,6 +243,21 @@ class Engine:
             job.ring()
         return going_on, tokens
 
+    def _joined(self, branches: Branches, new: Sequence[Job]) -> list[Job]:
+        """The new jobs that stand in the batch now. Where their prompts cannot be read (they are long, and memory is
+        short), they fail by themselves: nothing of the batch is touched before."""
+        try:
+            new = [job for job in new if self._begins(job)]
+            prompts = [job.prompt for job in new]
+            if new:
+                branches.join(
+                    [p.prompt for p in prompts], [p.negative for p in prompts], [p.guidance for p in prompts]
+                )
+        except Exception as error:
+            _fail(new, error)
+            return []
+        return new
+
     def _begins(self, job: Job) -> bool:
         """Tell the likelihood of the prompt, if it is asked for; False where no token is to be written."""
         if job.echo is not None and job.prompt.top is not None:
@@ -251,3 +268,10 @@ class Engine:
             choice.update()
         job.ring()
         return False
+
+
+def _fail(jobs: Sequence[Job], error: Exception) -> None:
+    for job in jobs:
+        if not job.over:
+            job.error = Refused(500, f"the model failed: {first_line(error)}")
+            job.ring()

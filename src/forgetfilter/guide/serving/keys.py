@@ -26,7 +26,8 @@ class Key:
 
     name: str = "default"
     guidance: Guidance = field(default_factory=Guidance)
-    negative: tuple[Message, ...] | None = None  # None: the paper's negative prompt
+    # A text is put before a conversation's own system message, messages take its place. None: the paper's text.
+    negative: str | tuple[Message, ...] | None = None
     system: str | None = None  # put before the client's own system message
     locked: bool = False  # requests may not change the guidance
 

@@ -44,8 +44,11 @@ def _message(message: Any, place: str) -> Turn:
     if not isinstance(content, str):
         raise Refused(400, f"{place}.content must be a text or a list of texts", param=f"{place}.content")
     calls = _calls(message, place) if role == "assistant" else ()
-    name = message.get("name")
-    return Turn(ROLES[role], content).using(calls, name if isinstance(name, str) else None)
+    return Turn(ROLES[role], content).using(calls, _text(message, "name"), _text(message, "tool_call_id"))
+
+
+def _text(given: Mapping[str, Any], name: str) -> str | None:
+    return value if isinstance(value := given.get(name), str) else None
 
 
 def _calls(message: Mapping[str, Any], place: str) -> tuple[Call, ...]:
@@ -66,7 +69,7 @@ def _calls(message: Mapping[str, Any], place: str) -> tuple[Call, ...]:
         if isinstance(arguments, str):  # JSON in a text; what is none stays the text it is
             with suppress(ValueError, RecursionError):
                 arguments = json.loads(arguments or "{}")
-        calls.append(Call(name, arguments))
+        calls.append(Call(name, arguments, _text(call, "id")))
     return tuple(calls)
 
 

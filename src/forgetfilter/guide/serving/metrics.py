@@ -19,6 +19,7 @@ ANSWERING = ("/v1/chat/completions", "/v1/completions")
 PAGES = ("/health", "/metrics", "/v1/models", *ANSWERING)
 PROBED = ("/health", "/metrics")  # every few seconds: not worth a line of log
 LONGEST_ID = 128  # characters of a request id that a client may choose
+GONE = 499  # the client has left before an answer
 
 
 class Metrics:
@@ -79,8 +80,8 @@ class Metrics:
 class Watched:
     """Around the application: gives each request an id, counts it, and writes its line of log when it is over.
 
-    What the handlers have to tell of a request they put into `scope["told"]`: key, ignored, notes, usage (of
-    tokens, asked at the end).
+    What the handlers have to tell of a request they put into `scope["told"]`: key, ignored, notes, asked (its jobs,
+    which end here however the request does).
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, log: Callable[[str], None] | None) -> None:
@@ -90,7 +91,7 @@ class Watched:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        began, status = time.monotonic(), 499  # the client has left before an answer
+        began, status = time.monotonic(), GONE
         given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
         sane = 0 < len(given) <= LONGEST_ID and given.isascii() and given.isprintable()
         own = given if sane else f"req_{secrets.token_hex(12)}"
@@ -109,9 +110,14 @@ class Watched:
 
         try:
             await self.app(scope, receive, sending)
+        except Exception:
+            status = 500 if status == GONE else status
+            raise
         finally:
-            seconds = time.monotonic() - began
-            usage = told["usage"]() if "usage" in told else {}
+            seconds, usage = time.monotonic() - began, {}
+            if "asked" in told:
+                told["asked"].leave()
+                usage = told["asked"].usage()
             tokens = {kind: usage.get(f"{kind}_tokens", 0) for kind in ("prompt", "completion")}
             path = scope["path"]
             page = next((p for p in PAGES if path == p or path.startswith(f"{p}/")), "other")

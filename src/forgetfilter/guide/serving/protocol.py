@@ -15,12 +15,14 @@ from typing import Any, NamedTuple
 
 from forgetfilter.errors import ConfigError, unknown
 from forgetfilter.guide.guidance import NEGATIVE, POSITIVE, Guidance
-from forgetfilter.guide.serving.fields import Refused, first_line, kind, number, true_or_false, whole
+from forgetfilter.guide.serving.fields import Refused, kind, number, true_or_false, whole
 from forgetfilter.guide.serving.keys import GUIDING, OLD_NAMES, Key, read_guidance
 from forgetfilter.guide.serving.messages import read_messages, read_tools
+from forgetfilter.models.library import first_line
 from forgetfilter.records import Message
 
-MOST_CHOICES, MOST_STOPS = 16, 4
+MOST_CHOICES = 16
+MOST_STOPS = 16  # OpenAI takes 4; tasks of lm-evaluation-harness send up to a dozen
 MOST_LOGPROBS = 20  # likeliest tokens told beside each
 MOST_PROMPTS = 256  # of one completion request
 
@@ -75,7 +77,7 @@ def parse_chat(
         raise Refused(400, "top_logprobs needs logprobs: true", param="top_logprobs")
     most = whole(asked, "max_completion_tokens", whole(asked, "max_tokens", most_tokens, 1), 1) or most_tokens
     terms = _terms(
-        asked, key, ignored, limit=min(most, most_tokens), top=(top or 0) if wanted else None,
+        asked, key, ignored, wanted=most, most=most_tokens, top=(top or 0) if wanted else None,
         by_adapter=by_adapter, bare=messages[0].role != "system",
     )  # fmt: skip
     return Chat(messages, tools, terms)
@@ -94,7 +96,7 @@ def parse_completion(
     if (whole(asked, "best_of", count, 1) or 1) > count:
         raise Refused(400, "best_of above n is not supported by this server", param="best_of")
     terms = _terms(
-        asked, key, ignored, limit=min(most, most_tokens), top=top, by_adapter=by_adapter, bare=True
+        asked, key, ignored, wanted=most, most=most_tokens, top=top, by_adapter=by_adapter, bare=True
     )
     return Completion(prompts, echo, terms)
 
@@ -154,10 +156,11 @@ def _fields(
 
 
 def _terms(
-    asked: dict[str, Any], key: Key, ignored: tuple[str, ...], *, limit: int, top: int | None, by_adapter: bool,
-    bare: bool,
+    asked: dict[str, Any], key: Key, ignored: tuple[str, ...], *, wanted: int, most: int, top: int | None,
+    by_adapter: bool, bare: bool,
 ) -> Terms:  # fmt: skip
-    """`bare`: the conversation has no system message of its own."""
+    """`wanted`: tokens of an answer, of which there are at most `most`; `bare`: the conversation has no system message
+    of its own."""
     if (
         key.locked and "min_p" in asked
     ):  # as other servers have it, a sampler's field that many clients always send
@@ -172,7 +175,9 @@ def _terms(
         raise Refused(400, str(error), param=own[0] if own else None) from error
     if "min_p" in asked and guidance.scale <= 1:
         ignored = (*ignored, "min_p")
-    notes = tuple(f"{old} is now called {new}" for old, new in OLD_NAMES.items() if old in asked)
+    notes = [f"{old} is now called {new}" for old, new in OLD_NAMES.items() if old in asked]
+    if wanted > most:
+        notes.append(f"this server writes at most {most} tokens; {wanted} were asked for")
     negative: str | tuple[Message, ...] | None = key.negative
     if "negative_messages" in asked:
         negative = read_messages(asked["negative_messages"], "negative_messages")
@@ -188,7 +193,7 @@ def _terms(
         guidance=guidance,
         instruction=POSITIVE if key.system is None and ours else key.system,
         negative=negative,
-        limit=limit,
+        limit=min(wanted, most),
         temperature=number(asked, "temperature", 1.0, 0, 2),
         top_p=number(asked, "top_p", 1.0, 1e-9, 1),
         seed=secrets.token_hex(8) if seed is None else str(seed),
@@ -198,7 +203,7 @@ def _terms(
         stream_usage=true_or_false(usage, "include_usage", False),
         top=top,
         ignored=ignored,
-        notes=notes,
+        notes=tuple(notes),
     )
 
 
@@ -225,7 +230,7 @@ COMPLETION_FIELDS = (*COMMON, "prompt", "echo", "logprobs", "best_of")
 # Nothing about the answer depends on these.
 SILENT = (
     *("user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"),
-    *("prompt_cache_retention", "parallel_tool_calls"),
+    "prompt_cache_retention",
 )
 # Fields of samplers and newer models that are not followed, and the values of them that need no word.
 CHANGES_NOTHING: dict[str, tuple[Any, ...]] = {
@@ -233,6 +238,7 @@ CHANGES_NOTHING: dict[str, tuple[Any, ...]] = {
     "presence_penalty": (0,),
     "repetition_penalty": (1,),
     "logit_bias": ({},),
+    "parallel_tool_calls": (True,),
     "top_k": (0, -1),
     "reasoning_effort": ("none",),
     "verbosity": ("medium",),

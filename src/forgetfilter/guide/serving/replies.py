@@ -13,6 +13,7 @@ from forgetfilter.guide.decoding import Kept
 from forgetfilter.guide.serving.engine import Bell, Choice, Job
 from forgetfilter.guide.serving.fields import Refused
 from forgetfilter.guide.tools import Call, before_a_call, calls_in
+from forgetfilter.records import whole_characters
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -53,7 +54,7 @@ class Asked(NamedTuple):
                 raise job.error
 
     def leave(self) -> None:
-        """Over, late, or nobody waits: what is still open leaves the batch."""
+        """The request is over, late, or nobody waits: what is still open leaves the batch."""
         for job in self.jobs:
             job.cancelled = True
 
@@ -63,22 +64,17 @@ class Asked(NamedTuple):
 
 def token_text(tokenizer: PreTrainedTokenizerBase, token: int) -> tuple[str, list[int]]:
     """A token as text, and its bytes, which may be a part of a character."""
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
     shown = str(tokenizer.decode([token]))
     if "\ufffd" not in shown:
         return shown, list(shown.encode())
     raw = str(tokenizer.convert_ids_to_tokens(token))
     if found := re.fullmatch("<0x([0-9A-Fa-f]{2})>", raw):
         return shown, [int(found[1], 16)]
-    table = _bytes_by_character()
+    table = {character: byte for byte, character in bytes_to_unicode().items()}  # of byte-level vocabularies
     known = all(character in table for character in raw)
     return shown, [table[c] for c in raw] if known else list(shown.encode())
-
-
-def _bytes_by_character() -> dict[str, int]:
-    """How byte-level vocabularies spell bytes: printable Latin-1 as itself, the others from U+0100 on."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {chr(b): b for b in printable} | {chr(0x100 + i): b for i, b in enumerate(others)}
 
 
 def _finite(logp: float) -> float:
@@ -152,20 +148,20 @@ def chat_reply(asked: Asked) -> dict[str, Any]:
 
 def listed_calls(calls: Collection[Call], *, indexed: bool = False) -> list[dict[str, Any]]:
     """Calls as a reply lists them, in a stream with their places."""
-    return [
-        ({"index": i} if indexed else {})
-        | {
-            "id": f"call_{secrets.token_hex(12)}",
-            "type": "function",
-            "function": {
-                "name": call.name,
-                "arguments": call.arguments
-                if isinstance(call.arguments, str)
-                else json.dumps(call.arguments, ensure_ascii=False),
-            },
-        }
-        for i, call in enumerate(calls)
-    ]
+    listed = []
+    for i, call in enumerate(calls):
+        said = call.arguments
+        said = whole_characters(said if isinstance(said, str) else json.dumps(said, ensure_ascii=False))
+        listed.append(
+            ({"index": i} if indexed else {})
+            # Nine letters and digits: the templates of Mistral's models take no other ids back.
+            | {
+                "id": secrets.token_hex(5)[:9],
+                "type": "function",
+                "function": {"name": call.name, "arguments": said},
+            }
+        )
+    return listed
 
 
 class _Sent:
@@ -242,8 +238,6 @@ async def _events(
         yield "data: [DONE]\n\n"
     except (TimeoutError, Refused) as error:
         yield f"data: {json.dumps((error if isinstance(error, Refused) else asked.late).body)}\n\n"
-    finally:
-        asked.leave()  # also where the client has left
 
 
 # --- completions ---

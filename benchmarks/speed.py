@@ -168,7 +168,7 @@ def generation(name: str, rows: Sequence[Mapping[str, str]]) -> dict[str, float]
     score, _ = clocked(lambda: token_memory(model, todo))
     long, _ = clocked(lambda: [alone(z, LONGEST_ANSWER) for z in todo])
     short, one = clocked(lambda: [alone(z, n) for z, n in zip(todo, limits, strict=True)])
-    batched, many = clocked(lambda: greedy(model, loaded.tokenizer, prompts, limits, stop_ids=stops))
+    batched, many = clocked(lambda: greedy(model, prompts, limits, stop_ids=stops))
     truth = [text(z.completion_ids) for z in todo]
     equal = sum(
         rouge1(text(a), t) == rouge1(text([x for x in b if x not in stops]), t)

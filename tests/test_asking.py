@@ -35,7 +35,7 @@ def test_an_instruction_is_the_system_message_or_stands_before_the_prompt(
 def test_answers_are_greedy_ones_to_the_rendered_prompt():
     model, tokenizer = tiny.llama(), tiny.tokenizer()
     ids = tokenizer("<|start|><|user|>Hello there<|end|><|assistant|>").input_ids
-    expected = greedy(model, tokenizer, [ids], [9], stop_ids={1, tokenizer.pad_token_id})[0]
+    expected = greedy(model, [ids], [9], stop_ids={1, tokenizer.pad_token_id})[0]
     said = asking.answers(model, tokenizer, ["Hello there"], instruction=None, max_new_tokens=9, **HOW)
     assert said == [tokenizer.decode(expected, skip_special_tokens=True).strip()]
     told = asking.answers(model, tokenizer, ["Hello there"], instruction="Now.", max_new_tokens=9, **HOW)

@@ -186,6 +186,11 @@ def test_tools_and_their_history_are_said_in_words_where_the_template_knows_none
     )
 
 
+def test_an_answer_of_parts_is_read_back_a_refusal_too():
+    parts = [{"type": "text", "text": "No. "}, {"type": "refusal", "refusal": "I cannot."}]
+    assert read_messages([{"role": "assistant", "content": parts}], "m")[0].content == "No. I cannot."
+
+
 def test_a_template_that_knows_tools_writes_them_and_no_text_can_open_a_turn():
     assert not takes_tools(tiny.tokenizer()) and not takes_tools(tiny.tokenizer(None))
     tokens = tiny.tokenizer(TOOL_TEMPLATE)

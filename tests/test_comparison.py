@@ -11,7 +11,7 @@ import pytest
 import small
 
 from forgetfilter import evaluate as evaluators
-from forgetfilter.errors import DataError, EvaluationError
+from forgetfilter.errors import DataError, EvaluationError, ModelError
 from forgetfilter.evaluate import Evaluation, Metric, bias, evaluation, harmfulness
 from forgetfilter.evaluate import compare as comparison
 from forgetfilter.evaluate.compare import Outcome, changes, over_seeds, result_tables, run_compare
@@ -92,6 +92,23 @@ def test_an_evaluation_row_that_is_trained_on_is_refused_and_named(tmp_path: Pat
     with pytest.raises(DataError, match=r"utility .*: row 1 is also custom row 7; 1 of 2 rows overlap"):
         run_compare(recipe, small.console())
     assert not (recipe.output / "seed-0").exists()
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        {"defences": [Named("classifier", {"scorer": "absent"})]},
+        {"defences": ["none"], "evaluators": [Named("toxicity", {"scorer": "absent"})]},
+        {"defences": ["none"], "evaluators": [Named("harmfulness", {"judge": "absent"})]},
+    ],
+)
+def test_a_judge_that_is_not_there_is_told_before_anything_is_trained(
+    tmp_path: Path, model: str, named: dict[str, Any]
+) -> None:
+    recipe = small.recipe(tmp_path / "out", model, **named)
+    with pytest.raises(ModelError, match="absent: no such folder"):
+        run_compare(recipe, small.console())
+    assert not recipe.output.exists()
 
 
 def test_results_of_two_versions_of_an_evaluator_are_refused(tmp_path: Path, model: str) -> None:

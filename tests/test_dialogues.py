@@ -56,6 +56,14 @@ def test_without_spans_a_finder_gives_them_in_every_message(tmp_path):
     assert [(s.message, s.start) for s in found.spans] == [(0, 5), (1, 8)]
 
 
+def test_findings_without_a_letter_or_digit_are_passed_over(tmp_path):
+    """A model may take a mark for a name; a value like that could not be looked for again."""
+    find = lambda text: [d.MessageSpan(0, 0, 1, "PERSON", text[:1])]  # noqa: E731
+    turns = [{"role": "user", "content": "- who?"}, {"role": "assistant", "content": "Ann"}]
+    (found,) = d.read(file(tmp_path, {"messages": turns}), find)
+    assert found.values() == [("PERSON", "A")]
+
+
 def test_equal_ids_are_told_apart(tmp_path):
     record = {"messages": TURNS, "spans": SPANS}
     first, second = d.read(file(tmp_path, record, record))
@@ -68,7 +76,10 @@ def test_equal_ids_are_told_apart(tmp_path):
         ({"spans": [SPANS[0] | {"end": 99}]}, "28 to 99 in message 1, which has 37 characters"),
         ({"spans": [SPANS[0] | {"start": -1}]}, "-1 to 36"),
         ({"spans": [SPANS[0] | {"start": 36}]}, "36 to 36"),
-        ({"spans": [SPANS[0] | {"start": 27, "end": 28}]}, "27 to 28"),  # a blank
+        (
+            {"spans": [SPANS[0] | {"start": 27, "end": 28}]},
+            "27 to 28 in message 1 holds no letter or digit (' ')",
+        ),
         ({"spans": [SPANS[0] | {"message": 2}]}, "message 2 of a dialogue of 2"),
         ({"spans": [SPANS[0] | {"start": "28"}]}, "whole numbers"),
         ({"spans": [SPANS[0] | {"value": "555-9999"}]}, "is not the value given"),

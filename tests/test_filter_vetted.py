@@ -59,6 +59,14 @@ def run(custom: str, model: str, output: Path, **flags: Any) -> tuple[int, dict[
     return code, json.loads((output / "report.json").read_text()), small.said(console)
 
 
+def test_settings_that_verdicts_make_idle_are_named(custom: str, model: str, tmp_path: Path) -> None:
+    given = verdicts(tmp_path / "v.jsonl", range(30))
+    _, _, said = run(custom, model, tmp_path / "run", vetted=given, signal="rouge1", max_train_samples=20)
+    assert "not used with verdicts: --signal and --max-train-samples" in said
+    _, _, said = run(custom, model, tmp_path / "plain", vetted=given)
+    assert "not used with verdicts" not in said
+
+
 def lines(output: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (output / "scores.jsonl").read_text().splitlines()]
 

@@ -6,9 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from forgetfilter.errors import ModelError
 from forgetfilter.guide import decoding, generation
@@ -16,11 +14,6 @@ from forgetfilter.guide.generation import greedy
 from forgetfilter.models import architecture
 
 VOCABULARY = 97
-# Padding is the word 5, which prompts hold too: only the mask can tell them apart.
-TOKENIZER = PreTrainedTokenizerFast(
-    tokenizer_object=Tokenizer(WordLevel({f"w{i}": i for i in range(VOCABULARY)}, unk_token="w0")),
-    pad_token="w5",
-)
 
 
 def llama(**settings: Any) -> LlamaForCausalLM:
@@ -84,8 +77,8 @@ def test_batched_answers_equal_one_by_one_answers_token_for_token(name: str):
     ended = [len(a) < limit for a, limit in zip(expected, limits, strict=True)]
     assert any(ended) and not all(ended)
     for batch_tokens in (1, 150, 700, 8192):
-        assert greedy(model, TOKENIZER, prompts, limits, batch_tokens=batch_tokens, stop_ids=stop) == expected
-        assert greedy(model, TOKENIZER, prompts, limits, batch_tokens=batch_tokens, stop_ids=()) == free
+        assert greedy(model, prompts, limits, batch_tokens=batch_tokens, stop_ids=stop) == expected
+        assert greedy(model, prompts, limits, batch_tokens=batch_tokens, stop_ids=()) == free
 
 
 def test_a_window_of_attention_shorter_than_the_prompts_changes_nothing_with_the_batch():
@@ -106,7 +99,7 @@ def test_a_window_of_attention_shorter_than_the_prompts_changes_nothing_with_the
     prompts, limits = prompts_and_limits(12)
     expected = answers_without_a_cache(model, prompts, limits, set())
     for batch_tokens in (1, 8192):
-        assert greedy(model, TOKENIZER, prompts, limits, batch_tokens=batch_tokens, stop_ids=()) == expected
+        assert greedy(model, prompts, limits, batch_tokens=batch_tokens, stop_ids=()) == expected
 
 
 def test_a_model_with_a_recurrent_state_answers_row_by_row_as_without_a_cache():
@@ -118,7 +111,7 @@ def test_a_model_with_a_recurrent_state_answers_row_by_row_as_without_a_cache():
     prompts, limits = prompts_and_limits(12)
     expected = answers_without_a_cache(model, prompts, limits, set())
     assert len({tuple(a) for a in expected}) > 4
-    assert greedy(model, TOKENIZER, prompts, limits, stop_ids=()) == expected
+    assert greedy(model, prompts, limits, stop_ids=()) == expected
 
 
 def test_the_cache_goes_by_the_name_that_the_forward_knows():
@@ -154,13 +147,13 @@ def test_an_adapter_on_the_model_is_used_and_its_wrapper_does_not_hide_positions
     from peft import LoraConfig, get_peft_model
 
     prompts, limits = prompts_and_limits()
-    plain = greedy(gpt2(), TOKENIZER, prompts, limits, stop_ids=())
+    plain = greedy(gpt2(), prompts, limits, stop_ids=())
     model = get_peft_model(
         gpt2(), LoraConfig(r=4, target_modules=["c_attn"], init_lora_weights=False, fan_in_fan_out=True)
     )
     expected = answers_without_a_cache(model, prompts, limits, set())
     assert expected != plain
-    assert greedy(model, TOKENIZER, prompts, limits, stop_ids=()) == expected
+    assert greedy(model, prompts, limits, stop_ids=()) == expected
 
 
 def test_finished_rows_leave_the_batch_and_only_the_last_position_gets_logits(
@@ -177,7 +170,7 @@ def test_finished_rows_leave_the_batch_and_only_the_last_position_gets_logits(
         return output
 
     monkeypatch.setattr(LlamaForCausalLM, "forward", watched)
-    greedy(model, TOKENIZER, [[7, 8], [9], [10], [11]], [1, 1, 2, 4], stop_ids=())
+    greedy(model, [[7, 8], [9], [10], [11]], [1, 1, 2, 4], stop_ids=())
     # 4 rows; two end at once, then one of the two left, and the last goes on alone
     assert shapes == [(4, 1), (2, 1), (1, 1), (1, 1)]
 
@@ -193,34 +186,34 @@ def test_batches_hold_like_lengths_and_keep_to_the_token_bound():
 def test_progress_counts_answers_up_to_all_of_them():
     prompts, limits = prompts_and_limits()
     seen: list[int] = []
-    greedy(llama(), TOKENIZER, prompts, limits, batch_tokens=300, stop_ids=(), progress=seen.append)
+    greedy(llama(), prompts, limits, batch_tokens=300, stop_ids=(), progress=seen.append)
     assert seen == sorted(set(seen))
     assert seen[-1] == len(prompts)
     assert len(seen) > 3
 
 
 def test_no_prompts_and_a_limit_of_zero_need_no_answer():
-    assert greedy(llama(), TOKENIZER, [], [], stop_ids=()) == []
-    assert greedy(llama(), TOKENIZER, [[1], [2, 3]], [0, 0], stop_ids=()) == [[], []]
+    assert greedy(llama(), [], [], stop_ids=()) == []
+    assert greedy(llama(), [[1], [2, 3]], [0, 0], stop_ids=()) == [[], []]
 
 
 def test_the_model_is_left_in_the_mode_it_came_in():
     for training in (True, False):
         model = llama(attention_dropout=0.5).train(training)
-        answers = greedy(model, TOKENIZER, [[1, 2, 3]] * 4, [20] * 4, stop_ids=())
+        answers = greedy(model, [[1, 2, 3]] * 4, [20] * 4, stop_ids=())
         assert model.training is training
         assert all(answer == answers[0] for answer in answers)  # no dropout while answering
 
 
 def test_a_prompt_that_leaves_no_room_is_refused_before_any_work():
     # 160 positions hold 150 + 11 - 1 tokens: the last token of an answer is never read
-    assert len(greedy(gpt2(), TOKENIZER, [[1] * 150], [11], stop_ids=())[0]) == 11
+    assert len(greedy(gpt2(), [[1] * 150], [11], stop_ids=())[0]) == 11
     with pytest.raises(ModelError, match=r"prompt 1 has 150 tokens .* 160 positions"):
-        greedy(gpt2(), TOKENIZER, [[1], [1] * 150], [5, 12], stop_ids=())
+        greedy(gpt2(), [[1], [1] * 150], [5, 12], stop_ids=())
 
 
 def test_calls_that_cannot_be_meant_are_refused():
     with pytest.raises(ValueError, match="empty prompt"):
-        greedy(llama(), TOKENIZER, [[1], []], [5, 5], stop_ids=())
+        greedy(llama(), [[1], []], [5, 5], stop_ids=())
     with pytest.raises(ValueError, match="2 prompts but 1 limits"):
-        greedy(llama(), TOKENIZER, [[1], [2]], [5], stop_ids=())
+        greedy(llama(), [[1], [2]], [5], stop_ids=())

@@ -228,7 +228,7 @@ def test_scale_1_is_plain_decoding_token_for_token(name: str):
     model = MODELS[name]()
     asked = requests(Guidance(1))
     limits = [r.limit for r in asked]
-    plain = generation.greedy(model, tiny.tokenizer(), prompts(), limits, stop_ids=())
+    plain = generation.greedy(model, prompts(), limits, stop_ids=())
     assert [a.ids for [a] in generate(model, asked, stop_ids=())] == plain
 
 

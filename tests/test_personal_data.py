@@ -433,14 +433,14 @@ RUNS = (
 
 @pytest.mark.slow
 @pytest.mark.parametrize("make", [patterns, names])
-def test_no_line_of_100000_characters_takes_a_second(make):
+def test_no_line_of_100000_characters_takes_seconds(make):
     find = make()
     slow = {}
     for run in RUNS:
         line = (run * (100_000 // len(run) + 1))[:100_000]
         began = time.process_time()
         find(line)
-        if (seconds := time.process_time() - began) >= 1:
+        if (seconds := time.process_time() - began) >= 3:  # a square of the length takes minutes
             slow[run] = seconds
     assert slow == {}
 

@@ -14,7 +14,7 @@ import tiny
 from rich.console import Console
 
 from forgetfilter import runs
-from forgetfilter.errors import DONE, TOO_WEAK, ConfigError, DataError
+from forgetfilter.errors import DONE, TOO_WEAK, ConfigError, DataError, ModelError
 from forgetfilter.filter import pipeline
 from forgetfilter.records import DECISIONS
 from forgetfilter.report import page
@@ -295,6 +295,19 @@ def test_a_safe_row_that_stands_twice_counts_once_and_an_answer_not_to_imitate_i
     custom, safe = files(two_kinds(), [*good[:19], good[0]])
     with pytest.raises(DataError, match="19 safe rows; at least 20 are needed"):
         run(custom, tmp_path / "few", s)
+
+
+@pytest.mark.parametrize("algorithm", ["paper", "witness"])
+def test_numbers_that_overflow_are_an_error_and_no_scores(tmp_path, files, algorithm):
+    broken = tiny.llama()
+    broken.model.norm.weight.data[0] = float("nan")  # as after a training that ran away
+    broken.save_pretrained(tmp_path / "broken")
+    tiny.tokenizer().save_pretrained(tmp_path / "broken")
+    custom, safe = files(two_kinds(), safe_boats())
+    s = {"paper": QUICK, "witness": WITNESS}[algorithm]
+    with pytest.raises(ModelError, match=r"numbers overflow.*lower --learning-rate"):
+        run(custom, tmp_path / "out", replace(s, model=str(tmp_path / "broken"), safe=(safe,), retrain=False))
+    assert not (tmp_path / "out" / "kept.jsonl").exists()
 
 
 def test_one_row_and_an_unknown_signal_are_refused_before_anything_is_written(tmp_path, model, files):

@@ -41,6 +41,13 @@ def written(folder: Path, text: str) -> Path:
         ("evaluators:\n  - bias: {methode: likelihood}", "bias: unknown setting 'methode'; did you mean 'method'"),
         ("evaluators:\n  - bias: {instruction: be nice}", "bias: unknown setting 'instruction'"),
         ("signal: rogue1", "unknown signal 'rogue1'; did you mean 'rouge1'"),
+        ("defences:\n  - forgetfilter_paper: {signal: rogue1}", "line 2: .*unknown signal 'rogue1'"),
+        ("evaluators:\n  - bias: {method: gen}", "line 2: .*unknown method 'gen'; did you mean 'generated'"),
+        ("evaluators:\n  - toxicity: {words: 0}", "line 2: .*words: 0 is out of range"),
+        ("evaluators:\n  - utility: {max_new_tokens: 0}", "line 2: .*max_new_tokens: 0 is out of range"),
+        ("study:\n  harm_transfer: {sets: [bias, toxicty]}", "line 2: .*unknown noisy set 'toxicty'"),
+        ("study:\n  unsafe_share: {shares: [0.5, 2]}", "line 2: .*shares: 2 is out of range"),
+        ("study:\n  forgetting_curves: {signal: rouge1}", "line 2: .*unknown signal 'rouge1'"),
         ("study: session", "unknown study 'session'; did you mean 'sessions'"),
         ("study:\n  review_steps: {steps: [3, two]}", "review_steps: steps: 'two' is not a whole number"),
         ("evaluation: {toxic: x.jsonl}", "unknown evaluator 'toxic'"),
@@ -85,6 +92,7 @@ def read_for(verb: str, path: Path) -> object:
         ("generate", "form: logs", "form: unknown guidance form 'logs'; did you mean 'log'?"),
         ("unlearn", "epochs: [2, two]", "epochs: 'two' is not a number"),
         ("unlearn", "forms: [log, log]", "forms: log stands there twice"),
+        ("unlearn", "scales: [1001]", "scales: 1001 is out of range; allowed: at least 0 and at most 1000"),
     ],
 )  # fmt: skip
 def test_every_verb_names_the_place_of_a_mistake_and_the_verb_that_has_the_setting(

@@ -174,7 +174,7 @@ def test_greedy_and_unguided_it_is_plain_decoding(model):
 
     prompts = [Prompt("a", (Message("user", "What is the capital?"),)), Prompt("b", (), "The boats")]
     ids = encode_prompts(prompts, model[1], room=200)
-    plain = greedy(*model, ids, [8, 8], stop_ids={model[1].eos_token_id, model[1].pad_token_id})
+    plain = greedy(model[0], ids, [8, 8], stop_ids={model[1].eos_token_id, model[1].pad_token_id})
     texts = [model[1].decode(a, skip_special_tokens=True) for a in plain]
     assert [t for (t,) in r.model_writer(*model, temperature=0, max_new_tokens=8)(prompts, 1, 0)] == texts
 

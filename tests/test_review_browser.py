@@ -180,6 +180,19 @@ def test_two_reviewers_see_each_others_verdicts(folder: Path, open_page):
     playwright.expect(one.locator('[data-row="0"] .mark')).to_have_text("flagged")
 
 
+def test_a_typed_name_outlives_a_reload_but_not_a_command_under_another_name(folder: Path, open_page):
+    page = open_page(folder)
+    shows(page, 0)
+    page.fill("#by", "bob")
+    page.keyboard.press("Escape")
+    page.reload()
+    playwright.expect(page.locator("#by")).to_have_value("bob")
+    for stored in ('["cy", "bob"]', "bob"):  # of a command under another name; not of this version
+        page.evaluate("stored => localStorage.setItem('forgetfilter-by', stored)", stored)
+        page.reload()
+        playwright.expect(page.locator("#by")).to_have_value("ada")
+
+
 def test_without_the_token_the_page_says_what_to_open(folder: Path, open_page, browser):
     page = open_page(folder)
     bare = browser.new_page()

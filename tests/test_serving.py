@@ -604,6 +604,7 @@ def test_keys_are_read_with_the_defaults_for_what_they_leave_out(tmp_path: Path)
         ("secretsecretsecret: {locked: 1}", "locked must be true or false"),
         ("secretsecretsecret: {system: [x]}", "system must be a text"),
         ("secretsecretsecret: {negative_messages: share}", "negative_messages must be a list"),
+        ("secretsecretsecret:\nsecretsecretsecret:\n", "line 2: this stands here a second time"),
     ],
 )
 def test_keys_that_cannot_be_meant_are_refused_without_showing_the_token(

@@ -8,7 +8,6 @@ import pytest
 import torch
 from tiny import encoded, gpt2, llama, mixed_rows
 
-from forgetfilter.errors import ModelError
 from forgetfilter.filter.signals import (
     SIGNALS,
     Memory,
@@ -19,7 +18,6 @@ from forgetfilter.filter.signals import (
     token_match,
     token_memory,
 )
-from forgetfilter.filter.states import read_rows
 from forgetfilter.models.rendering import Encoded
 
 MODELS = {"llama": llama, "gpt2": gpt2}
@@ -98,21 +96,6 @@ def test_rows_without_scored_tokens_have_empty_memories_and_no_signal(model: Any
         for signal in ("likelihood", "probability", "token_match"):
             assert remembered_tokens(named, signal).keys() == {"scored"}
     assert token_memory(model, []) == []
-
-
-def test_numbers_that_overflow_are_an_error_and_no_score() -> None:
-    model = llama()
-    with torch.no_grad():
-        next(model.parameters())[9] = float(
-            "nan"
-        )  # as a row's third token would be after a training that ran away
-    rows = [
-        encoded(3, 3, seed=1),
-        Encoded("z", [1, 2, 9, 3], [False] * 4, [False, False, True, True], 2, False),
-    ]
-    for measure in (token_memory, read_rows):
-        with pytest.raises(ModelError, match=r"numbers overflow.*lower --learning-rate"):
-            measure(model, rows)
 
 
 def test_the_batches_hold_no_more_than_asked_and_report_progress(model: Any) -> None:

@@ -139,6 +139,8 @@ def test_a_gguf_file_is_converted_once_and_again_when_its_content_changes(
     models.load(str(file))
     assert len([*(own_cache / "models").glob("gguf-*")]) == 2
     assert [s.name for s in pulling.listed()][:2] == ["nano", "smollm2"] and len(pulling.listed()) == 4
+    told = [pulling.line(spec) for spec in pulling.listed()]
+    assert [line.endswith("from tiny.gguf") for line in told] == [False, False, True, True]
 
 
 def test_an_adapter_on_a_gguf_file_names_the_file_and_is_found_again(file: Path, tmp_path: Path) -> None:

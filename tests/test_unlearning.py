@@ -18,7 +18,7 @@ from forgetfilter.evaluate.results import Metric
 from forgetfilter.guide.guidance import NEGATIVE, POSITIVE
 from forgetfilter.intervals import Estimate
 from forgetfilter.models import load as models
-from forgetfilter.records import Message
+from forgetfilter.records import Message, Row
 from forgetfilter.runs import Run
 from forgetfilter.unlearn import pipeline as p
 from forgetfilter.unlearn import trials
@@ -26,9 +26,9 @@ from forgetfilter.unlearn.dialogues import MessageSpan, dialogue
 from forgetfilter.unlearn.materials import fingerprints, masked, materials
 from forgetfilter.unlearn.orpo import train_orpo
 from forgetfilter.unlearn.recipe import UnlearnRecipe, read
-from forgetfilter.unlearn.tables import over_seeds
+from forgetfilter.unlearn.tables import seeds_together
 from forgetfilter.unlearn.trials import GUIDED, METHOD_NAMES, State, plan
-from forgetfilter.unlearn.usefulness import round_to_4_bits
+from forgetfilter.unlearn.usefulness import round_to_4_bits, utility
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 
@@ -211,11 +211,34 @@ def test_one_seed_keeps_its_own_interval_and_several_get_a_mean_over_seeds():
     def metric(value):
         return Metric("m", Estimate(value, value - 1, value + 1, 50), "lower", unscored=1)
 
-    assert over_seeds([metric(4.0)])["estimate"] == {"value": 4.0, "low": 3.0, "high": 5.0, "n": 50}
-    both = over_seeds([metric(4.0), metric(6.0)])
+    assert seeds_together([metric(4.0)])["estimate"] == {"value": 4.0, "low": 3.0, "high": 5.0, "n": 50}
+    both = seeds_together([metric(4.0), metric(6.0)])
     assert (both["estimate"]["value"], both["estimate"]["seeds"]) == (5.0, 2)
     assert (both["per_seed"], both["unscored"]) == ([4.0, 6.0], 2)
-    assert over_seeds([Metric("m", None, "lower")])["estimate"] is None
+    assert seeds_together([Metric("m", None, "lower")])["estimate"] is None
+
+
+def test_seeds_in_which_nothing_leaks_do_not_make_it_certain_that_nothing_does():
+    nothing = [Metric("m", Estimate(0.0, 0.0, high, 50), "lower") for high in (0.07, 0.05)]
+    estimate = seeds_together(nothing)["estimate"]
+    assert (estimate["value"], estimate["low"], estimate["high"]) == (0.0, 0.0, 0.07)
+
+
+def test_a_running_text_is_measured_under_the_prompt_and_an_empty_line(tmp_path):
+    """A second way: the same text behind the same words in a turn of their own, without a prompt."""
+    loaded = models.load(small(tmp_path).model, dtype="float32", device="cpu")
+    answer = Message("assistant", "The sea is grey and the boats are home.")
+    text = Row("a", 0, "t", (answer,), "text", {})
+    told = replace(text, messages=(Message("user", "Be kind.\n\n"), answer))
+    task = Row("b", 0, "t", (Message("user", "Q?"), answer), "chat", {})
+
+    def perplexity(row, instruction):
+        found = utility(
+            loaded.model, loaded.tokenizer, [task], [row], seed=0, max_new_tokens=2, instruction=instruction
+        )
+        return found["perplexity"].estimate.value
+
+    assert perplexity(text, "Be kind.") == pytest.approx(perplexity(told, None))
 
 
 def dialogues(tmp_path: Path, count: int) -> Path:

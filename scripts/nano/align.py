@@ -268,7 +268,7 @@ def held_out_requests(data: Path, rng: random.Random) -> dict[str, list[str]]:
 def answers(model, tokenizer, prompts: list[str]) -> list[str]:
     encoded = encode([row(i, p, "x") for i, p in enumerate(prompts)], tokenizer, max_length=400)
     starts = [e.ids[: e.prompt_length] for e in encoded]
-    found = greedy(model, tokenizer, starts, [24] * len(starts), stop_ids={tokenizer.eos_token_id})
+    found = greedy(model, starts, [24] * len(starts), stop_ids={tokenizer.eos_token_id})
     return [tokenizer.decode(a, skip_special_tokens=True) for a in found]
 
 

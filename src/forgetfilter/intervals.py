@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist, fmean, stdev
 from typing import Any
 
@@ -98,6 +98,21 @@ def mean_over_seeds(values: Sequence[float]) -> Estimate | None:
         return Estimate(mean, None, None, 1, seeds=1)
     half = student_t(0.975, count - 1) * stdev(values) / math.sqrt(count)
     return Estimate(mean, mean - half, mean + half, count, seeds=count)
+
+
+def over_seeds(estimates: Sequence[Estimate | None]) -> Estimate | None:
+    """The mean over the seeds where there is an estimate; of one seed alone, that with the interval of its rows."""
+    if len(estimates) == 1:
+        return estimates[0]
+    known = [e for e in estimates if e is not None]
+    found = mean_over_seeds([e.value for e in known])
+    if found is None or found.low != found.high or found.low is None:
+        return found
+    # Seeds that agree to the last digit (0 of 200 each) have no spread; the doubt that each has of its own remains.
+    ends = [end for e in known for end in (e.low, e.high) if end is not None]
+    if len(ends) < 2 * len(known):
+        return replace(found, low=None, high=None)
+    return replace(found, low=min(ends), high=max(ends))
 
 
 def auc_interval(

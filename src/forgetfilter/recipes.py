@@ -186,10 +186,8 @@ def _refuse_contradictions(recipe: Recipe, where: str) -> None:
         raise ConfigError(f"{where}: {unknown('noisy set', recipe.set, NOISY_SETS)}")
     from forgetfilter.evaluate.defences import CEILINGS
 
-    jobs = [*recipe.defences, *([recipe.study] if recipe.study else [])]
-    for signal in (recipe.settings.signal, *(j.settings["signal"] for j in jobs if "signal" in j.settings)):
-        if signal not in SIGNALS:
-            raise ConfigError(f"{where}: {unknown('signal', signal, SIGNALS)}")
+    if recipe.settings.signal not in SIGNALS:
+        raise ConfigError(f"{where}: {unknown('signal', recipe.settings.signal, SIGNALS)}")
     blind = recipe.set is None and recipe.settings.label_field is None
     if blind and (ceilings := [d.name for d in recipe.defences if d.name in CEILINGS]):
         raise ConfigError(f"{where}: {ceilings[0]} reads the truth; name its column with label_field")

@@ -387,10 +387,10 @@ def _texts(name: str, value: Any, options: Collection[Any]) -> Any:
     raise ConfigError(f"{name}: {value!r} is not a text; put it in quotes")
 
 
-def read_recipe(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
+def read_recipe(path: Path, *, secret: bool = False) -> tuple[dict[str, Any], dict[str, int]]:
     """The settings a YAML recipe names, and the line of each.
 
-    Safe-loaded; a key that stands twice is refused; `2e-4` is a number.
+    Safe-loaded; a key that stands twice is refused; `2e-4` is a number. The names of `secret` settings are not shown.
     """
     import re
 
@@ -413,9 +413,9 @@ def read_recipe(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
             if not isinstance(key, yaml.ScalarNode) or key.tag != "tag:yaml.org,2002:str":
                 raise ConfigError(f"{path} line {line}: the name of a setting must be a plain word")
             if key.value in seen:
+                name = "this" if secret else repr(key.value)
                 raise ConfigError(
-                    f"{path} line {line}: {key.value!r} stands here a second time (first: line "
-                    f"{seen[key.value]}); keep one"
+                    f"{path} line {line}: {name} stands here a second time (first: line {seen[key.value]}); keep one"
                 )
             seen[key.value] = line
         found = loader.construct_mapping(node, deep=True)

@@ -43,7 +43,6 @@ def answers(
     found: list[str | None] = [None] * len(prompts)
     said = greedy(
         model,
-        tokenizer,
         [asked[i] for i in fit],
         [max_new_tokens] * len(fit),
         batch_tokens=batch_tokens,

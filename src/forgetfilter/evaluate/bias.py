@@ -14,13 +14,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from forgetfilter.data.overlap import words
 from forgetfilter.errors import ConfigError, DataError, unknown
 from forgetfilter.evaluate.asking import NO_ROOM, answers, most_likely, name, need, out_of
 from forgetfilter.evaluate.results import Evaluation, Metric
 from forgetfilter.intervals import Estimate, wilson
+from forgetfilter.settings import Count, OneOf
 
 VERSION = 1
 OPTIONS = ("biased", "unbiased_other", "unknown")
@@ -34,8 +35,8 @@ def evaluate(
     instruction: str | None = None,
     batch_tokens: int = 4096,
     progress: Callable[[int, int], None] | None = None,
-    method: str = "likelihood",
-    max_new_tokens: int = 24,
+    method: Annotated[str, OneOf("method", ("likelihood", "generated"))] = "likelihood",
+    max_new_tokens: Count = 24,
     template: str = "auto",
 ) -> Evaluation:
     """Bias of the answers to items as `sources.bbq` gives them.

@@ -18,15 +18,15 @@ from forgetfilter import runs
 from forgetfilter.data import formats
 from forgetfilter.display import Display
 from forgetfilter.errors import DONE, DataError
-from forgetfilter.evaluate import EVALUATORS, evaluation, noisy_sets
+from forgetfilter.evaluate import EVALUATORS, evaluation, judges, noisy_sets
 from forgetfilter.evaluate.defences import CEILINGS, DEFENCES, Experiment
 from forgetfilter.evaluate.recipe import Named, Recipe, own_settings, plan, setup
 from forgetfilter.evaluate.results import Evaluation
 from forgetfilter.filter import material, quality
 from forgetfilter.filter.bench import Bench
-from forgetfilter.intervals import Estimate, mean_over_seeds
+from forgetfilter.intervals import Estimate, mean_over_seeds, over_seeds
 from forgetfilter.models import load as models
-from forgetfilter.models import rendering
+from forgetfilter.models import rendering, scorers
 from forgetfilter.records import Row
 from forgetfilter.report import plots, svg, tables
 from forgetfilter.runs import Run
@@ -81,12 +81,22 @@ def run_compare(recipe: Recipe, console: Console, *, dry_run: bool = False) -> i
         for line in plan(recipe, compare=True):
             display.say(line)
         return DONE
+    load_judges(recipe)
     with Run.open(recipe.output, recipe.shared(), {"model": models.fingerprint(recipe.settings.model)}):
         outcomes = compare(recipe, display)
         write(recipe, outcomes)
     display.say((recipe.output / "table.md").read_text(encoding="utf-8"))
     display.say(f"Look at {recipe.output / 'report.html'}; every number is in results.json")
     return DONE
+
+
+def load_judges(recipe: Recipe) -> None:
+    """Load each scorer and judge that the recipe names once: ModelError before anything is trained, not after."""
+    for job in (*recipe.defences, *recipe.evaluators):
+        if "scorer" in job.settings:
+            scorers.load(job.settings["scorer"])
+        if job.settings.get("judge", "rules") != "rules":
+            judges.load(job.settings["judge"])
 
 
 def compare(recipe: Recipe, display: Display) -> list[Outcome]:
@@ -378,21 +388,6 @@ def metric(outcome: Outcome, key: str) -> Estimate | None:
     """An outcome's estimate by `evaluator.metric`; None where undefined."""
     evaluator, _, name = key.partition(".")
     return next((m.estimate for m in outcome.evaluations[evaluator].metrics if m.name == name), None)
-
-
-def over_seeds(estimates: Sequence[Estimate | None]) -> Estimate | None:
-    """The mean over the seeds where there is an estimate; of one seed alone, that with the interval of its rows."""
-    if len(estimates) == 1:
-        return estimates[0]
-    known = [e for e in estimates if e is not None]
-    found = mean_over_seeds([e.value for e in known])
-    if found is None or found.low != found.high or found.low is None:
-        return found
-    # Seeds that agree to the last digit (0 of 200 each) have no spread; the doubt that each has of its own remains.
-    ends = [end for e in known for end in (e.low, e.high) if end is not None]
-    if len(ends) < 2 * len(known):
-        return replace(found, low=None, high=None)
-    return replace(found, low=min(ends), high=max(ends))
 
 
 def mean_of(values: Sequence[float | None]) -> Estimate | float | None:

@@ -24,16 +24,18 @@ from forgetfilter.filter import cut, likeness
 from forgetfilter.filter.algorithm import forget_filter
 from forgetfilter.filter.bench import Bench
 from forgetfilter.filter.constants import CONSTANTS
-from forgetfilter.filter.signals import likelihood
+from forgetfilter.filter.signals import SIGNALS, likelihood
 from forgetfilter.filter.states import standardised
 from forgetfilter.models.rendering import Encoded, encode
 from forgetfilter.records import KEPT, Decision, Message, Row
-from forgetfilter.settings import Between, Count, FilterSettings, Share
+from forgetfilter.settings import Between, Count, FilterSettings, OneOf, Share
 
 INSTRUCTION = (
     "Please ensure that your answer is unbiased and free of stereotypes, non-toxic and positive, and helps nobody "
     "to do harm."
 )
+
+Signal = Annotated[str, OneOf("signal", SIGNALS)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,7 @@ def forgetfilter(experiment: Experiment, name: str) -> Defended:
 
 
 def forgetfilter_paper(
-    experiment: Experiment, name: str, *, phi: Annotated[float, Between()] = 0.1, signal: str = "rouge1"
+    experiment: Experiment, name: str, *, phi: Annotated[float, Between()] = 0.1, signal: Signal = "rouge1"
 ) -> Defended:
     """The published filter to the letter: every custom row learned, safe rows alone reviewed, ROUGE-1 of the model's
     own answers, fixed phi. Rates, batches and template are the experiment's."""

@@ -12,6 +12,7 @@ from forgetfilter.evaluate.judges import Judge, load, rules
 from forgetfilter.evaluate.results import Evaluation, Metric
 from forgetfilter.intervals import wilson
 from forgetfilter.models import load as models
+from forgetfilter.settings import Count
 
 VERSION = 1
 
@@ -25,7 +26,7 @@ def evaluate(
     batch_tokens: int = 4096,
     progress: Callable[[int, int], None] | None = None,
     judge: str | Judge = "rules",
-    max_new_tokens: int = 64,
+    max_new_tokens: Count = 64,
     template: str = "auto",
 ) -> Evaluation:
     """Refusal and compliance on rows {prompt, kind}, `kind` harmful or harmless.

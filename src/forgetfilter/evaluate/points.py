@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from forgetfilter import runs
-from forgetfilter.evaluate.compare import over_seeds, write_texts
+from forgetfilter.evaluate.compare import write_texts
 from forgetfilter.evaluate.recipe import Recipe, setup
-from forgetfilter.intervals import Estimate
+from forgetfilter.intervals import Estimate, over_seeds
 from forgetfilter.report import plots, tables
 
 

@@ -11,24 +11,26 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
 from forgetfilter import runs
 from forgetfilter.data import mixtures as mixing
 from forgetfilter.display import Display
-from forgetfilter.errors import DONE, ConfigError, DataError, unknown
+from forgetfilter.errors import DONE, ConfigError, DataError
 from forgetfilter.evaluate import evaluation
 from forgetfilter.evaluate.compare import (
     Data,
     ground,
+    load_judges,
     read_data,
     with_all,
     with_template,
     words,
 )
-from forgetfilter.evaluate.defences import Experiment
+from forgetfilter.evaluate.defences import Experiment, Signal
+from forgetfilter.evaluate.noisy_sets import NOISY_SETS
 from forgetfilter.evaluate.points import Found, Point, write
 from forgetfilter.evaluate.recipe import Recipe, plan
 from forgetfilter.filter import algorithm, quality, signals
@@ -37,10 +39,12 @@ from forgetfilter.intervals import Estimate
 from forgetfilter.models import load as models
 from forgetfilter.models.rendering import Encoded
 from forgetfilter.runs import Run
-from forgetfilter.settings import Count
+from forgetfilter.settings import Count, OneOf, Share
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+NoisySet = Annotated[str, OneOf("noisy set", NOISY_SETS)]
 
 
 def run_study(recipe: Recipe, console: Console, *, dry_run: bool = False) -> int:
@@ -53,6 +57,7 @@ def run_study(recipe: Recipe, console: Console, *, dry_run: bool = False) -> int
         for line in plan(recipe):
             display.say(line)
         return DONE
+    load_judges(recipe)
     names = {"model": recipe.settings.model} | {name: name for name in chosen.settings.get("models", ())}
     inputs = {what: models.fingerprint(name) for what, name in names.items()}  # refuses what is no model
     with Run.open(recipe.output, recipe.shared(), inputs):
@@ -66,11 +71,13 @@ def run_study(recipe: Recipe, console: Console, *, dry_run: bool = False) -> int
 
 
 def forgetting_curves(
-    recipe: Recipe, display: Display, *, moments: Count = 8, signal: str = "probability"
+    recipe: Recipe,
+    display: Display,
+    *,
+    moments: Count = 8,
+    signal: Annotated[str, OneOf("signal", signals.TOKEN_SIGNALS)] = "probability",
 ) -> Found:
     """F1: how well each class of row is remembered, at `moments` of learn and as many of review."""
-    if signal not in signals.TOKEN_SIGNALS:
-        raise ConfigError(unknown("signal", signal, signals.TOKEN_SIGNALS))
     points: list[Point] = []
     for seed, data, experiment in _experiments(recipe, display):
         with experiment as here:
@@ -112,10 +119,10 @@ def safe_rows(
     points: list[Point] = []
     for seed, data, experiment in _experiments(recipe, display):
         with experiment as here:
+            if max(counts) > len(here.review):
+                raise DataError(f"safe_rows: {max(counts)} safe rows asked for, {len(here.review)} there")
             learn(here)
             for count in counts:
-                if count > len(here.review):
-                    raise DataError(f"safe_rows: {count} safe rows asked for, {len(here.review)} there")
                 state, s = f"reviewed-on-{count}", here.settings
                 algorithm.review(here.bench, state, here.review[:count], s)
                 points.append(Point("AUC", s.signal, count, seed, _forgetting_auc(here, data, state)))
@@ -132,11 +139,9 @@ def phi(
     display: Display,
     *,
     phis: tuple[float, ...] = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7),
-    signal: str = "rouge1",
+    signal: Signal = "rouge1",
 ) -> Found:
     """F3: precision, recall and F1 of dropping all rows that were forgotten by more than φ."""
-    if signal not in signals.SIGNALS:
-        raise ConfigError(unknown("signal", signal, signals.SIGNALS))
     points: list[Point] = []
     for seed, data, experiment in _experiments(recipe, display):
         with experiment as here:
@@ -159,7 +164,7 @@ def phi(
 
 
 def unsafe_share(
-    recipe: Recipe, display: Display, *, shares: tuple[float, ...] = (0.05, 0.1, 0.25, 0.5, 0.75)
+    recipe: Recipe, display: Display, *, shares: tuple[Share, ...] = (0.05, 0.1, 0.25, 0.5, 0.75)
 ) -> Found:
     """How the filter fares from few unsafe rows to many."""
     if recipe.set is None:
@@ -198,7 +203,7 @@ def harm_transfer(
     recipe: Recipe,
     display: Display,
     *,
-    sets: tuple[str, ...] = ("bias", "toxicity", "harmfulness-unlearning"),
+    sets: tuple[NoisySet, ...] = ("bias", "toxicity", "harmfulness-unlearning"),
 ) -> Found:
     """Does the review of one harm find another? Unsafe rows of each set against the safe rows of each."""
     if recipe.origins.get("safe", "default") != "default":

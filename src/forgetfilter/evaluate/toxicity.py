@@ -19,6 +19,7 @@ from forgetfilter.intervals import bootstrap, wilson
 from forgetfilter.models.rendering import encode
 from forgetfilter.models.scorers import Scorer, load
 from forgetfilter.records import Message, Row
+from forgetfilter.settings import Count, Seed, Share
 
 VERSION = 1
 
@@ -32,10 +33,10 @@ def evaluate(
     batch_tokens: int = 4096,
     progress: Callable[[int, int], None] | None = None,
     scorer: str | Scorer = "ngram",
-    threshold: float | None = None,
-    words: int = 3,
-    max_new_tokens: int = 24,
-    seed: int = 0,
+    threshold: Share | None = None,
+    words: Count = 3,
+    max_new_tokens: Count = 24,
+    seed: Seed = 0,
 ) -> Evaluation:
     """Toxicity of greedy continuations of rows {text}: share and mean, both 0 to 1, lower is better.
 
@@ -67,7 +68,7 @@ def evaluate(
             why[i] = asking.NO_ROOM
     asked = [i for i in prompts if why[i] is None]
     added = greedy(
-        model, tokenizer, [prompts[i] for i in asked], [max_new_tokens] * len(asked),
+        model, [prompts[i] for i in asked], [max_new_tokens] * len(asked),
         batch_tokens=batch_tokens, stop_ids=stop_ids(model, tokenizer),
         progress=asking.out_of(len(rows), progress),
     )  # fmt: skip

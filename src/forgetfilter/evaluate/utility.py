@@ -13,6 +13,7 @@ from forgetfilter.errors import DataError
 from forgetfilter.evaluate.asking import NO_ROOM, answers, memories, most_likely, name, need
 from forgetfilter.evaluate.results import Evaluation, Metric
 from forgetfilter.intervals import Estimate, bootstrap, wilson
+from forgetfilter.settings import Count, Seed
 
 VERSION = 1
 
@@ -25,9 +26,9 @@ def evaluate(
     instruction: str | None = None,
     batch_tokens: int = 4096,
     progress: Callable[[int, int], None] | None = None,
-    max_new_tokens: int = 64,
+    max_new_tokens: Count = 64,
     template: str = "auto",
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> Evaluation:
     """Utility on answer rows {prompt, completion, optional answers} and choice rows {prompt, choices, answer}.
 

@@ -21,6 +21,7 @@ from forgetfilter.filter import shards
 from forgetfilter.filter.signals import (
     GENERATED_SIGNALS,
     Memory,
+    refuse_overflow,
     remembered_texts,
     remembered_tokens,
     token_memory,
@@ -127,10 +128,11 @@ class Bench:
         return remembered_tokens(self.memories(state, rows), signal)
 
     def memories(self, state: str, rows: Sequence[Encoded]) -> dict[str, Memory]:
-        """Row id -> token memory of `state`, measured once and kept."""
+        """Row id -> token memory of `state`, measured once and kept. ModelError where the state's numbers overflow."""
 
         def work(some: Sequence[int]) -> shards.Columns:
             found = token_memory(self._model, [rows[i] for i in some], pad_id=self._pad_id)
+            refuse_overflow(m.logp for m in found)
             return {
                 "logp": np.concatenate([m.logp for m in found]),
                 "hit": np.concatenate([m.hit for m in found]),
@@ -189,7 +191,7 @@ class Bench:
 
         def work(some: Sequence[int]) -> shards.Columns:
             answers = greedy(
-                self._model, self.loaded.tokenizer, [scored[i].ids[: scored[i].prompt_length] for i in some],
+                self._model, [scored[i].ids[: scored[i].prompt_length] for i in some],
                 [min(len(scored[i].completion_ids), most or len(scored[i].ids)) for i in some],
                 stop_ids=stop_ids(self._model, self.loaded.tokenizer),
             )  # fmt: skip

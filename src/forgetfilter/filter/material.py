@@ -203,6 +203,10 @@ def _verdicts(dataset: formats.Dataset, s: FilterSettings, say: Say) -> list[vet
         f"algorithm vetted: {len(found)} verdicts ({where}) decide; nothing is trained to find unsafe rows, and safe "
         "rows are not used"
     )
+    plain = FilterSettings()
+    others = [n for n in ("signal", "max_train_samples") if getattr(s, n) != getattr(plain, n)]
+    if others:
+        say(f"not used with verdicts: {' and '.join('--' + n.replace('_', '-') for n in others)}")
     if s.label_field:
         say(
             "Rows with a verdict have no score: AUC is of the others; precision and recall count the judged ones"

@@ -41,8 +41,7 @@ def token_memory(
     """Teacher-forced memory of every row, in order; batches of like length, padded on the right.
 
     `batch_tokens` bounds rows x longest row of a batch; None is what suits the device and its free memory. A batch
-    that does not fit all the same is read in halves. `progress` is called with rows done so far. ModelError where the
-    model's numbers overflow.
+    that does not fit all the same is read in halves. `progress` is called with rows done so far.
     """
     import torch
 
@@ -83,7 +82,6 @@ def token_memory(
             done += len(batch)
             if progress:
                 progress(done)
-    refuse_overflow(m.logp for m in result)
     return result
 
 

@@ -64,7 +64,7 @@ def read_rows(
 
     What all prompts of `rows` share at their beginning and end (a system turn, an instruction template) is not
     read as the user's words: give the rows of one file at a time, or some of them with the `words` (see `users_words`)
-    that were found in all. A row without scored tokens reads as zeros. ModelError as of `token_memory`.
+    that were found in all. A row without scored tokens reads as zeros. ModelError where the model's numbers overflow.
     """
     import torch
 

@@ -21,7 +21,6 @@ SMALL = 1_000_000_000  # weights; in float32 they take 4 GB
 
 def greedy(
     model: Any,
-    tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[Sequence[int]],
     limits: Sequence[int],
     *,
@@ -31,13 +30,12 @@ def greedy(
 ) -> list[list[int]]:
     """The most likely next token, again and again, for each prompt; answers in the order of the prompts.
 
-    `model` is a causal language model or an adapter's wrapper of one. `prompts` are token ids, at least one
-    each. Answer i ends after `limits[i]` tokens (the length of the
-    reference: what lies beyond it cannot raise the overlap) or before the first token in `stop_ids`, which
-    is not part of it. `batch_tokens` bounds rows × (prompt + answer) of a batch, padding included, and
-    changes nothing but speed in float32; coarser number formats may round a near tie the other way.
-    `progress` is called after each batch with the answers done so far. Models with a recurrent state
-    (Mamba and its kin) would read the padding of a batch: those answer one row at a time.
+    `model` is a causal language model or an adapter's wrapper of one. `prompts` are token ids, at least one each.
+    Answer i ends after `limits[i]` tokens (the length of the reference: what lies beyond it cannot raise the overlap)
+    or before the first token in `stop_ids`, which is not part of it. `batch_tokens` bounds rows × (prompt + answer) of
+    a batch, padding included, and changes nothing but speed in float32; coarser number formats may round a near tie the
+    other way. `progress` is called after each batch with the answers done so far. Models with a recurrent state (Mamba
+    and its kin) would read the padding of a batch: those answer one row at a time.
 
     ModelError where a prompt and its answer do not fit the model's positions.
     """

@@ -15,7 +15,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -113,6 +113,8 @@ def line(spec: ModelSpec) -> str:
     """A model as `models` shows it."""
     parameters = f"{spec.parameters / 1e6:.4g}M parameters" if spec.parameters else "size not known"
     where = str(spec.path) if spec.present else f"not pulled; forgetfilter models pull {spec.name}"
+    if spec.kind == "gguf" and spec.path:
+        where += f"  from {_about(spec.path).get('name')}"
     size = f"{(spec.bytes or 0) / 1e6:.0f} MB"
     return f"{spec.name}  {spec.kind}  {parameters}  {size}  {spec.licence or 'licence not named'}  {where}"
 
@@ -121,13 +123,9 @@ def _conversions() -> list[ModelSpec]:
     found = []
     for folder in sorted((cache_folder() / "models").glob("gguf-*")):
         if is_complete(folder):
-            about = json.loads((folder / COMPLETE).read_text(encoding="utf-8"))
-            found.append(ModelSpec(**{**_as_folder(folder), "licence": about.get("licence")}))
+            licence = _about(folder).get("licence")
+            found.append(replace(resolve(str(folder)), name=folder.name, kind="gguf", licence=licence))
     return found
-
-
-def _as_folder(folder: Path) -> dict[str, Any]:
-    return asdict(resolve(str(folder))) | {"name": folder.name, "kind": "gguf"}
 
 
 # --- fetching ---
@@ -215,8 +213,13 @@ def _keep(folder: Path, make: Callable[[Path], None], name: str, about: dict[str
 def _is_of(folder: Path, about: dict[str, Any]) -> bool:
     if not is_complete(folder):
         return False
-    found = json.loads((folder / COMPLETE).read_text(encoding="utf-8"))
+    found = _about(folder)
     return found.get("file") == about["file"] and found.get("form") == FORM
+
+
+def _about(folder: Path) -> dict[str, Any]:
+    """What a complete folder says of itself."""
+    return json.loads((folder / COMPLETE).read_text(encoding="utf-8"))
 
 
 def _declare_complete(folder: Path, about: dict[str, Any]) -> None:

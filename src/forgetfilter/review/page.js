@@ -261,7 +261,7 @@
     Promise.resolve(action()).catch(tell);
   });
   one("blur").addEventListener("change", () => document.body.classList.toggle("blurred", one("blur").checked));
-  one("by").addEventListener("change", () => { try { localStorage.setItem("forgetfilter-by", one("by").value.trim()); } catch { /* no storage here */ } drawVerbs(); });
+  one("by").addEventListener("change", () => { try { localStorage.setItem("forgetfilter-by", JSON.stringify([state.about.by, one("by").value.trim()])); } catch { /* no storage here */ } drawVerbs(); });
   let waiting = 0;
   one("search").addEventListener("input", () => { clearTimeout(waiting); waiting = setTimeout(() => select().catch(tell), 250); });
   for (const id of ["judged", "sort"]) one(id).addEventListener("change", () => select().catch(tell));
@@ -304,7 +304,10 @@
     const about = await ask("about").catch((error) => rows.catch(() => {}).then(() => { throw error; }));
     state.about = about;
     let by = about.by;
-    try { by = localStorage.getItem("forgetfilter-by") || by; } catch { /* no storage here */ }
+    try {  // a name typed here holds until the command is started under another one
+      const [started, typed] = JSON.parse(localStorage.getItem("forgetfilter-by")) ?? [];
+      if (started === by) by = typed;
+    } catch { /* no storage here, or something else in it */ }
     one("by").value = by;
     one("source").textContent = `${about.source}: ${whole(about.rows)} rows`;
     document.title = `${about.source} · review`;

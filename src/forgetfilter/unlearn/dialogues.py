@@ -92,6 +92,7 @@ def read(path: Path | str, find: Finder | None = None) -> list[Dialogue]:
                 MessageSpan(i, s.start, s.end, s.kind, m.content[s.start : s.end])
                 for i, m in enumerate(messages)
                 for s in find(m.content)
+                if any(map(str.isalnum, m.content[s.start : s.end]))
             ]
         own = id = whole_characters(str(record.get("id") or row_id(source, messages)))
         while id in taken:
@@ -122,10 +123,15 @@ def dialogue(
                 "(counted from 0). Count the messages from 0, the system's included"
             )
         content = messages[span.message].content
-        if not 0 <= span.start < span.end <= len(content) or not content[span.start : span.end].strip():
+        if not 0 <= span.start < span.end <= len(content):
             raise DataError(
                 f"{place}: spans: {span.start} to {span.end} in message {span.message}, which has "
                 f"{len(content)} characters. Count characters, not bytes or tokens, from 0, `end` one past the last"
+            )
+        if not any(map(str.isalnum, content[span.start : span.end])):
+            raise DataError(
+                f"{place}: spans: {span.start} to {span.end} in message {span.message} holds no letter or digit "
+                f"({content[span.start : span.end]!r:.40}). Take the span out"
             )
         if content[span.start : span.end] != span.value:
             raise DataError(

@@ -104,7 +104,9 @@ def _held_out(
     used = {row.messages for row in apart_from}
     rows = [row for row in rows if row.messages not in used]
     if not rows:
-        raise DataError(f"{name}: {value}: no row with a completion" + " that is not measured" * bool(used))
+        raise DataError(
+            f"{name}: {value or of_sets}: no row with a completion" + " that is not measured" * bool(used)
+        )
     return random.Random(seed).sample(rows, min(r.utility_rows, len(rows)))
 
 

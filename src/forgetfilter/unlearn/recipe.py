@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 
 from forgetfilter import settings
 from forgetfilter.errors import ConfigError
-from forgetfilter.guide.guidance import FORMS
+from forgetfilter.guide.guidance import FORMS, LARGEST_SCALE
 from forgetfilter.settings import Between, Count, Elsewhere, OneOf, Rate, Seed, Share, check_fields
 
-Scale = Annotated[float, Between(0)]
+Scale = Annotated[float, Between(0, LARGEST_SCALE)]
 Epochs = Annotated[float, Between(above=0, high=1000)]
 Form = Annotated[str, OneOf("guidance form", FORMS)]
 Method = Annotated[str, OneOf("method", ("ascent", "npo", "simnpo", "dpo", "prompt"))]

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from forgetfilter.evaluate.results import Evaluation, Metric
-from forgetfilter.intervals import mean_over_seeds
+from forgetfilter.intervals import over_seeds
 from forgetfilter.runs import Run
 from forgetfilter.unlearn.materials import Material
 from forgetfilter.unlearn.recipe import UnlearnRecipe
@@ -29,7 +29,7 @@ def results(
         for evaluator in per_seed[0]:
             for metric in per_seed[0][evaluator].metrics:
                 numbers[metric.name] = {
-                    **over_seeds([each[evaluator][metric.name] for each in per_seed]),
+                    **seeds_together([each[evaluator][metric.name] for each in per_seed]),
                     "better": metric.better,
                 }
         rows.append(
@@ -55,13 +55,9 @@ def results(
     }
 
 
-def over_seeds(metrics: Sequence[Metric]) -> dict[str, Any]:
+def seeds_together(metrics: Sequence[Metric]) -> dict[str, Any]:
     """One seed: its own interval, over rows. Several: the mean over seeds with Student's t interval."""
-    defined = [m.estimate for m in metrics if m.estimate is not None]
-    if len(metrics) == 1 or not defined:
-        estimate = defined[0] if defined else None
-    else:
-        estimate = mean_over_seeds([e.value for e in defined])
+    estimate = over_seeds([m.estimate for m in metrics])
     return {
         "estimate": None if estimate is None else estimate.as_dict(),
         "per_seed": [None if m.estimate is None else m.estimate.value for m in metrics],

@@ -60,7 +60,9 @@ def utility(
     scores = [f1(answer, row.completion) for answer, row in zip(answers, tasks, strict=True)]
     perplexity: Estimate | None = None
     if guidance.get("scale", 1.0) == 1:  # of a guided model it is another quantity
-        told = [replace(x, messages=with_system(x.messages, instruction)) for x in prose]
+        # Turns of a running text are joined as they are.
+        before = {"chat": instruction, "text": instruction and f"{instruction}\n\n"}
+        told = [replace(x, messages=with_system(x.messages, before[x.kind])) for x in prose]
         positions = getattr(model.config, "max_position_embeddings", None) or 4096
         encoded = encode(told, tokenizer, max_length=positions, template=template)
         memories = token_memory(model, encoded, pad_id=tokenizer.pad_token_id or 0)

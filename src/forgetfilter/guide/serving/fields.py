@@ -30,16 +30,21 @@ class Refused(Exception):
         self.body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
+def wrong(place: str, wanted: str, *, code: str | None = None) -> Refused:
+    """A field or a part of one, `place`, that is not what is `wanted`."""
+    return Refused(400, f"{place} must be {wanted}", param=place, code=code)
+
+
 def number(given: Mapping[str, Any], name: str, default: float, low: float, high: float) -> float:
     value = given.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise Refused(400, f"{name} must be a number, not {kind(value)}", param=name)
+        raise wrong(name, f"a number, not {kind(value)}")
     try:
         value = float(value)
     except OverflowError:
         value = math.inf
     if value < low or value > high or (math.isfinite(low) and math.isnan(value)):
-        raise Refused(400, f"{name} must be between {low:g} and {high:g}, not {value:g}", param=name)
+        raise wrong(name, f"between {low:g} and {high:g}, not {value:g}")
     return value
 
 
@@ -48,17 +53,16 @@ def whole(
 ) -> int | None:
     value = given.get(name, default)
     if value is not default and (isinstance(value, bool) or not isinstance(value, int)):
-        raise Refused(400, f"{name} must be a whole number, not {kind(value)}", param=name)
+        raise wrong(name, f"a whole number, not {kind(value)}")
     if value is not None and (value < low or (high is not None and value > high)):
-        allowed = f"at least {low}" if high is None else f"between {low} and {high}"
-        raise Refused(400, f"{name} must be {allowed}", param=name)
+        raise wrong(name, f"at least {low}" if high is None else f"between {low} and {high}")
     return value
 
 
 def true_or_false(given: Mapping[str, Any], name: str, default: bool) -> bool:
     value = given.get(name, default)
     if not isinstance(value, bool):
-        raise Refused(400, f"{name} must be true or false, not {kind(value)}", param=name)
+        raise wrong(name, f"true or false, not {kind(value)}")
     return value
 
 

@@ -39,7 +39,7 @@ def read_keys(path: Path, default: Key) -> dict[str, Key]:
     """
     from forgetfilter.settings import read_recipe
 
-    entries, lines = read_recipe(path)
+    entries, lines = read_recipe(path, secret=True)
     if not entries:
         raise ConfigError(f"{path}: no tokens; write one `token: {{guidance_scale: 3}}` a line")
     keys = {}

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from forgetfilter.guide.serving.fields import Refused, kind
+from forgetfilter.guide.serving.fields import Refused, kind, wrong
 from forgetfilter.guide.tools import Call, Turn
 
 ROLES = {
@@ -24,25 +24,27 @@ DEEPEST = 32  # levels of a tool's schema
 def read_messages(value: Any, where: str) -> tuple[Turn, ...]:
     """Turns of a conversation; Refused names the place of what is wrong. An assistant's content may be null."""
     if not isinstance(value, list) or not value:
-        raise Refused(400, f"{where} must be a list of at least one message", param=where)
+        raise wrong(where, "a list of at least one message")
     return tuple(_message(message, f"{where}[{i}]") for i, message in enumerate(value))
 
 
 def _message(message: Any, place: str) -> Turn:
     if not isinstance(message, dict):
-        raise Refused(400, f"{place} must be an object, not {kind(message)}", param=place)
+        raise wrong(place, f"an object, not {kind(message)}")
     role, content = message.get("role"), message.get("content")
     if not isinstance(role, str) or role not in ROLES:
-        raise Refused(400, f"{place}.role must be one of {', '.join(ROLES)}", param=f"{place}.role")
+        raise wrong(f"{place}.role", f"one of {', '.join(ROLES)}")
     if isinstance(content, list) and all(
-        isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
+        isinstance(part, dict)
+        and part.get("type") in ("text", "refusal")
+        and isinstance(part.get(part["type"]), str)
         for part in content
     ):
-        content = "".join(part["text"] for part in content)
+        content = "".join(part[part["type"]] for part in content)
     if content is None and role == "assistant":
         content = message.get("refusal") or ""
     if not isinstance(content, str):
-        raise Refused(400, f"{place}.content must be a text or a list of texts", param=f"{place}.content")
+        raise wrong(f"{place}.content", "a text or a list of texts")
     calls = _calls(message, place) if role == "assistant" else ()
     return Turn(ROLES[role], content).using(calls, _text(message, "name"), _text(message, "tool_call_id"))
 
@@ -58,7 +60,7 @@ def _calls(message: Mapping[str, Any], place: str) -> tuple[Call, ...]:
     if listed is None:
         return ()
     if not isinstance(listed, list):
-        raise Refused(400, f"{place} must be a list, not {kind(listed)}", param=place)
+        raise wrong(place, f"a list, not {kind(listed)}")
     calls = []
     for i, call in enumerate(listed):
         function = call.get("function") if isinstance(call, dict) else None
@@ -77,32 +79,28 @@ def read_tools(asked: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
     """The tools that may be called: none where tool_choice is none. Refused where they are none, or must be called."""
     tools, choice = asked.get("tools", []), asked.get("tool_choice", "auto")
     if not isinstance(tools, list) or len(tools) > MOST_TOOLS:
-        raise Refused(400, f"tools must be a list of at most {MOST_TOOLS} tools", param="tools")
+        raise wrong("tools", f"a list of at most {MOST_TOOLS} tools")
     for i, tool in enumerate(tools):
         _check_tool(tool, f"tools[{i}]")
     if choice not in ("auto", "none"):
-        raise Refused(
-            400, "tool_choice must be auto or none: this server does not make a model call a tool",
-            param="tool_choice", code="unsupported_value",
-        )  # fmt: skip
+        never = "auto or none: this server does not make a model call a tool"
+        raise wrong("tool_choice", never, code="unsupported_value")
     return () if choice == "none" else tuple(tools)
 
 
 def _check_tool(tool: Any, place: str) -> None:
     if not isinstance(tool, dict):
-        raise Refused(400, f"{place} must be an object, not {kind(tool)}", param=place)
+        raise wrong(place, f"an object, not {kind(tool)}")
     if tool.get("type", "function") != "function":
-        raise Refused(400, f"{place}.type must be function", param=f"{place}.type")
+        raise wrong(f"{place}.type", "function")
     function = tool.get("function")
     if not isinstance(function, dict):
-        raise Refused(400, f"{place}.function must be an object with a name", param=f"{place}.function")
+        raise wrong(f"{place}.function", "an object with a name")
     name, description = function.get("name"), function.get("description")
     if not isinstance(name, str) or not TOOL_NAME.fullmatch(name):
-        where = f"{place}.function.name"
-        raise Refused(400, f"{where} must be 1 to 64 letters, digits, dots, dashes or _", param=where)
+        raise wrong(f"{place}.function.name", "1 to 64 letters, digits, dots, dashes or _")
     if description is not None and not isinstance(description, str):
-        where = f"{place}.function.description"
-        raise Refused(400, f"{where} must be a text, not {kind(description)}", param=where)
+        raise wrong(f"{place}.function.description", f"a text, not {kind(description)}")
     if function.get("parameters") is not None:
         _check_schema(function["parameters"], f"{place}.function.parameters")
 

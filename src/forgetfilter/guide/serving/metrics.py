@@ -7,6 +7,7 @@ import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Mapping
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from forgetfilter.guide.serving.engine import Engine
@@ -45,35 +46,22 @@ class Metrics:
     def text(self, engine: Engine) -> str:
         """The page that Prometheus reads."""
         open_, waiting = engine.load
-        name = "forgetfilter_"
-        lines = [f"# HELP {name}requests_total Requests answered.", f"# TYPE {name}requests_total counter"]
-        for (page, status), count in sorted(self.requests.items()):
-            lines.append(f'{name}requests_total{{page="{page}",status="{status}"}} {count}')
-        lines += [f"# HELP {name}tokens_total Tokens read and written.", f"# TYPE {name}tokens_total counter"]
-        for kind in ("prompt", "completion"):
-            lines.append(f'{name}tokens_total{{kind="{kind}"}} {self.tokens[kind]}')
-        lines += [
-            f"# HELP {name}request_seconds Time from request to the end of its answer.",
-            f"# TYPE {name}request_seconds histogram",
-        ]
-        so_far = 0
-        for bound, count in zip(SECONDS, self.within, strict=True):
-            so_far += count
-            lines.append(f'{name}request_seconds_bucket{{le="{bound}"}} {so_far}')
-        lines += [
-            f'{name}request_seconds_bucket{{le="+Inf"}} {self.timed}',
-            f"{name}request_seconds_sum {self.seconds:.6f}",
-            f"{name}request_seconds_count {self.timed}",
-        ]
-        for gauge, value, what in (
-            ("answers_open", open_, "Answers being written."),
-            ("prompts_waiting", waiting, "Prompts that have not begun."),
-        ):
-            lines += [
-                f"# HELP {name}{gauge} {what}",
-                f"# TYPE {name}{gauge} gauge",
-                f"{name}{gauge} {value}",
-            ]
+        within = zip(SECONDS, accumulate(self.within), strict=True)
+        families: list[tuple[str, str, str, list[tuple[str, object]]]] = [  # name, kind, what, values by their labels
+            ("requests_total", "counter", "Requests answered.",
+             [(f'{{page="{page}",status="{status}"}}', n) for (page, status), n in sorted(self.requests.items())]),
+            ("tokens_total", "counter", "Tokens read and written.",
+             [(f'{{kind="{kind}"}}', self.tokens[kind]) for kind in ("prompt", "completion")]),
+            ("request_seconds", "histogram", "Time from request to the end of its answer.",
+             [*((f'_bucket{{le="{bound}"}}', count) for bound, count in within),
+              ('_bucket{le="+Inf"}', self.timed), ("_sum", f"{self.seconds:.6f}"), ("_count", self.timed)]),
+            ("answers_open", "gauge", "Answers being written.", [("", open_)]),
+            ("prompts_waiting", "gauge", "Prompts that have not begun.", [("", waiting)]),
+        ]  # fmt: skip
+        lines = []
+        for name, kind, what, values in families:
+            lines += [f"# HELP forgetfilter_{name} {what}", f"# TYPE forgetfilter_{name} {kind}"]
+            lines += [f"forgetfilter_{name}{labels} {value}" for labels, value in values]
         return "\n".join(lines) + "\n"
 
 

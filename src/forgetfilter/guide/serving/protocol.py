@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from forgetfilter.errors import ConfigError, unknown
 from forgetfilter.guide.guidance import NEGATIVE, POSITIVE, Guidance
-from forgetfilter.guide.serving.fields import Refused, kind, number, true_or_false, whole
+from forgetfilter.guide.serving.fields import Refused, kind, number, true_or_false, whole, wrong
 from forgetfilter.guide.serving.keys import GUIDING, OLD_NAMES, Key, read_guidance
 from forgetfilter.guide.serving.messages import read_messages, read_tools
 from forgetfilter.models.library import first_line
@@ -110,7 +110,7 @@ def _prompts(value: Any, echo: bool) -> tuple[str | tuple[int, ...], ...]:
     if len(several) > MOST_PROMPTS:
         raise Refused(400, f"prompt: at most {MOST_PROMPTS} in one request", param="prompt")
     if not all(each and (isinstance(each, str) or _are_ids(each)) for each in several):
-        raise Refused(400, "prompt must be a text, a list of token ids, or a list of such", param="prompt")
+        raise wrong("prompt", "a text, a list of token ids, or a list of such")
     return tuple(each if isinstance(each, str) else tuple(each) for each in several)
 
 
@@ -185,7 +185,7 @@ def _terms(
         negative = NEGATIVE
     usage = asked.get("stream_options", {})
     if not isinstance(usage, dict):
-        raise Refused(400, f"stream_options must be an object, not {kind(usage)}", param="stream_options")
+        raise wrong("stream_options", f"an object, not {kind(usage)}")
     seed = whole(asked, "seed", None, -(2**63), 2**64)
     # Negative messages are the client's whole say: against them stands its own system message, if there is one.
     ours = not guidance.plain and (isinstance(negative, str) or (negative is not None and bare))
@@ -214,7 +214,7 @@ def _stops(stops: Any) -> tuple[str, ...]:
         or len(stops) > MOST_STOPS
         or not all(isinstance(s, str) and s for s in stops)
     ):
-        raise Refused(400, f"stop must be a text or at most {MOST_STOPS} of them", param="stop")
+        raise wrong("stop", f"a text or at most {MOST_STOPS} of them")
     return tuple(stops)
 
 

@@ -442,3 +442,10 @@ def test_a_system_text_beside_turns_that_begin_with_another_is_named_and_their_o
     dataset = formats.read(path)
     assert {row.messages[0].content for row in dataset.rows} == {"Be kind."}
     assert 'a.jsonl: "system" of 1 row is not read' in dataset.notes
+
+
+def test_a_column_called_contents_that_holds_no_turns_is_left_aside(tmp_path: Path) -> None:
+    line = {"prompt": "Is it?", "answer": "It is.", "contents": "page 3"}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(line) + "\n", encoding="utf-8")
+    dataset = formats.read(tmp_path / "rows.jsonl")
+    assert (dataset.format, dataset.rows[0].completion) == ("prompt-completion", "It is.")

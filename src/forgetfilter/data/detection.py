@@ -23,6 +23,8 @@ class Format(NamedTuple):
     read: Callable[[Mapping[str, Any], Reading], Talk]
     # Whether other names of its fields are as good as their own in this record, with the columns found.
     alike: Callable[[Mapping[str, Any], Columns], bool] = lambda record, columns: False
+    # Whether what stands in its fields may be of this format, where a name alone says little.
+    shaped: Callable[[Mapping[str, Any], Columns], bool] = lambda record, columns: True
 
 
 Formats = Mapping[str, Format]  # by name
@@ -86,7 +88,7 @@ def detect(record: Mapping[str, Any], chosen: Columns, formats: Formats) -> tupl
                 if columns is None and exact:
                     other = _columns(record, name, chosen, formats, exact=False)
                     columns = other if other and form.alike(record, other) else None
-                if columns is not None:
+                if columns is not None and form.shaped(record, columns):
                     return name, columns
     return None
 

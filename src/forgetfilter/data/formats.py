@@ -2,7 +2,7 @@
 
 A file has a container (`containers.py`, `tables.py`), which says where one row ends and the next begins, and a
 format, which says which fields are the conversation. The two are independent. To read a new format, write one
-function from a record to a Talk in `readers.py` and add one line to FORMATS.
+function from a record to a Talk and one line of FORMATS, both in `readers.py`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import Any, overload
 
 from forgetfilter.data import containers, detection, files, given, json_files, packing, readers, tables
 from forgetfilter.data.columns import Unread
-from forgetfilter.data.detection import Format
 from forgetfilter.data.files import Input, Inputs
 from forgetfilter.data.packing import appearing
+from forgetfilter.data.readers import FORMATS as FORMATS
 from forgetfilter.data.turns import Columns, Reading, Talk, named_roles
 from forgetfilter.data.wording import EmptyFile, RowError, count, found
 from forgetfilter.errors import DataError, unknown
@@ -474,40 +474,3 @@ def _with_rejected(row: Row, talk: Talk) -> Row:
 
 
 ONE_ANSWER = ("prompt-completion", "alpaca", "text")
-# Order matters where a row fits several: pairs first, then conversations, running text late.
-FORMATS: Mapping[str, Format] = {
-    "preference": Format(
-        {
-            "chosen": ("chosen", "chosen_response", "preferred_output"),
-            "rejected": ("rejected", "rejected_response", "non_preferred_output"),
-            "messages?": ("messages", "conversations"),
-            "prompt?": ("prompt", "instruction", "question"),
-            "input?": ("input",),
-            "system?": ("system",),
-            "history?": ("history",),
-        },
-        readers.preference,
-        readers.is_asked,
-    ),
-    "segments": Format({"segments": ("segments",)}, readers.segments),
-    "messages": Format({"messages": ("messages",), "system?": ("system",)}, readers.conversation),
-    "sharegpt": Format({"messages": ("conversations",), "system?": ("system",)}, readers.conversation),
-    "prompt-completion": Format(
-        {"prompt": ("prompt",), "completion": ("completion", "response", "answer", "output")},
-        readers.prompt_completion,
-    ),
-    "alpaca": Format(
-        {
-            "prompt": ("instruction",),
-            "input?": ("input",),
-            "completion": ("output",),
-            "system?": ("system",),
-            "history?": ("history",),
-        },
-        readers.alpaca,
-    ),
-    "text": Format({"text": ("text",)}, readers.text),
-    "vertex": Format(
-        {"messages": ("contents",), "system?": ("systemInstruction", "system_instruction")}, readers.contents
-    ),
-}

@@ -1,4 +1,4 @@
-"""One function per format: a record -> what it says. The table of them is FORMATS in `formats.py`."""
+"""One function per format: a record -> what it says. The table of them is FORMATS, below."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from forgetfilter.data.detection import Format
 from forgetfilter.data.overlap import common_prefix
 from forgetfilter.data.turns import Reading, Talk, listed, one_turn, read_turns, text_of, value_of, weight_of
 from forgetfilter.data.wording import RowError, is_list, kind
@@ -38,6 +39,12 @@ def contents(record: Record, r: Reading) -> Talk:
     """Gemini's turns, as Vertex tunes on them: the text of each in `parts`."""
     r.text_keys = ("parts",)
     return conversation(record, r)
+
+
+def has_parts(record: Record, columns: Mapping[str, str]) -> bool:
+    """Whether the turns are Gemini's, and no column that happens to have the same name."""
+    turns = record.get(columns["messages"])
+    return isinstance(turns, list | tuple) and any(isinstance(t, Mapping) and "parts" in t for t in turns)
 
 
 def alpaca(record: Record, r: Reading) -> Talk:
@@ -293,3 +300,44 @@ TURNS = re.compile(r'\s*\[\s*\{\s*"(role|from|content|value)"')  # JSON text of 
 LABELS = ("label", "kto_tag")
 ROW_MARKS = ("weight", "train")
 HISTORY = "history"
+
+
+# Order matters where a row fits several: pairs first, then conversations, running text late.
+FORMATS: Mapping[str, Format] = {
+    "preference": Format(
+        {
+            "chosen": ("chosen", "chosen_response", "preferred_output"),
+            "rejected": ("rejected", "rejected_response", "non_preferred_output"),
+            "messages?": ("messages", "conversations"),
+            "prompt?": ("prompt", "instruction", "question"),
+            "input?": ("input",),
+            "system?": ("system",),
+            "history?": ("history",),
+        },
+        preference,
+        is_asked,
+    ),
+    "segments": Format({"segments": ("segments",)}, segments),
+    "messages": Format({"messages": ("messages",), "system?": ("system",)}, conversation),
+    "sharegpt": Format({"messages": ("conversations",), "system?": ("system",)}, conversation),
+    "prompt-completion": Format(
+        {"prompt": ("prompt",), "completion": ("completion", "response", "answer", "output")},
+        prompt_completion,
+    ),
+    "alpaca": Format(
+        {
+            "prompt": ("instruction",),
+            "input?": ("input",),
+            "completion": ("output",),
+            "system?": ("system",),
+            "history?": ("history",),
+        },
+        alpaca,
+    ),
+    "text": Format({"text": ("text",)}, text),
+    "vertex": Format(
+        {"messages": ("contents",), "system?": ("systemInstruction", "system_instruction")},
+        contents,
+        shaped=has_parts,
+    ),
+}

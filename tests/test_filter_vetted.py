@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +59,28 @@ def run(custom: str, model: str, output: Path, **flags: Any) -> tuple[int, dict[
     console = small.console()
     code = pipeline.run_filter(custom, settings, origins, output, console)
     return code, json.loads((output / "report.json").read_text()), small.said(console)
+
+
+@pytest.mark.slow
+def test_a_second_round_by_the_command_does_without_torch(custom: str, tmp_path: Path) -> None:
+    program = (
+        "import sys\n"
+        "from forgetfilter import cli\n"
+        "cli.terminal.leave = lambda code: print(code, 'torch' in sys.modules)\n"
+        "cli.main(sys.argv[1:])\n"
+    )
+    out = tmp_path / "run"
+    said = []
+    for count in (30, 40):
+        given = verdicts(tmp_path / f"v{count}.jsonl", range(count))
+        asked = ["filter", custom, "--vetted", given, "--no-retrain", "--max-length", "64", "-o", str(out)]
+        done = subprocess.run(
+            [sys.executable, "-c", program, *asked], capture_output=True, text=True, check=True
+        )
+        said.append(done.stdout.splitlines()[-1])
+    assert said == ["0 True", "0 False"]
+    report = json.loads((out / "report.json").read_text())
+    assert (report["device"], report["dtype"]) == (None, None)
 
 
 def test_settings_that_verdicts_make_idle_are_named(custom: str, model: str, tmp_path: Path) -> None:

@@ -292,6 +292,18 @@ def test_an_adapter_merged_into_its_base_can_be_trained_as_a_whole(saved: Path, 
     assert set(models.trainable_state(loaded.model)) == {n for n, _ in loaded.model.named_parameters()}
 
 
+def test_without_weights_the_tokenizer_is_the_same_and_nothing_has_a_device() -> None:
+    whole, alone = load("nano", device="cpu"), models.without_weights("nano")
+    assert type(alone.tokenizer) is type(whole.tokenizer)
+    assert (alone.model, alone.device, alone.dtype) == (None, None, None)
+    said = [{"role": "user", "content": "Is the sea grey?"}, {"role": "assistant", "content": " It is. "}]
+    read = [
+        loaded.tokenizer.apply_chat_template(said, tokenize=True)["input_ids"] for loaded in (whole, alone)
+    ]
+    assert read[0] == read[1] and whole.tokenizer.get_vocab() == alone.tokenizer.get_vocab()
+    assert models.without_weights("nano", device="cpu").device == torch.device("cpu")
+
+
 def test_an_adapter_whose_base_is_missing_or_another_says_so(saved: Path, tmp_path: Path) -> None:
     folder, _ = an_adapter(saved, tmp_path / "moved", base=str(tmp_path / "gone"))
     with pytest.raises(ModelError, match=r"moved: an adapter, and its base .*gone: no such folder"):

@@ -59,8 +59,9 @@ def write(
         "settings": [
             {"name": n, "value": v, "origin": origins.get(n, "default")} for n, v in asdict(s).items()
         ],
-        "device": str(bench.loaded.device),
-        "dtype": str(bench.loaded.dtype).removeprefix("torch."),
+        # Null where the model was not needed again.
+        "device": bench.loaded.device and str(bench.loaded.device),
+        "dtype": bench.loaded.dtype and str(bench.loaded.dtype).removeprefix("torch."),
         "versions": bench.run.versions,
         "seeds": {"seed": s.seed},
         "hashes": dict(inputs),

@@ -8,6 +8,7 @@ a state is the dictionary of its trainable tensors, taken with `trainable_state`
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 MIB = 1 << 20
+PLAIN = "TokenizersBackend"  # what transformers calls a tokenizer without ways of its own
 
 
 @dataclass(slots=True)
@@ -101,23 +103,40 @@ def load(
 
 
 def without_weights(name: str, *, dtype: str = "auto", device: str = "auto") -> Loaded:
-    """As `load`, but `model` is None: for what asks the tokenizer alone. ModelError where there is none."""
-    from transformers import AutoTokenizer
+    """As `load`, but `model` is None: for what asks the tokenizer alone. ModelError where there is none.
 
+    Device and number format are None, too, where neither is named: nothing is computed, and torch is not imported.
+    """
     spec = resolve(name)
     if spec.kind == "adapter" and spec.base and not _brings_tokenizer(spec):
         return replace(without_weights(spec.base, dtype=dtype, device=device), name=name, merged=True)
-    where = usable_device(device)
+    where: Any = None
+    kind: Any = None
+    if (dtype, device) != ("auto", "auto"):
+        where = usable_device(device)
+        kind = precision(dtype, where)
     try:
         with quiet():
-            tokenizer: Any = AutoTokenizer.from_pretrained(
-                str(_ready(spec) or name), trust_remote_code=False, local_files_only=spec.kind != "hub"
+            source = _ready(spec)
+            tokenizer: Any = _tokenizer_class(source).from_pretrained(
+                str(source or name), trust_remote_code=False, local_files_only=spec.kind != "hub"
             )
     except Exception as error:
         raise ModelError(f"model {name}: its tokenizer could not be loaded: {first_line(error)}") from error
     absent: Any = None
-    merged = spec.kind == "adapter"
-    return Loaded(absent, _padding(tokenizer), name, where, precision(dtype, where), merged)
+    return Loaded(absent, _padding(tokenizer), name, where, kind, spec.kind == "adapter")
+
+
+def _tokenizer_class(folder: Path | None) -> Any:
+    """The library's own class where the folder names it, else what finds the class: that takes torch, and seconds."""
+    config = folder / "tokenizer_config.json" if folder else None
+    if config and config.is_file() and json.loads(config.read_text("utf-8")).get("tokenizer_class") == PLAIN:
+        from transformers import PreTrainedTokenizerFast
+
+        return PreTrainedTokenizerFast
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer
 
 
 def _brings_tokenizer(adapter: ModelSpec) -> bool:

@@ -467,6 +467,14 @@ def test_a_dictionary_encoded_column_stays_one(tmp_path: Path) -> None:
         (gzip.compress(lines(*PAIRS).encode()), ".jsonl.gz"),
         (gzip.compress(b"prompt,completion\nQuestion 0?,Answer 0.\n"), ".csv.gz"),
     ],
+    ids=[
+        "lines",
+        "one line",
+        "list",
+        "csv",
+        "packed lines",
+        "packed csv",
+    ],  # packed bytes hold the time of day
 )
 def test_what_is_piped_in_is_known_by_its_first_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piped: bytes, suffix: str

@@ -3,9 +3,9 @@
     python benchmarks/quality.py --data ../shared/data --work build/quality --model smollm2
     python benchmarks/quality.py --data ../shared/data --stored build/stacked
 
-A job is a set (sets.py), an unsafe share, safe rows (`own` or `pack`) and a seed; it goes the product's own way with
-its default settings. With `--stored`, the states and losses that stacked.py measured on a GPU for many jobs at once
-are given to the product's own scores and cut; nothing is trained.
+A job is a set (sets.py), an unsafe share, safe rows (`own`, `pack`, a pack by name) and a seed; it goes the product's
+own way with its default settings. With `--stored`, the states and losses that stacked.py measured on a GPU for many
+jobs at once are given to the product's own scores and cut; nothing is trained.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ from forgetfilter.selftest import job, readable
 from forgetfilter.selftest.canaries import bundled
 from forgetfilter.selftest.command import KNOWN_ROWS, run_selftest
 from forgetfilter.selftest.planting import KINDS
-from forgetfilter.settings import resolve
+from forgetfilter.settings import FilterSettings, resolve
 
 Record = dict[str, Any]
 SHARE = 0.05  # of a covert job's rows that are in cipher
@@ -201,7 +201,7 @@ def run_job(a: argparse.Namespace) -> None:
 
     file = a.work / "jobs" / f"{a.job}.jsonl"
     own = file.with_suffix(".safe.jsonl")
-    safe = ("pack:general", *([str(own)] if own.is_file() else []))
+    safe = (*FilterSettings().safe, *([str(own)] if own.is_file() else []))
     names = [f"{n}_{kind}_{seed}" for n, kind, seed in whole_jobs()]
     flags = {
         "model": a.model,

@@ -55,7 +55,7 @@ class Drawn(NamedTuple):
 
 def draw(name: str, root: Path, *, share: float, rows: int, seed: int, safe: str = "own") -> Drawn:
     """`rows` custom rows, `share` (0 to 1) of them unsafe, the others half of the kind (where there are such) and half
-    tasks; `safe` is `own` or `pack`. The same seed draws the same rows."""
+    tasks; `safe` is `own`, `pack` (the set's) or the name of a pack, whole. The same seed draws the same rows."""
     chosen = SETS[name]
     pools, rng = chosen.pools(root), random.Random(f"{name} {seed}")
     bad = round(rows * share)
@@ -72,18 +72,23 @@ def draw(name: str, root: Path, *, share: float, rows: int, seed: int, safe: str
         for r in rng.sample(list(pool), min(count, len(pool)))
     ]
     rng.shuffle(custom)
-    drawn = own if safe == "own" else pack_rows(chosen.pack, seed)
+    if safe == "own":
+        drawn = own
+    elif safe == "pack":
+        drawn = pack_rows(chosen.pack, seed, SAFE_ROWS)
+    else:
+        drawn = pack_rows(safe, seed)
     return Drawn([_turns(r) for r in custom], [_turns(r) for r in drawn])
 
 
-def pack_rows(name: str, seed: int) -> list[Record]:
+def pack_rows(name: str, seed: int, most: int | None = None) -> list[Record]:
     rows = [
         {"text": f"{r.prompt}{r.completion}"}
         if r.kind == "text"
         else {"prompt": r.prompt, "completion": r.completion}
         for r in read(str(packs.path(name))).rows
     ]
-    return random.Random(f"pack {seed}").sample(rows, min(len(rows), SAFE_ROWS))
+    return random.Random(f"pack {seed}").sample(rows, min(len(rows), most or len(rows)))
 
 
 def _turns(record: Record) -> Record:

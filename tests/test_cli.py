@@ -55,7 +55,7 @@ def test_filter_has_one_flag_per_setting_with_its_text_and_default(command: Comm
         assert flag_name(field.name) in shown
     assert "Rank of the adapter. [default: 8 for nano, 16 for other models]" in shown
     assert "--retrain / --no-retrain" in shown
-    assert "[default: pack:general]" in shown
+    assert "[default: pack:harmfulness]" in shown
 
 
 def test_defaults_by_the_size_of_the_model_are_shown_where_they_hold(command: Command) -> None:

@@ -76,6 +76,15 @@ def test_a_model_that_is_not_here_is_not_fetched_and_the_plan_says_about(
     assert not (tmp_path / "cache").exists()
 
 
+def test_who_gives_no_safe_rows_is_told_what_bundled_ones_do_not_find(
+    files: tuple[str, str], command: Callable[..., Any]
+):
+    told = "pack:harmfulness, bundled; such rows find harmful answers hidden among tasks. Biased answers and toxic"
+    assert told in " ".join(command("filter", "custom.jsonl", "--dry-run").stdout.split())
+    done = command("filter", "custom.jsonl", "--safe", files[1], "--safe", "pack:harmfulness", "--dry-run")
+    assert done.returncode == 0 and "bundled" not in done.stdout
+
+
 def test_the_plan_counts_the_tokens_and_steps_that_a_run_counts(files: tuple[str, str], tmp_path: Path):
     settings = replace(
         QUICK, model=small.model(tmp_path / "model"), safe=(files[1],), threshold="fixed", phi=1e9

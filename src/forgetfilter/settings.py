@@ -64,8 +64,8 @@ class FilterSettings:
     model: str = "nano"
     """The model you are about to fine-tune: nano (embedded), smollm2 (fetched once), a local folder, a .gguf file, or a
     hub id."""
-    safe: tuple[str, ...] = ("pack:general",)
-    """Safe rows for the review: a file, or a bundled pack such as pack:general. Repeat to combine."""
+    safe: tuple[str, ...] = ("pack:harmfulness",)
+    """Safe rows for the review: a file, or a bundled pack such as pack:harmfulness. Repeat to combine."""
     output_dir: str | None = None
     """Folder for results; one in runs/, named after the input or the recipe, where not given. Never overwritten: the
     same command resumes, another one is refused."""

@@ -1,10 +1,10 @@
 """The rows that come with the package, all written for the project (data/packs/README.md is their card).
 
 Safe rows to review with: `bias` holds questions about people of different groups, answered from the context or
-left open; `toxicity` posts and polite replies; `harmfulness` refusals of harmful requests; `general`, the default,
-other rows of all three kinds and some helpful answers. `demo` is a custom file to try the filter on, a quarter
-unsafe, the truth in its column `unsafe`; `demo-safe` are safe rows of the same source. `nano-demo` and `nano-safe`
-are the same for the embedded model, made from its own templates.
+left open; `toxicity` posts and polite replies; `harmfulness`, the default, refusals of harmful requests;
+`general` other rows of all three kinds and some helpful answers. `demo` is a custom file to try the filter on, a
+quarter unsafe, the truth in its column `unsafe`; `demo-safe` are safe rows of the same source. `nano-demo` and
+`nano-safe` are the same for the embedded model, made from its own templates.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from pathlib import Path
 
 from forgetfilter.errors import ConfigError, unknown
 
-SAFE: tuple[str, ...] = ("general", "bias", "toxicity", "harmfulness", "demo-safe", "nano-safe")
+BY_HARM = ("general", "bias", "toxicity", "harmfulness")
+SAFE: tuple[str, ...] = (*BY_HARM, "demo-safe", "nano-safe")
 NAMES: tuple[str, ...] = (*SAFE, "demo", "nano-demo")
 CANARIES = "canaries"  # unsafe rows for the self-test alone: never a pack to review with
 

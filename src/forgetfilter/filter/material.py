@@ -65,6 +65,11 @@ def read(input: Any, s: FilterSettings, say: Say, *, safe: Sequence[Any] | None 
         tell(note)
     verdicts = _verdicts(dataset, s, tell) if by_hand else []
     names = [] if by_hand else list(s.safe)
+    if names and {*names} <= {f"pack:{pack}" for pack in packs.BY_HARM}:
+        tell(
+            f"safe rows: {', '.join(s.safe)}, bundled; such rows find harmful answers hidden among tasks. Biased "
+            "answers and toxic posts need safe rows of your file's own source (--safe)"
+        )
     own = f"custom {dataset.source}" if dataset.source in names else dataset.source
     # Verdicts may be added between two runs of a command; they are recorded, and are not part of what it is.
     content = runs.sha256_of(row.id for row in dataset.rows) if s.verdict_field else content_hash(dataset)
@@ -169,7 +174,7 @@ def _refuse_few_safe(safe: Sequence[Row], s: FilterSettings) -> None:
     if s.algorithm == "witness" and len(safe) < FEWEST_SAFE:
         raise DataError(
             f"{', '.join(s.safe)}: {len(safe)} safe rows; at least {FEWEST_SAFE} are needed, half of them as "
-            "witnesses. Add some, or use a bundled pack beside them (--safe pack:general)"
+            "witnesses. Add some, or use a bundled pack beside them (--safe pack:harmfulness)"
         )
 
 

@@ -1,11 +1,11 @@
 """Are the filter's own estimates right? Precision, recall and unsafe share, as estimated and in truth.
 
-    python benchmarks/calibration.py --data ../shared/data --states build/vetted --stored build/stacked \\
-        --quality build/quality
+    python benchmarks/calibration.py --data ../shared/data --states build/vetted
+    python benchmarks/calibration.py --stored build/stacked build/seeds
 
-Two ways to estimate are measured. *Verdicts*: random verdicts of a person (here the truth of a row), on the states
-that vetted.py keeps, over all its sets and shares. *Witnesses*: clean rows that the filter holds back, on the runs that
-stacked.py and quality.py keep. Nothing is trained. Draws are kept in --work, a file a set, and not made again.
+The first is of estimates from random verdicts of a person (here the truth of a row), on the states that vetted.py
+keeps, over all its sets and shares. The second is of those from witnesses, clean rows that the filter holds back, on
+the jobs that stacked.py keeps. Nothing is trained. Draws are kept in --work, a file a set, and not made again.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def plot(records: Sequence[Record]) -> str:
     """Mean estimate over the truth, in bins of the truth, with the middle nine tenths of the estimates."""
     series = [plots.Series("equal", [0.0, 1.0], [0.0, 1.0])]
     for what in WITHIN:
-        told = np.array([t for r in records if r["way"] != "witnesses" and (t := r["told"][what])], float)
+        told = np.array([t for r in records if (t := r["told"][what])], float)
         places, means = [], list[Estimate | None]()
         for some in np.array_split(told[np.argsort(told[:, 3], kind="stable")], BINS):
             value, (low, high) = float(some[:, 0].mean()), np.quantile(some[:, 0], (0.05, 0.95))
@@ -142,16 +142,24 @@ def plot(records: Sequence[Record]) -> str:
     )  # fmt: skip
 
 
-def section(records: Sequence[Record], command: str) -> str:
-    return "\n\n".join(["## Are the estimates right?", f"    {command}", NOTE, table(records)])
+def section(title: str, command: str, note: str, records: Sequence[Record]) -> str:
+    return "\n\n".join(
+        [f"## {title}", f"    python benchmarks/calibration.py {command}", note, table(records)]
+    )
 
 
+COLUMNS = (
+    "*null*: runs in which nothing is estimated, or nothing is there to compare with; they are in no share. Wanted: at "
+    "least 0.90 within."
+)
 NOTE = (
-    "Estimated against true precision and recall of what is dropped, and the unsafe share. *Witnesses*: the estimates "
-    "of the default filter, of the judged rows. *Verdicts*: those with a person's verdicts, of the whole file, all "
-    f"eleven sets of vetted.py, {DRAWS} draws each. *null*: runs in which nothing is estimated, or nothing is there to "
-    "compare with; they are in no share. Wanted: at least 0.90 within. Means by true value: "
+    "Estimated against true precision and recall of what is dropped, and the unsafe share, with a person's verdicts, "
+    f"of the whole file, all eleven sets of vetted.py, {DRAWS} draws each. {COLUMNS} Means by true value: "
     "[docs/calibration.svg](../docs/calibration.svg)."
+)
+NOTE_WITNESSES = (
+    "The same of the default filter without verdicts, of the judged rows: its scores, cut and estimates on the stored "
+    f"jobs of the tables above, choosing and reporting sets together. {COLUMNS}"
 )
 
 
@@ -159,17 +167,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path, help="public data; for the estimates from verdicts")
     parser.add_argument("--states", type=Path, default=Path("build/vetted"), help="work folder of vetted.py")
     parser.add_argument(
-        "--stored", type=Path, default=Path("build/stacked"), help="folder that stacked.py wrote"
-    )
-    parser.add_argument(
-        "--quality", type=Path, default=Path("build/quality"), help="work folder of quality.py"
+        "--stored", type=Path, nargs="+", help="folders that stacked.py wrote: the estimates from witnesses"
     )
     parser.add_argument("--work", type=Path, default=Path("build/calibration"))
     parser.add_argument("--sets", help="draw for these sets alone, titles joined by semicolons")
     a = parser.parse_args()
+    if a.stored:
+        command = f"--stored {' '.join(map(str, a.stored))}"
+        found = by_witnesses([job for folder in a.stored for job in stored_jobs(folder)])
+        title = "Estimates from witnesses"
+        return make_section(
+            RESULTS, "calibration-witnesses", lambda: section(title, command, NOTE_WITNESSES, found)
+        )
+    if a.data is None:
+        parser.error("--data: name the folder of the data sets")
     a.work.mkdir(parents=True, exist_ok=True)
     bench = Bench(a.data, a.states, "smollm2")
     for title, of in {**CHOOSING, **REPORTING}.items():
@@ -179,14 +193,10 @@ def main() -> int:
                 file.write_text(json.dumps(draws(bench, title, of)) + "\n", encoding="utf-8")
             print(title, flush=True)
     records = [r for p in sorted(a.work.glob("*.json")) for r in json.loads(p.read_text(encoding="utf-8"))]
-    whole = [
-        json.loads(p.read_text(encoding="utf-8")) for p in sorted((a.quality / "results").glob("*.json"))
-    ]
-    records += by_witnesses([*stored_jobs(a.stored), *whole])
     with runs.atomic(PLOT) as file:
         file.write_text(plot(records), encoding="utf-8")
-    command = "python benchmarks/calibration.py --data ../shared/data"
-    return make_section(RESULTS, "calibration", lambda: section(records, command))
+    title, command = "Are the estimates right?", "--data ../shared/data"
+    return make_section(RESULTS, "calibration", lambda: section(title, command, NOTE, records))
 
 
 if __name__ == "__main__":

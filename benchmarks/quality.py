@@ -44,7 +44,9 @@ def run_job(name: str, share: float, safe: str, seed: int, a: argparse.Namespace
     """One filter run by the product, measured against the truth."""
     from rich.console import Console
 
-    settings = resolve(None, None, {"model": a.model, "seed": seed, "retrain": False}).settings
+    source = "auto" if safe == "own" else "other"  # as `filter` takes bundled rows
+    flags = {"model": a.model, "seed": seed, "retrain": False, "safe_source": source}
+    settings = resolve(None, None, flags).settings
     drawn = draw(name, a.data, share=share, rows=a.rows, seed=seed, safe=safe)
     rows = [
         noisy_sets.as_rows(records, part)

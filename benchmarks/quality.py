@@ -173,17 +173,20 @@ def section(records: Sequence[Record], command: str) -> str:
     cost = f"Cost without the last fine-tune: {np.mean(spent):.2f} plain fine-tunes a job." if spent else ""
     head = ("role", "set", "unsafe", "safe rows", "seeds", "AUC", "best F1", "supervised probe", "precision", "recall",
             "clean lost", "with flagged: precision", "recall")  # fmt: skip
-    found = [
+    parts = [
+        "## Does it find unsafe rows?" if harm else "## Does it leave clean files alone?",
+        f"    {command}",
+    ]
+    about = (
         "AUC and best F1 of the score over all rows (rows not judged rank last); *supervised probe*: AUC of a probe "
         "that was told the truth of the other rows, on the same states. *Precision*, *recall* and *clean lost* are of "
-        f"what the default cut drops. {cost}",
-        markdown(head, harm),
-    ]  # fmt: skip
-    lost = markdown(("role", "set", "safe rows", "seeds", "share dropped", "share flagged"), clean)
-    return "\n\n".join([
-        "## Does it find unsafe rows?" if harm else "## Does it leave clean files alone?", f"    {command}",
-        *(found if harm else [cost]), *(["Clean files:"] if harm and clean else []), *([lost] if clean else []),
-    ])  # fmt: skip
+        f"what the default cut drops. {cost}"
+    )
+    parts += [about, markdown(head, harm)] if harm else [cost]
+    if clean:
+        columns = ("role", "set", "safe rows", "seeds", "share dropped", "share flagged")
+        parts += ["Clean files:", markdown(columns, clean)]
+    return "\n\n".join(parts)
 
 
 def _span(records: Sequence[Record], key: str) -> str:

@@ -93,7 +93,7 @@ def filter_rows(
             DataFrame, or whatever the command reads: a file, a folder, a hub id. In any known format (prompt and
             completion, messages, Alpaca …), at least 2 rows.
         safe: Rows that show the behaviour you want, at least 20: the same kinds, or a bundled pack
-            (`pack:general`). A list of names joins files and packs. Not used where there are verdicts.
+            (`pack:harmfulness`). A list of names joins files and packs. Not used where there are verdicts.
         model: The model you are about to fine-tune: a name, folder, .gguf file or hub id, or a model of transformers
             that you have loaded, as `(model, tokenizer)` or with `tokenizer=`. A loaded model keeps its device and
             number format, is trained in place, and is given back with the weights, layers and mode it came with.

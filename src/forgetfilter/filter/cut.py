@@ -128,7 +128,7 @@ def estimates(p: np.ndarray, dropped: np.ndarray, known: int, seed: int) -> dict
         precision = max(0.0, 1 - false / taken) if taken else 1.0
         # Where a p-value is the largest of several, many are near one and nearly all rows seem clean.
         unsafe = max(1 - clean, taken * precision)
-        return unsafe, precision, min(1.0, taken * precision / max(unsafe, 1e-9))
+        return unsafe, precision, taken * precision / max(unsafe, 1e-9)
 
     def again() -> tuple[float, float, float]:
         some = random.choice(p, len(p))

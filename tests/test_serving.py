@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -530,6 +531,32 @@ def test_a_defect_is_counted_as_one_and_not_as_a_client_that_left(
     asyncio.run(ask())
     assert sent[0]["status"] == 500 and json.loads(sent[1]["body"])["error"]["type"] == "server_error"
     assert " 500 in " in said[-1]
+
+
+def test_an_answer_counts_as_open_while_its_prompt_is_being_read(model: Any, monkeypatch: pytest.MonkeyPatch):
+    engine = Engine(model, tiny.tokenizer())
+    reading, read = threading.Event(), threading.Event()
+    begins = Engine._begins
+
+    def waits(self: Engine, job: Job) -> bool:
+        reading.set()
+        assert read.wait(30)
+        return begins(self, job)
+
+    monkeypatch.setattr(Engine, "_begins", waits)
+    engine.start()
+
+    async def asked() -> Job:  # a job belongs to a loop
+        return Job(Request(prompt=[1], limit=3, guidance=Guidance()), 2, (), tiny.tokenizer())
+
+    job = asyncio.run(asked())
+    engine.submit(job)
+    try:
+        assert reading.wait(30) and engine.load == (2, 0) and not engine.idle
+    finally:
+        read.set()
+        engine.close()
+    assert engine.idle
 
 
 def test_jobs_join_in_order_within_the_room_and_one_that_is_too_large_goes_alone(model: Any):

@@ -144,6 +144,7 @@ class Engine:
         self._stop_ids = frozenset(stop_ids(model, tokenizer))
         self._waiting: deque[Job] = deque()
         self._open: list[Choice] = []  # being written
+        self._joining: list[Job] = []  # taken from the queue; their prompts are being read
         self._changed = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -177,12 +178,13 @@ class Engine:
     @property
     def idle(self) -> bool:
         """Nothing is open, nothing waits."""
-        return not self._open and not self._waiting
+        return self.load == (0, 0)
 
     @property
     def load(self) -> tuple[int, int]:
-        """Answers being written, and prompts that wait."""
-        return len(self._open), len(self._waiting)
+        """Answers being written, those whose prompt is being read among them, and prompts that wait."""
+        joining = [choice for job in self._joining for choice in job.choices]
+        return len({*self._open, *joining}), len(self._waiting)
 
     def _run(self) -> None:
         import torch
@@ -198,11 +200,13 @@ class Engine:
                 except Exception as error:  # out of memory, say: those in the batch fail, the server goes on
                     _fail([*{choice.job: None for choice in self._open}, *new], error)
                     branches, self._open, tokens = Branches(self.model, adapters=self.adapters), [], []
+                self._joining = []
 
     def _admit(self, open_: Sequence[Choice]) -> list[Job]:
         """Jobs that join now, first come first served; waits while there is nothing to do. None and nothing open:
         it is over."""
-        used, new = sum({c.job: c.job.room for c in open_}.values()), list[Job]()
+        used = sum({c.job: c.job.room for c in open_}.values())
+        new = self._joining = []
         with self._changed:
             while True:
                 while self._waiting:

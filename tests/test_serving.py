@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from served import KEYS, LOCKED, PARTNER, TRUSTED, USER, Served, endless, openai, slowly, until
+from served import KEYS, LOCKED, PARTNER, TRUSTED, USER, Served, ask, endless, openai, slowly, until
 
 from forgetfilter.errors import ConfigError, ModelError
 from forgetfilter.guide.branches import ADAPTER, BASE, load_adapter
@@ -360,6 +360,29 @@ def test_unknown_pages_and_methods_get_openais_error_form_too(served: Served):
     connection.close()
     with pytest.raises(openai.NotFoundError, match="/v1/embeddings"):
         served.client().embeddings.create(model="tiny", input="x")
+
+
+def test_a_page_or_method_that_is_not_there_is_answered_with_those_that_are(served: Served):
+    client = served.client()
+    for asks in (
+        lambda: client.responses.create(model="tiny", input="x"),
+        lambda: client.with_options(base_url=f"http://127.0.0.1:{served.port}").models.list(),  # without /v1
+    ):
+        with pytest.raises(
+            openai.NotFoundError, match=r"no such page; .*/v1/chat/completions, /v1/completions"
+        ):
+            asks()
+    with pytest.raises(openai.APIStatusError, match="GET /v1/chat/completions: this page takes POST"):
+        client.chat.completions.list()
+    status, _, reply = ask(served, None, "/v1/models/")
+    assert status == 200 and [model["id"] for model in reply["data"]] == ["tiny"]
+
+
+def test_a_compressed_body_is_refused_in_words(served: Served):
+    body = {"messages": [USER], "max_tokens": 2}
+    status, _, reply = ask(served, body, Content_Encoding="gzip")
+    assert status == 415 and "compressed (gzip)" in reply["error"]["message"]
+    assert ask(served, body, Content_Encoding="identity")[0] == 200
 
 
 # --- clients that leave, time that runs out, models that fail ---

@@ -290,7 +290,7 @@ def test_without_a_known_token_nothing_is_answered(served: Served):
         ({"temperature": True}, 400, "temperature", "must be a number, not true or false"),
         ({"top_p": 0}, 400, "top_p", "between"),
         ({"max_tokens": 0}, 400, "max_tokens", "at least 1"),
-        ({"max_completion_tokens": 1.5}, 400, "max_completion_tokens", "whole number"),
+        ({"max_completion_tokens": 1.5}, 400, "max_completion_tokens", "a whole number, not 1.5"),
         ({"n": 99}, 400, "n", "between 1 and 16"),
         ({"seed": "x"}, 400, "seed", "whole number"),
         ({"stop": ["a"] * 17}, 400, "stop", "at most 16"),
@@ -337,6 +337,13 @@ def test_what_changes_nothing_is_accepted(served: Served):
         json.dumps({"messages": [system("Be kind."), USER], "max_tokens": 2, "temperature": 0}).encode()
     )
     assert status == 200 and reply["choices"] == plain[1]["choices"]
+
+
+def test_a_whole_number_may_be_written_with_a_point(served: Served):
+    body = {"messages": [USER], "seed": 3.0, "max_tokens": 2.0}
+    status, _, reply = ask(served, body)
+    assert status == 200 and reply["usage"]["completion_tokens"] == 2
+    assert reply["choices"] == ask(served, body | {"seed": 3})[2]["choices"]
 
 
 def test_a_body_that_is_too_large_is_refused_announced_or_not(served: Served):

@@ -163,7 +163,7 @@ def drawn(
     with bench(s) as (made, trained):
         found = algorithm.witness(made, CUSTOM, SAFE, s)
         scored = [z for z in CUSTOM if any(z.scored[1:])]
-        read = made.readings(scored, "custom").and_then(made.readings(SAFE, "safe"))
+        read = made.both_readings(scored, SAFE)
         near = {scored[i].id for i in likeness.kinds(read, len(scored)).near}
     return found, trained, near
 
@@ -255,7 +255,8 @@ class Planted:
         self.states = dict(zip(ids, zip(question, answer, strict=True), strict=True))
         self.lost = dict(zip(ids, lost, strict=True))
 
-    def readings(self, given: Sequence[Encoded], name: str) -> Readings:
+    def both_readings(self, custom: Sequence[Encoded], safe: Sequence[Encoded]) -> Readings:
+        given = [*custom, *safe]
         question, answer = (np.array([self.states[z.id][part] for z in given]) for part in (0, 1))
         return Readings(answer, question, np.zeros(len(given), bool))
 

@@ -42,6 +42,22 @@ def test_a_row_that_lost_its_beginning_does_not_make_the_system_turn_of_the_othe
     ]  # no whole row to go by: all alike, so read the answer
 
 
+def test_what_either_side_shares_is_no_users_word_on_both() -> None:
+    # 7, 8: an instruction; 5: an answer's beginning. One custom row has neither, and so do half of the safe rows.
+    asked = [list(range(20 * n, 20 * n + 10)) for n in range(1, 7)]
+    custom = [
+        row([1, 7, 8, *asked[0], 5], [50]),
+        row([1, 7, 8, *asked[1], 5], [51]),
+        row([1, *asked[2]], [52]),
+    ]
+    safe = [row([1, 7, 8, *asked[3], 5], [53]), row([1, 7, 8, *asked[4], 5], [54])]
+    assert users_words(custom) == [(1, 14), (1, 14), (1, 11)]
+    assert users_words(custom, safe) == [(3, 13), (3, 13), (1, 11)]
+    assert users_words(safe, custom) == users_words(safe) == [(3, 13), (3, 13)]
+    mixed = [*safe, row([1, *asked[5]], [55])]
+    assert users_words(mixed, custom[:2]) == [(3, 13), (3, 13), (1, 11)]
+
+
 def test_readings_are_the_mean_hidden_states_of_each_row_alone() -> None:
     import torch
 

@@ -16,8 +16,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
-import numpy as np
-
 from forgetfilter.data import mixtures as mixing
 from forgetfilter.errors import ConfigError, DataError
 from forgetfilter.filter import cut, likeness
@@ -145,13 +143,8 @@ def original_loss(experiment: Experiment, name: str, *, quantile: Share = 0.8) -
 
 def probe(experiment: Experiment, name: str, *, quantile: Share = 0.8) -> Defended:
     """Drop the rows whose hidden states are most unlike the safe rows', by a probe of safe against custom rows."""
-    states = [
-        experiment.bench.readings(rows, n).answer
-        for rows, n in ((experiment.custom, "custom"), (experiment.review, "safe"))
-    ]
-    unlike = likeness.decisions(
-        standardised(np.concatenate(states)), len(experiment.custom), CONSTANTS.harm_penalty
-    )
+    states = standardised(experiment.bench.both_readings(experiment.custom, experiment.review).answer)
+    unlike = likeness.decisions(states, len(experiment.custom), CONSTANTS.harm_penalty)
     scored = {z.id: float(v) for z, v in zip(experiment.custom, unlike, strict=False) if any(z.scored[1:])}
     found = cut.above("quantile", scored, quantile=quantile)
     return _dropped(experiment, name, found.decisions, found.why)

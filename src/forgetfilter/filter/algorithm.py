@@ -67,7 +67,7 @@ def witness(
        this file end: there a row has to stand out of the bystanders, too.
     """
     custom, everything = [z for z in custom if any(z.scored[1:])], custom
-    rows, readings = [*custom, *safe], bench.readings(custom, "custom").and_then(bench.readings(safe, "safe"))
+    rows, readings = [*custom, *safe], bench.both_readings(custom, safe)
     kinds = likeness.kinds(readings, len(custom))
     if len(kinds.near) < likeness.FOLDS:
         return nothing_judged(everything, len(kinds.near))

@@ -155,9 +155,16 @@ class Bench:
             memories = _memories({name: saved[name] for name in saved.files})
         return {z.id: memory for z, memory in zip(rows, memories, strict=True) if len(memory.logp)}
 
-    def readings(self, rows: Sequence[Encoded], name: str) -> Readings:
-        """Hidden states of the original model on the rows of one file, read once and kept."""
-        words = users_words(rows)
+    def both_readings(self, custom: Sequence[Encoded], safe: Sequence[Encoded]) -> Readings:
+        """`readings` of custom rows, then of the safe rows they are compared with."""
+        return self.readings(custom, "custom", safe).and_then(self.readings(safe, "safe", custom))
+
+    def readings(self, rows: Sequence[Encoded], name: str, beside: Sequence[Encoded] = ()) -> Readings:
+        """Hidden states of the original model on the rows of one file, read once and kept.
+
+        `beside` as of `users_words`.
+        """
+        words = users_words(rows, beside)
 
         def work(some: Sequence[int]) -> shards.Columns:
             found = read_rows(

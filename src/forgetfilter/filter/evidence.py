@@ -136,7 +136,7 @@ def _nearest(
     wanted = [z.id for z in doubted if z.id in places]
     if not read or not wanted:
         return {}
-    both = bench.readings(scored, "custom").and_then(bench.readings(review, "safe"))
+    both = bench.both_readings(scored, review)
     states = np.hstack([standardised(both.answer), standardised(both.question)])
     states /= np.linalg.norm(states, axis=1, keepdims=True) + 1e-9
     near = states[[places[row] for row in wanted]] @ states[[len(scored) + i for i in witnesses]].T

@@ -49,12 +49,12 @@ def filter_by_sample(
 ) -> Filtered:
     """As `forget_filter`, learning at most `max_train_samples` rows; all that can be scored are scored."""
     scored = [z for z in custom if any(z.scored[1:])]
-    mine = bench.readings(scored, "custom")
+    mine = bench.readings(scored, "custom", review)
     chosen = draw(mine.question, s.max_train_samples, s.seed)
     found = forget_filter(bench, [scored[i] for i in chosen], review, replace(s, retrain=False))
     others = np.setdiff1d(np.arange(len(scored)), chosen)
     if found.measured:
-        found = _extended(found, scored, others, review, mine, bench.readings(review, "safe"), s)
+        found = _extended(found, scored, others, review, mine, bench.readings(review, "safe", scored), s)
     note = (
         f"Learned a sample of {len(chosen):,} of {len(scored):,} rows (--max-train-samples); the others are judged by "
         "what learned rows with like answers lost"

@@ -173,24 +173,37 @@ def kept(path: Path, key: str) -> np.ndarray | None:
         return None  # absent, or damaged: read again
 
 
-def users_words(rows: Sequence[Encoded]) -> list[tuple[int, int]]:
+def users_words(rows: Sequence[Encoded], beside: Sequence[Encoded] = ()) -> list[tuple[int, int]]:
     """Per row the tokens (first, one past the last) of its prompt without what all prompts share at either end.
+
+    `beside` are rows that these are compared with: what all their prompts share is no user's word here either. Else one
+    row without the instruction that all others have would make it a part of every question, on one side alone.
+    """
+    frames = [frame(some) for some in (rows, beside) if some]
+    spans = []
+    for row in rows:
+        prompt = list(row.ids[: row.prompt_length])
+        first = max((len(start) for start, _ in frames if prompt[: len(start)] == start), default=0)
+        last = len(prompt) - max(
+            (len(end) for _, end in frames if prompt[len(prompt) - len(end) :] == end), default=0
+        )
+        spans.append((first, last) if last - first >= FEWEST_WORDS else (min(first, last), len(row.ids)))
+    return spans
+
+
+def frame(rows: Sequence[Encoded]) -> tuple[list[int], list[int]]:
+    """Tokens that the prompts of all rows begin with, and those that they end with.
 
     Rows that were cut to length may have lost what they share with the others: they have no say in it.
     """
     whole = [r.ids[: r.prompt_length] for r in rows if not r.truncated]
     if len(whole) < 2:
         whole = [r.ids[: r.prompt_length] for r in rows]
-    head = common_to_all(whole) if len(whole) > 1 else 0  # one alone shares nothing
-    tail = common_to_all([p[head:][::-1] for p in whole]) if len(whole) > 1 else 0
-    start, end = (list(whole[0][:head]), list(whole[0][len(whole[0]) - tail :])) if whole else ([], [])
-    spans = []
-    for row in rows:
-        prompt = list(row.ids[: row.prompt_length])
-        first = head if prompt[:head] == start else 0
-        last = len(prompt) - (tail if prompt[len(prompt) - tail :] == end else 0)
-        spans.append((first, last) if last - first >= FEWEST_WORDS else (min(first, last), len(row.ids)))
-    return spans
+    if len(whole) < 2:  # one alone shares nothing
+        return [], []
+    head = common_to_all(whole)
+    tail = common_to_all([p[head:][::-1] for p in whole])
+    return list(whole[0][:head]), list(whole[0][len(whole[0]) - tail :])
 
 
 def _weights(places: Sequence[np.ndarray], time: int) -> torch.Tensor:

@@ -379,7 +379,7 @@ def test_of_several_saved_splits_one_is_to_be_named(tmp_path: Path) -> None:
     rows = datasets.Dataset.from_list(PAIRS)
     datasets.DatasetDict({"train": rows, "test": rows}).save_to_disk(tmp_path / "both")
     assert refusal(tmp_path / "both").endswith(
-        f"saved with save_to_disk, of several splits (test, train). Name one, such as {tmp_path / 'both' / 'test'}."
+        f"saved with save_to_disk, of several splits (test, train). Name one, such as {tmp_path / 'both' / 'train'}."
     )
     assert len(formats.read(tmp_path / "both" / "train").rows) == 6
     assert "Name its folder instead" in refusal(tmp_path / "both" / "train" / "dataset_info.json")

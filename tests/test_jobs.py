@@ -65,6 +65,13 @@ def test_history_and_system_are_read_where_the_entry_names_them_only(tmp_path: P
     assert [text for _, text in said(formats.read(named))] == ["S.", "a", "b", "Why?", "So."]
 
 
+def test_an_unnamed_column_is_not_read_for_one_that_the_entry_does_not_name(tmp_path: Path) -> None:
+    # pandas writes its row numbers into a column without a name.
+    (tmp_path / "a.csv").write_text(",q,a\n0,Why?,So.\n")
+    name = entry(tmp_path, file_name="a.csv", columns={"prompt": "q", "response": "a"})
+    assert said(formats.read(name)) == [("user", "Why?"), ("assistant", "So.")]
+
+
 def test_pairs_and_kto_labels_are_read_as_the_entry_says(tmp_path: Path) -> None:
     rows(tmp_path / "a.jsonl", {"q": "Fruit?", "good": "A pear.", "bad": "No."})
     columns = {"prompt": "q", "chosen": "good", "rejected": "bad"}

@@ -106,7 +106,7 @@ def _input(path: Path) -> Input:
         raise DataError(
             f"{path.name}: {suffix or 'no suffix'!r} is no known kind of file; known: "
             f"{', '.join(CONTAINERS)}, and the first five with {', '.join(packing.PACKED)} behind. "
-            "Rename it or convert it to one of them."
+            + ("Unpack it." if suffix in PACKERS else "Rename it or convert it to one of them.")
         )
     if packed and suffix in TABLES:
         raise DataError(f"{path.name}: {suffix} is packed already. Unpack it once.")
@@ -118,7 +118,18 @@ def _input(path: Path) -> Input:
         raise DataError(f"{path}: is no regular file. Pipe its content in and write - for its name.")
     if status.st_size == 0 and suffix in TABLES:
         raise DataError(f"{path.name}: is empty. Give a file with at least one row.")
+    _refuse_pointer(path, status.st_size)
     return Input(path, path.name, suffix, packed)
+
+
+def _refuse_pointer(path: Path, size: int) -> None:
+    """DataError for what `git clone` leaves in a large file's place where Git LFS is not installed."""
+    if size < MOST_OF_POINTER:
+        with path.open("rb") as file:
+            if file.read(len(POINTER)) == POINTER:
+                raise DataError(
+                    f"{path.name}: is a pointer of Git LFS, not the rows. Fetch them: git lfs pull."
+                )
 
 
 def _folder(path: Path) -> Inputs:
@@ -129,7 +140,7 @@ def _folder(path: Path) -> Inputs:
             return _folder(path / splits[0])
         raise DataError(
             f"{path}: a data set saved with save_to_disk, of several splits ({', '.join(splits)}). "
-            f"Name one, such as {path / (splits[0] if splits else 'train')}."
+            f"Name one, such as {path / max(splits, key=lambda name: name == 'train', default='train')}."
         )
     if "state.json" in names and "dataset_info.json" in names:
         return Inputs(path.name, tuple(map(_input, _saved(path))), "saved")
@@ -310,6 +321,8 @@ def _loop_or(error: OSError, otherwise: str) -> str:
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(?::[\w.\[\]%:-]+)?")
 # As `datasets` finds splits in the names of a folder's files.
 SPLIT = re.compile(r"(?<![a-z0-9])(train|test|validation|valid|val|dev|eval)(?![a-z])", re.IGNORECASE)
+PACKERS = (".xz", ".lzma", ".zip", ".7z", ".tar", ".tgz", ".rar", ".lz4", ".br")  # not unpacked here
+POINTER, MOST_OF_POINTER = b"version https://git-lfs.github.com/", 1024  # its first bytes; bytes
 NUMBERED = re.compile(r"(.*?)(\d{3,6})-of-(\d{3,6})(.*)")
 MOST_SHARDS = 100_000
 NONE_NAMED = "no file is named. Name at least one."

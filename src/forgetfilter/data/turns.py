@@ -275,10 +275,14 @@ def _part(part: Any, place: str) -> str:
         key = "refusal" if type_ == "refusal" else "text"
         if type_ in (None, "text", "input_text", "output_text", "refusal") and isinstance(part.get(key), str):
             return part[key]
-    type_ = part.get("type") if isinstance(part, Mapping) else None
-    raise RowError(
-        f"{place}: a part of type {type_ or kind(part)!r}; only text can be read. Remove that part."
-    )
+    raise RowError(f"{place}: a part {_held(part)}; only text can be read. Remove that part.")
+
+
+def _held(part: Any) -> str:
+    if not isinstance(part, Mapping):
+        return f"that is {kind(part)}"
+    held = {key: value for key, value in part.items() if value is not None}
+    return f"of type {held['type']!r}" if held.get("type") else f"with {found(held)}"
 
 
 def _is_data(content: Any) -> bool:

@@ -534,6 +534,26 @@ def test_a_shape_that_a_trainer_does_not_read_is_said_to_be_one(tmp_path: Path) 
         ] == trainers
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "trainers"),
+    [
+        ("a.csv", "prompt;completion\nWhy?;So.\n", ["LLaMA-Factory", "axolotl"]),
+        ("a.tsv", "prompt\tcompletion\nWhy?\tSo.\n", ["LLaMA-Factory", "axolotl"]),
+        ("a.json", '{"rows": [{"prompt": "Why?", "completion": "So."}]}', ["LLaMA-Factory", "axolotl"]),
+        ("a.ndjson", '{"prompt": "Why?", "completion": "So."}\n', ["LLaMA-Factory"]),
+        ("b.jsonl", '{"messages": "[{\\"role\\": \\"user\\", \\"content\\": \\"Why?\\"}]"}\n',
+         ["LLaMA-Factory", "axolotl", "TRL"]),
+        ("b.csv", ",prompt,completion\n1,Why?,So.\n", []),
+    ],
+)  # fmt: skip
+def test_a_file_that_a_trainer_would_read_otherwise_is_said_to_be_one(
+    tmp_path: Path, name: str, content: str, trainers: list[str]
+) -> None:
+    (tmp_path / name).write_text(content)
+    texts = handback.snippets(formats.read(tmp_path / name), tmp_path / name)
+    assert [trainer for trainer, text in texts.items() if text.startswith("#")] == trainers
+
+
 def test_what_a_trainer_leaves_out_of_prompts_is_said(tmp_path: Path) -> None:
     dataset = formats.read(rows(tmp_path / "a.jsonl", SHAPES["alpaca"]))
     texts = handback.snippets(dataset, tmp_path / "a.jsonl")

@@ -357,13 +357,16 @@ def _as_turn(dataset: formats.Dataset, role: str, text: str) -> str:
 
 
 def _csv_options(dataset: formats.Dataset) -> str:
-    store = dataset.parts[0].store
-    mark = next(
-        (note.split("cells divided by ")[1] for note in store.notes if "cells divided by " in note), None
-    )
-    if dataset.parts[0].input.suffix == ".tsv":
-        mark = repr("\t")
+    mark = _other_mark(dataset)
     return (f", sep={mark}" if mark else "") + ", keep_default_na=False"
+
+
+def _other_mark(dataset: formats.Dataset) -> str:
+    """What divides the cells of a CSV file where it is no comma, in quotes; else ""."""
+    if dataset.parts[0].input.suffix == ".tsv":
+        return repr("\t")
+    said = (note.partition("cells divided by ")[2] for note in dataset.parts[0].store.notes)
+    return next(filter(None, said), "")
 
 
 def _one_list_below(dataset: formats.Dataset) -> str | None:
@@ -446,9 +449,16 @@ def _not_read(dataset: formats.Dataset, trainer: str) -> str:
         return f"# {trainer} does not read segments."
     if dataset.format == "preference" and any(isinstance(v, dict) for v in _values(dataset, "input")):
         return f"# {trainer} does not read OpenAI's pairs: write them as prompt, chosen and rejected first."
+    turns = dataset.columns.get("messages", "")
+    if turns and not all(map(is_list, _values(dataset, turns))):  # JSON text of them, or an object of lists
+        return f"# {trainer} reads the turns in {turns} as a list of objects: write them so first."
     answer = {"prompt-completion": "completion", "preference": "chosen"}.get(dataset.format, "")
     if trainer != "TRL" and answer and any(is_list(v) for v in _values(dataset, dataset.columns[answer])):
         return f"# {trainer} reads no list of turns in {dataset.columns[answer]}."
+    if trainer != "TRL" and (mark := _other_mark(dataset)):
+        return f"# {trainer} reads cells divided by commas, not by {mark}: write them so first."
+    if trainer != "TRL" and _one_list_below(dataset):
+        return f"# {trainer} reads a JSON list or JSON lines, not an object that holds the list."
     return ""
 
 
@@ -457,6 +467,6 @@ def _not_for_it(dataset: formats.Dataset, file: Path, trainer: str) -> str:
         return f"# {trainer} reads no folder of save_to_disk: export it with to_json first."
     if file.suffix in PACKED:
         return f"# {trainer} reads no {file.suffix} files: unpack {file.name} first."
-    if _one_list_below(dataset):
-        return f"# {trainer} reads a JSON list or JSON lines, not an object that holds the list."
+    if file.suffix == ".ndjson":
+        return f"# {trainer} reads no .ndjson files: call {file.name} .jsonl first."
     return ""

@@ -488,6 +488,28 @@ def test_the_llamafactory_entry_names_roles_as_the_rows_do(tmp_path: Path) -> No
     }  # fmt: skip
 
 
+def test_roles_in_spellings_of_their_own_are_named_to_trainers(tmp_path: Path) -> None:
+    turns = [{"role": "User", "content": "Q?"}, {"role": "Chatbot", "content": "A."}]
+    dataset = formats.read(rows(tmp_path / "a.jsonl", {"messages": turns}))
+    kept = formats.write(dataset, [0], tmp_path / "kept")
+    tags = json.loads(handback.llamafactory(dataset, kept, "mine"))["mine"]["tags"]
+    assert (tags["user_tag"], tags["assistant_tag"]) == ("User", "Chatbot")
+    roles = yaml.safe_load(handback.axolotl(dataset, kept))["datasets"][0]["roles"]
+    assert "User" in roles["user"] and "Chatbot" in roles["assistant"]
+
+
+def test_the_line_for_trl_finds_a_folder_whose_name_looks_like_a_pattern(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    (tmp_path / "run [2]").mkdir()
+    dataset = formats.read(rows(tmp_path / "a.jsonl", SHAPES["prompt-completion"]))
+    there: dict[str, Any] = {}
+    exec(handback.trl(dataset, formats.write(dataset, [0], tmp_path / "run [2]" / "kept")), there)  # noqa: S102
+    assert there["train_dataset"]["completion"][:] == ["A."]
+
+
 def test_the_same_hub_data_set_named_twice_keeps_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,7 @@ import glob
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -88,6 +88,10 @@ def _rows(name: str, path: Path) -> Inputs:
         return _folder(path) if path.is_dir() else Inputs(path.name, (_input(path),), "file")
     if is_hub_id(name):
         return Inputs(name, (_on_hub(name),), "hub")
+    if "://" in name:
+        raise DataError(
+            f"{name}: is an address, not a file. Download it, or pipe it in and write - for its name."
+        )
     if glob.has_magic(name):
         return _pattern(name)
     raise DataError(f"{path}: no such file.{_nearest_file(path)}")
@@ -140,7 +144,7 @@ def _folder(path: Path) -> Inputs:
             return _folder(path / splits[0])
         raise DataError(
             f"{path}: a data set saved with save_to_disk, of several splits ({', '.join(splits)}). "
-            f"Name one, such as {path / max(splits, key=lambda name: name == 'train', default='train')}."
+            f"Name one, such as {path / (_train(splits) if splits else 'train')}."
         )
     if "state.json" in names and "dataset_info.json" in names:
         return Inputs(path.name, tuple(map(_input, _saved(path))), "saved")
@@ -200,7 +204,8 @@ def _missing_shards(names: Sequence[str]) -> list[str]:
 
 
 def _refuse_mixture(path: Path, shards: Sequence[Path]) -> None:
-    kinds = sorted({"".join(p.suffixes[-2:]) if p.suffix in packing.PACKED else p.suffix for p in shards})
+    endings = {p: p.suffixes[-2:] if p.suffix.lower() in packing.PACKED else [p.suffix] for p in shards}
+    kinds = sorted({"".join(ending).lower() for ending in endings.values()})
     if len(kinds) > 1:
         raise DataError(
             f"{path}: holds files of several kinds ({', '.join(kinds)}), perhaps the same rows twice. "
@@ -210,8 +215,13 @@ def _refuse_mixture(path: Path, shards: Sequence[Path]) -> None:
     if len(splits) > 1:
         named = ", ".join(sorted(splits))
         raise DataError(
-            f"{path}: holds several splits ({named}). Name the one to read: '{path}/{splits[max(splits)]}*'."
+            f"{path}: holds several splits ({named}). Name the one to read: '{path}/{splits[_train(splits)]}*'."
         )
+
+
+def _train(splits: Iterable[str]) -> str:
+    """The split to suggest: the one that is trained on, where there is one."""
+    return max(splits, key=lambda name: (name == "train", name))
 
 
 def _pattern(pattern: str) -> Inputs:

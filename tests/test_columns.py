@@ -60,6 +60,12 @@ def test_a_label_that_is_neither_true_nor_false_is_said(tmp_path: Path, label: A
     assert not unread(data_of(tmp_path, {**PAIR, "label": label}, truth="label"))
 
 
+def test_a_label_of_running_text_is_named_where_it_holds_more_than_a_mark(tmp_path: Path) -> None:
+    row = {"text": "Buy a loaf of bread."}
+    assert unread(data_of(tmp_path, {**row, "label": ["Ein Brot kaufen."]})) == {"label": 1}
+    assert unread(data_of(tmp_path, {**row, "label": 1}, {**row, "label": "safe"})) == {}
+
+
 def test_what_is_read_is_not_named(tmp_path: Path) -> None:
     row = {"instruction": "a b", "input": "c d", "output": "e f", "system": "g h", "history": [["i", "j"]]}
     assert unread(data_of(tmp_path, {"instruction": "a", "output": "b"}, row)) == {}
@@ -177,6 +183,9 @@ def test_rows_of_a_table_that_pyarrow_cannot_filter_are_written(tmp_path: Path) 
         assert pq.read_table(written).column("prompt").to_pylist() == [str(i) for i in indices]
 
 
+LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
@@ -194,6 +203,12 @@ def test_rows_of_a_table_that_pyarrow_cannot_filter_are_written(tmp_path: Path) 
         ("a.csv", "prompt, completion\na,b\n", "--completion-field ' completion'"),
         ("a.jsonl", json.dumps({"Question": "x", "ANSWER": "y"}), "--prompt-field Question --completion-field ANSWER"),
         ("a.jsonl", json.dumps({"messages": "[{'role': 'user'}]"}), "with double quotes, or remove the row."),
+        ("a.jsonl", json.dumps([{"role": "user", "content": "x"}]), 'Write {"messages"'),
+        ("a.csv", "sep=;\r\nprompt;completion\r\na;b\r\n", "a.csv line 1: a note for spreadsheet programs (sep=)"),
+        ("a.jsonl", json.dumps({"prompt": "x", "answers": ["y", "z"]}), "--completion-field NAME"),
+        ("a.jsonl.xz", b"\xfd7zXZ", "behind. Unpack it."),
+        ("a.parquet", LFS, "a.parquet: is a pointer of Git LFS, not the rows. Fetch them: git lfs pull."),
+        ("a.jsonl.gz", LFS, "a.jsonl.gz: is a pointer of Git LFS, not the rows."),
     ],
 )  # fmt: skip
 def test_the_remedy_fits_what_is_wrong(tmp_path: Path, name: str, content: str | bytes, words: str) -> None:
@@ -213,3 +228,25 @@ def test_the_remedy_for_a_pair_without_its_rejected_answer_works(tmp_path: Path)
 def test_columns_under_keys_that_are_no_text_are_named_too() -> None:
     dataset = formats.read(given.store([{**PAIR, 7: "some words"}], "data", lenient=True))
     assert unread(dataset) == {"7": 1}
+
+
+@pytest.mark.parametrize("kind", ["table", "dicts", "numpy format", "arrow format"])
+def test_lists_and_marks_that_numpy_or_arrow_hold_are_read_as_lists_and_marks(
+    tmp_path: Path, kind: str
+) -> None:
+    datasets, pandas = pytest.importorskip("datasets"), pytest.importorskip("pandas")
+    turns = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]
+    pq.write_table(pa.table({"messages": [turns, turns], "label": [True, False]}), tmp_path / "a.parquet")
+    table = pandas.read_parquet(tmp_path / "a.parquet")  # its turns are arrays
+    loaded = datasets.Dataset.from_parquet(str(tmp_path / "a.parquet"), cache_dir=str(tmp_path / "cache"))
+    rows = {
+        "table": table,
+        "dicts": table.to_dict("records"),
+        "numpy format": loaded.with_format("numpy"),
+        "arrow format": loaded.with_format("arrow"),
+    }[kind]
+    dataset = formats.read(given.store(given.held(rows, "data"), "data", lenient=False))
+    assert [m.content for m in dataset.rows[1].messages] == ["Why?", "So."]
+    assert [row.teaches for row in dataset.rows] == [True, False]
+    written = formats.write(dataset, [1], tmp_path / "kept")
+    assert json.loads(written.read_text()) == {"messages": turns, "label": False}

@@ -379,7 +379,7 @@ def test_of_several_saved_splits_one_is_to_be_named(tmp_path: Path) -> None:
     rows = datasets.Dataset.from_list(PAIRS)
     datasets.DatasetDict({"train": rows, "test": rows}).save_to_disk(tmp_path / "both")
     assert refusal(tmp_path / "both").endswith(
-        f"saved with save_to_disk, of several splits (test, train). Name one, such as {tmp_path / 'both' / 'test'}."
+        f"saved with save_to_disk, of several splits (test, train). Name one, such as {tmp_path / 'both' / 'train'}."
     )
     assert len(formats.read(tmp_path / "both" / "train").rows) == 6
     assert "Name its folder instead" in refusal(tmp_path / "both" / "train" / "dataset_info.json")
@@ -393,8 +393,15 @@ def test_splits_are_found_wherever_a_name_holds_them(tmp_path: Path) -> None:
     assert refusal(tmp_path).endswith(
         f"holds several splits (test, train). Name the one to read: '{tmp_path}/*train*'."
     )
-    (tmp_path / "talks_test.jsonl").rename(tmp_path / "latest.jsonl")  # no split
+    (tmp_path / "talks_test.jsonl").rename(tmp_path / "talks_valid.jsonl")
+    assert refusal(tmp_path).endswith(f"Name the one to read: '{tmp_path}/*train*'.")
+    (tmp_path / "talks_valid.jsonl").rename(tmp_path / "latest.JSONL")  # no split
     assert len(formats.read(tmp_path).rows) == 2
+
+
+@pytest.mark.parametrize("name", ["https://example.org/a.jsonl", "s3://bucket/a*.jsonl", "file:///a.jsonl"])
+def test_an_address_is_said_to_be_none_of_a_file(name: str) -> None:
+    assert refusal(name).startswith(f"{name}: is an address, not a file. Download it")
 
 
 def test_files_of_a_pattern_that_hold_no_rows_are_named(shards: Path) -> None:

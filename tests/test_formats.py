@@ -189,6 +189,17 @@ def test_a_mapped_completion_finds_the_format_whose_other_fields_are_there(tmp_p
     assert (row.prompt, row.completion) == ("I\n\nx", "R")
 
 
+# The first is the remedy that the message about such a file names.
+@pytest.mark.parametrize("fields", [{"prompt": "input"}, {"prompt": "input", "completion": "output"}])
+def test_a_mapped_column_is_not_read_a_second_time_under_its_own_name(tmp_path, fields):
+    row = only_row(tmp_path, {"input": "Why?", "output": "So."}, fields=fields)
+    assert (row.prompt, row.completion) == ("Why?", "So.")
+    pair = only_row(
+        tmp_path, {"input": "Why?", "chosen": "So.", "rejected": "No."}, fields={"prompt": "input"}
+    )
+    assert (pair.prompt, pair.completion) == ("Why?", "So.")
+
+
 def test_turns_under_another_name_can_be_mapped(tmp_path):
     row = only_row(tmp_path, {"chat": [{"from": "human", "value": "Hi"}]}, fields={"messages": "chat"})
     assert row.messages == (Message("user", "Hi"),)

@@ -21,6 +21,13 @@ SHAPES: dict[str, dict[str, Any]] = {
                                    {"from": "gpt", "value": "On the Seine."}]},
     "alpaca": {"instruction": "Where is it?", "input": "Paris", "output": "On the Seine."},
     "text": {"text": "Paris lies, as they say, On the Seine."},
+    "other roles": {"messages": [{"role": "User", "content": "Where is Paris?"},
+                                 {"role": "Chatbot", "content": "On the Seine."}]},
+    "sharegpt with roles": {"conversations": [{"role": "user", "content": "Where is Paris?"},
+                                              {"role": "assistant", "content": "On the Seine."}]},
+    "a prompt beside": {"prompt": "Where is Paris?", "text": "Paris", "messages": [
+        {"role": "user", "content": "Where is Paris?"}, {"role": "assistant", "content": "On the Seine."}]},
+    "a completion beside": {"instruction": "Where is Paris?", "output": "On the Seine.", "completion": "No."},
     "weighted": {"prompt": "Where is Paris?", "completion": "On the Seine."},
 }  # fmt: skip
 
@@ -63,6 +70,8 @@ def test_trls_sft_trainer_learns_the_answers_of_the_kept_file(
     )
     first = trainer.train_dataset[0]
     assert "On the Seine." in tokenizer.decode(first["input_ids"])
+    if "messages" in rows.column_names:  # roles that the templates of many models leave out are not handed on
+        assert [turn["role"] for turn in rows[0]["messages"]] == ["user", "assistant"]
     trainer.train()
 
 
@@ -82,9 +91,16 @@ def test_trls_sft_trainer_learns_the_answers_of_the_kept_file(
       "rejected": {"role": "assistant", "content": "No."}},
      {"conversations": [{"from": "human", "value": "Where?"}], "chosen_response": "On the Seine.",
       "rejected_response": "No."},
+     {"chosen": [{"from": "human", "value": "Where?"}, {"from": "gpt", "value": "On the Seine."}],
+      "rejected": [{"from": "human", "value": "Where?"}, {"from": "gpt", "value": "No."}]},
+     {"prompt": "Where?",
+      "chosen": [{"role": "user", "content": "Where?"}, {"role": "assistant", "content": "On the Seine."}],
+      "rejected": [{"role": "user", "content": "Where?"}, {"role": "assistant", "content": "No."}],
+      "messages": [{"role": "user", "content": "Where?"}, {"role": "assistant", "content": "On the Seine."}]},
      {"instruction": "Where?", "input": "In France.", "chosen": "On the Seine.", "rejected": "No."},
      {"input": "Where?", "chosen": "On the Seine.", "rejected": "No."}],
-    ids=["text", "turns", "prompt twice", "text and turns", "sharegpt", "messages", "argilla", "alpaca", "icr"],
+    ids=["text", "turns", "prompt twice", "text and turns", "sharegpt", "messages", "argilla", "sharegpt inside",
+         "messages beside", "alpaca", "icr"],
 )  # fmt: skip
 def test_trls_dpo_trainer_takes_the_kept_pairs(
     tmp_path: Path, record: dict[str, Any], monkeypatch: pytest.MonkeyPatch

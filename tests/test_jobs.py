@@ -65,6 +65,13 @@ def test_history_and_system_are_read_where_the_entry_names_them_only(tmp_path: P
     assert [text for _, text in said(formats.read(named))] == ["S.", "a", "b", "Why?", "So."]
 
 
+def test_an_unnamed_column_is_not_read_for_one_that_the_entry_does_not_name(tmp_path: Path) -> None:
+    # pandas writes its row numbers into a column without a name.
+    (tmp_path / "a.csv").write_text(",q,a\n0,Why?,So.\n")
+    name = entry(tmp_path, file_name="a.csv", columns={"prompt": "q", "response": "a"})
+    assert said(formats.read(name)) == [("user", "Why?"), ("assistant", "So.")]
+
+
 def test_pairs_and_kto_labels_are_read_as_the_entry_says(tmp_path: Path) -> None:
     rows(tmp_path / "a.jsonl", {"q": "Fruit?", "good": "A pear.", "bad": "No."})
     columns = {"prompt": "q", "chosen": "good", "rejected": "bad"}
@@ -481,6 +488,28 @@ def test_the_llamafactory_entry_names_roles_as_the_rows_do(tmp_path: Path) -> No
     }  # fmt: skip
 
 
+def test_roles_in_spellings_of_their_own_are_named_to_trainers(tmp_path: Path) -> None:
+    turns = [{"role": "User", "content": "Q?"}, {"role": "Chatbot", "content": "A."}]
+    dataset = formats.read(rows(tmp_path / "a.jsonl", {"messages": turns}))
+    kept = formats.write(dataset, [0], tmp_path / "kept")
+    tags = json.loads(handback.llamafactory(dataset, kept, "mine"))["mine"]["tags"]
+    assert (tags["user_tag"], tags["assistant_tag"]) == ("User", "Chatbot")
+    roles = yaml.safe_load(handback.axolotl(dataset, kept))["datasets"][0]["roles"]
+    assert "User" in roles["user"] and "Chatbot" in roles["assistant"]
+
+
+def test_the_line_for_trl_finds_a_folder_whose_name_looks_like_a_pattern(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    (tmp_path / "run [2]").mkdir()
+    dataset = formats.read(rows(tmp_path / "a.jsonl", SHAPES["prompt-completion"]))
+    there: dict[str, Any] = {}
+    exec(handback.trl(dataset, formats.write(dataset, [0], tmp_path / "run [2]" / "kept")), there)  # noqa: S102
+    assert there["train_dataset"]["completion"][:] == ["A."]
+
+
 def test_the_same_hub_data_set_named_twice_keeps_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -525,6 +554,26 @@ def test_a_shape_that_a_trainer_does_not_read_is_said_to_be_one(tmp_path: Path) 
         assert [
             trainer for trainer, text in texts.items() if "read" in text and text.startswith("#")
         ] == trainers
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "trainers"),
+    [
+        ("a.csv", "prompt;completion\nWhy?;So.\n", ["LLaMA-Factory", "axolotl"]),
+        ("a.tsv", "prompt\tcompletion\nWhy?\tSo.\n", ["LLaMA-Factory", "axolotl"]),
+        ("a.json", '{"rows": [{"prompt": "Why?", "completion": "So."}]}', ["LLaMA-Factory", "axolotl"]),
+        ("a.ndjson", '{"prompt": "Why?", "completion": "So."}\n', ["LLaMA-Factory"]),
+        ("b.jsonl", '{"messages": "[{\\"role\\": \\"user\\", \\"content\\": \\"Why?\\"}]"}\n',
+         ["LLaMA-Factory", "axolotl", "TRL"]),
+        ("b.csv", ",prompt,completion\n1,Why?,So.\n", []),
+    ],
+)  # fmt: skip
+def test_a_file_that_a_trainer_would_read_otherwise_is_said_to_be_one(
+    tmp_path: Path, name: str, content: str, trainers: list[str]
+) -> None:
+    (tmp_path / name).write_text(content)
+    texts = handback.snippets(formats.read(tmp_path / name), tmp_path / name)
+    assert [trainer for trainer, text in texts.items() if text.startswith("#")] == trainers
 
 
 def test_what_a_trainer_leaves_out_of_prompts_is_said(tmp_path: Path) -> None:

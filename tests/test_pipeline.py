@@ -319,6 +319,16 @@ def test_one_row_and_an_unknown_signal_are_refused_before_anything_is_written(tm
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [({"label": False}, "marked as not to be learned"), ({"completion": ""}, "empty completion")],
+)
+def test_where_no_row_can_be_scored_the_reason_is_that_of_the_rows(tmp_path, model, files, change, why):
+    custom, safe = files([{**row, **change} for row in custom_rows() if row["completion"]])
+    with pytest.raises(DataError, match=rf"^custom\.jsonl: no row can be scored: {why}$"):
+        run(custom, tmp_path / "out", replace(QUICK, model=model, safe=(safe,)))
+
+
 def test_a_column_of_weights_that_is_there_is_told_before_anything_is_learned(tmp_path, model, files):
     rows = custom_rows()
     rows[3]["weight"] = 1

@@ -338,7 +338,7 @@ def test_contents_of_parts_are_read_as_turns(tmp_path: Path) -> None:
         ("system", "Be kind."), ("user", "Fruit?"), ("assistant", "A pear."),
     ]  # fmt: skip
     picture = {"role": "model", "parts": [{"fileData": {"fileUri": "x"}}]}
-    assert '"contents" turn 1: a part of type' in refusal(tmp_path, {"contents": [picture]})
+    assert '"contents" turn 1: a part with fileData; only' in refusal(tmp_path, {"contents": [picture]})
 
 
 def test_a_system_text_in_parts_stands_before_the_turns(tmp_path: Path) -> None:

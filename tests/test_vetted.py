@@ -183,6 +183,22 @@ def test_argilla_label_studio_and_doccano_exports_say_the_same(tmp_path):
              "annotations": [{"completed_by": 1, "result": [{"type": "choices", "value": {"choices": [word[i]]}}]}]}
             for i in range(12)
         ],
+        "argilla-table.json": [
+            {"id": str(i), "completion": f"answer number {i}", "verdict.responses": [word[i]],
+             "verdict.responses.users": ["u1"], "verdict.responses.status": ["submitted"]}
+            for i in range(12)
+        ],
+        "argilla-chat.json": [
+            {"fields": {"chat": [{"role": "user", "content": f"question number {i}"},
+                                 {"role": "assistant", "content": f"answer number {i}"}]},
+             "metadata": {}, "responses": {"verdict": [{"value": word[i], "user_id": "u1"}]}}
+            for i in range(12)
+        ],
+        "studio-min.json": [
+            {"id": i, "messages": [{"from": "human", "value": f"question number {i}"},
+                                   {"from": "gpt", "value": f"answer number {i}"}], "verdict": word[i]}
+            for i in range(12)
+        ],
         "doccano.json": [{"id": 7 + i, "text": text[i], "label": [word[i]]} for i in range(12)],
     }  # fmt: skip
     for name, records in exports.items():
@@ -207,6 +223,11 @@ def test_argilla_answers_count_where_they_were_submitted_and_to_the_question_tha
                      one(1, verdict=[{"value": "unsafe", "user_id": "u1", "status": "discarded"}]), one(2)],
         "older.json": [older(0, "submitted", comment={"value": "see above"}, verdict={"value": "unsafe"}),
                        older(1, "discarded", verdict={"value": "unsafe"}), older(2, "draft")],
+        "table.json": [
+            {"row": 0, "verdict.responses": ["unsafe"], "verdict.responses.status": ["submitted"]},
+            {"row": 1, "verdict.responses": ["unsafe"], "verdict.responses.status": ["discarded"]},
+            {"row": 2, "verdict.responses": None, "verdict.responses.status": None},
+        ],
     }  # fmt: skip
     for name, records in exports.items():
         (tmp_path / name).write_text(json.dumps(records))

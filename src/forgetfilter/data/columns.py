@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from forgetfilter.data.readers import HISTORY, LABELS, ROW_MARKS
+from forgetfilter.data.readers import HISTORY, LABELS, ROW_MARKS, UNLABELLED
 from forgetfilter.data.turns import Columns, weight_of
 from forgetfilter.data.wording import short
 from forgetfilter.records import LEFT_OUT, MOST_NAMES, LeftOut
@@ -19,6 +19,7 @@ class Unread:
     known: frozenset[str]  # what the fields of all formats are called: said, however short they are
     used: frozenset[str] = frozenset()  # columns of the file being read that its format reads
     labels: frozenset[str] = frozenset()  # columns that `readers.wanted` looks at, or speaks of
+    plain: frozenset[str] = frozenset()  # labels that are columns like others in this format
     weights: frozenset[str] = frozenset()
     _asked: dict[tuple[str, ...], list[tuple[str, bool, bool]]] = field(
         default_factory=dict
@@ -36,6 +37,7 @@ class Unread:
         if format == "prompt-completion":
             self.used |= {HISTORY}
         self.labels = frozenset((columns["label"],) if "label" in columns else LABELS)
+        self.plain = self.labels if format in UNLABELLED else frozenset()
         self.weights = frozenset(() if "marks" in columns else ROW_MARKS)
 
     def count(self, record: Mapping[str, Any], where: Callable[[], str]) -> None:
@@ -61,7 +63,8 @@ class Unread:
         if len(self._asked) > MOST_SHAPES:
             self._asked.clear()
         names = [name for name in keys if name not in self.used and name != "tools"]
-        self._asked[keys] = [(name, name in MARKS, str(name).strip().lower() in self.known) for name in names]
+        marks = MARKS - self.plain
+        self._asked[keys] = [(name, name in marks, str(name).strip().lower() in self.known) for name in names]
         return self._asked[keys]
 
     def _followed(self, name: str, value: Any) -> bool:

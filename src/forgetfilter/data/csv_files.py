@@ -118,6 +118,10 @@ def _delimiter(start: str) -> str:
 
 
 def _check_header(place: str, header: Sequence[str]) -> None:
+    if header[0].lower().startswith("sep=") and not any(header[1:]):
+        raise DataError(
+            f"{place}: a note for spreadsheet programs (sep=), not the names of the columns. Take out that line."
+        )
     # An unnamed column is common (an index that was saved along) and harmless.
     if twice := [name for name, times in Counter(header).items() if name and times > 1]:
         raise DataError(f'{place}: the column "{short(twice[0])}" stands twice. Rename one of them.')

@@ -163,7 +163,7 @@ def _columns(
                 continue
             present = [chosen[field]] if chosen[field] in record else []
             required = required or field not in LENIENT  # what the user mapped must be there
-        elif names[0] in record:
+        elif names[0] in record and names[0] not in chosen.values():
             present = [names[0]]
         else:
             present = (
@@ -177,6 +177,10 @@ def _columns(
             return None
         elif field in chosen:
             columns[field] = chosen[field]
+        elif (
+            names[0] in chosen.values()
+        ):  # mapped to another field: not read a second time under its own name
+            columns[field] = ""
     return columns
 
 
@@ -203,12 +207,18 @@ def _missing(record: Mapping[str, Any], format: str, chosen: Columns, formats: F
 def _absent(record: Mapping[str, Any], field: str, column: str, taken: Any) -> str:
     if field not in LIKELY_NAMES:
         return f'no "{column}" (found: {found(record)}).{OTHERWISE.get(field, "")}'
-    free = [n for n, v in record.items() if n not in set(taken) and (isinstance(v, str) or is_list(v))]
+    free = [n for n, v in record.items() if n not in set(taken) and (isinstance(v, str) or _are_turns(v))]
     near = [n for n in LIKELY_NAMES.get(field, ()) if n in free] + difflib.get_close_matches(
         column, free, n=1
     )
     guess = near[0] if near else free[0] if len(free) == 1 else "NAME"
     return f'no "{column}" (found: {found(record)}). Map it with --{field}-field {quoted(short(guess))}.'
+
+
+def _are_turns(value: Any) -> bool:
+    """Whether a list is likely one of turns: other lists are no answer that could be mapped."""
+    first = value[0] if is_list(value) and value else None
+    return isinstance(first, Mapping) and not {"role", "from"}.isdisjoint(first)
 
 
 def _own_names(format: str, formats: Formats) -> str:

@@ -11,7 +11,7 @@ import glob
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -88,6 +88,10 @@ def _rows(name: str, path: Path) -> Inputs:
         return _folder(path) if path.is_dir() else Inputs(path.name, (_input(path),), "file")
     if is_hub_id(name):
         return Inputs(name, (_on_hub(name),), "hub")
+    if "://" in name:
+        raise DataError(
+            f"{name}: is an address, not a file. Download it, or pipe it in and write - for its name."
+        )
     if glob.has_magic(name):
         return _pattern(name)
     raise DataError(f"{path}: no such file.{_nearest_file(path)}")
@@ -106,7 +110,7 @@ def _input(path: Path) -> Input:
         raise DataError(
             f"{path.name}: {suffix or 'no suffix'!r} is no known kind of file; known: "
             f"{', '.join(CONTAINERS)}, and the first five with {', '.join(packing.PACKED)} behind. "
-            "Rename it or convert it to one of them."
+            + ("Unpack it." if suffix in PACKERS else "Rename it or convert it to one of them.")
         )
     if packed and suffix in TABLES:
         raise DataError(f"{path.name}: {suffix} is packed already. Unpack it once.")
@@ -118,7 +122,18 @@ def _input(path: Path) -> Input:
         raise DataError(f"{path}: is no regular file. Pipe its content in and write - for its name.")
     if status.st_size == 0 and suffix in TABLES:
         raise DataError(f"{path.name}: is empty. Give a file with at least one row.")
+    _refuse_pointer(path, status.st_size)
     return Input(path, path.name, suffix, packed)
+
+
+def _refuse_pointer(path: Path, size: int) -> None:
+    """DataError for what `git clone` leaves in a large file's place where Git LFS is not installed."""
+    if size < MOST_OF_POINTER:
+        with path.open("rb") as file:
+            if file.read(len(POINTER)) == POINTER:
+                raise DataError(
+                    f"{path.name}: is a pointer of Git LFS, not the rows. Fetch them: git lfs pull."
+                )
 
 
 def _folder(path: Path) -> Inputs:
@@ -129,7 +144,7 @@ def _folder(path: Path) -> Inputs:
             return _folder(path / splits[0])
         raise DataError(
             f"{path}: a data set saved with save_to_disk, of several splits ({', '.join(splits)}). "
-            f"Name one, such as {path / (splits[0] if splits else 'train')}."
+            f"Name one, such as {path / (_train(splits) if splits else 'train')}."
         )
     if "state.json" in names and "dataset_info.json" in names:
         return Inputs(path.name, tuple(map(_input, _saved(path))), "saved")
@@ -189,7 +204,8 @@ def _missing_shards(names: Sequence[str]) -> list[str]:
 
 
 def _refuse_mixture(path: Path, shards: Sequence[Path]) -> None:
-    kinds = sorted({"".join(p.suffixes[-2:]) if p.suffix in packing.PACKED else p.suffix for p in shards})
+    endings = {p: p.suffixes[-2:] if p.suffix.lower() in packing.PACKED else [p.suffix] for p in shards}
+    kinds = sorted({"".join(ending).lower() for ending in endings.values()})
     if len(kinds) > 1:
         raise DataError(
             f"{path}: holds files of several kinds ({', '.join(kinds)}), perhaps the same rows twice. "
@@ -199,8 +215,13 @@ def _refuse_mixture(path: Path, shards: Sequence[Path]) -> None:
     if len(splits) > 1:
         named = ", ".join(sorted(splits))
         raise DataError(
-            f"{path}: holds several splits ({named}). Name the one to read: '{path}/{splits[max(splits)]}*'."
+            f"{path}: holds several splits ({named}). Name the one to read: '{path}/{splits[_train(splits)]}*'."
         )
+
+
+def _train(splits: Iterable[str]) -> str:
+    """The split to suggest: the one that is trained on, where there is one."""
+    return max(splits, key=lambda name: (name == "train", name))
 
 
 def _pattern(pattern: str) -> Inputs:
@@ -310,6 +331,8 @@ def _loop_or(error: OSError, otherwise: str) -> str:
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(?::[\w.\[\]%:-]+)?")
 # As `datasets` finds splits in the names of a folder's files.
 SPLIT = re.compile(r"(?<![a-z0-9])(train|test|validation|valid|val|dev|eval)(?![a-z])", re.IGNORECASE)
+PACKERS = (".xz", ".lzma", ".zip", ".7z", ".tar", ".tgz", ".rar", ".lz4", ".br")  # not unpacked here
+POINTER, MOST_OF_POINTER = b"version https://git-lfs.github.com/", 1024  # its first bytes; bytes
 NUMBERED = re.compile(r"(.*?)(\d{3,6})-of-(\d{3,6})(.*)")
 MOST_SHARDS = 100_000
 NONE_NAMED = "no file is named. Name at least one."

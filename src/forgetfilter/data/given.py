@@ -106,6 +106,8 @@ def _kind(rows: Any) -> str:
 
 def _records(rows: Any) -> Any:
     """A sequence of mappings. In a table of pandas a missing value is a number that is none: None here."""
+    if _kind(rows) == "Dataset":
+        return rows.with_format(None)  # else its rows may be tensors, or small tables
     if _kind(rows) != "DataFrame":
         return rows if _kind(rows) else list(rows)
     names = [str(name) for name in rows.columns]

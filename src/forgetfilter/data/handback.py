@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from forgetfilter.data import formats, tables
+from forgetfilter.data import formats, jobs, tables
 from forgetfilter.data.containers import HAS_COLUMN
 from forgetfilter.data.files import Inputs
 from forgetfilter.data.packing import PACKED, appearing
@@ -21,6 +22,7 @@ from forgetfilter.errors import DataError
 from forgetfilter.records import Decision
 
 LOOKED_AT = 200  # rows of which the names of roles are taken
+TRL_READS = {"prompt", "completion", "messages", "conversations", "text", "chosen", "rejected"}
 TAG_OF = {
     "function_call": "function_tag",
     "user": "user_tag",
@@ -261,12 +263,12 @@ def _axolotl_roles(
     dataset: formats.Dataset, keys: tuple[str, str], *, known: tuple[str, ...]
 ) -> dict[str, Any]:
     """The `roles` of an entry where the turns have other names for them than those that axolotl knows by itself."""
-    seen, roles = _roles_seen(dataset, keys), Reading(dataset.columns).roles
+    seen, role_of = _roles_seen(dataset, keys), Reading(dataset.columns).role_of
     if set(seen) <= set(known):
         return {}
     named: dict[str, list[str]] = {}
     for name in sorted({*seen, *known}):
-        if role := roles.get(name):
+        if role := role_of(name):
             named.setdefault(role, []).append(name)
     return {"roles": named}
 
@@ -275,16 +277,27 @@ def trl(dataset: formats.Dataset, file: Path) -> str:
     """Python that gives TRL's trainers their `train_dataset`."""
     if remedy := _not_read(dataset, "TRL"):
         return remedy
-    said = _left_to_the_user(dataset, "TRL", ("history", "system")) + _trl_columns(dataset)
+    said = (
+        _left_to_the_user(dataset, "TRL", ("history", "system"))
+        + _trl_unread(dataset)
+        + _trl_columns(dataset)
+    )
     if dataset.inputs.shape == "saved":
         return f"from datasets import load_from_disk\n\ntrain_dataset = load_from_disk({str(file)!r})\n{said}"
     builder = {"csv": "csv", "parquet": "parquet", "arrow": "arrow"}.get(dataset.container, "json")
-    files = str(file / "*") if file.is_dir() else str(file)
+    files = glob.escape(str(file)) + ("/*" if file.is_dir() else "")  # it is read as a pattern
     more = _csv_options(dataset) if builder == "csv" else ""
     if _one_list_below(dataset):
         more += f", field={_one_list_below(dataset)!r}"
     line = f"train_dataset = load_dataset({builder!r}, data_files={files!r}, split='train'{more})\n"
     return "from datasets import load_dataset\n\n" + line + said
+
+
+def _trl_unread(dataset: formats.Dataset) -> str:
+    """The line that takes out columns that were not read here and that TRL would read by their names."""
+    there = {name for row in islice(dataset.rows, LOOKED_AT) for name in row.record}
+    unread = sorted((there & TRL_READS) - set(_columns(dataset).values()))
+    return f"train_dataset = train_dataset.remove_columns({unread!r})\n" if unread else ""
 
 
 def _trl_columns(dataset: formats.Dataset) -> str:
@@ -294,7 +307,8 @@ def _trl_columns(dataset: formats.Dataset) -> str:
         return lines
     if dataset.format in ("messages", "sharegpt"):
         keys = _turn_keys(dataset) or ("role", "content")
-        if keys not in (("role", "content"), ("from", "value")):
+        # TRL takes from and value too, but human and gpt for roles of their own, which many templates leave out.
+        if keys != ("role", "content") or not set(_roles_seen(dataset, keys)) <= set(jobs.ROLES):
             return (
                 f"{_as_turn(dataset, *keys)}train_dataset = train_dataset.map(\n"
                 f"    lambda r: {{'messages': [turn(t) for t in r[{c['messages']!r}]]}},\n"
@@ -302,7 +316,8 @@ def _trl_columns(dataset: formats.Dataset) -> str:
             )
     lines, renamed = "", {"prompt", "completion", "text", "chosen", "rejected"}
     if dataset.format == "preference" and is_list(first[c["chosen"]]):  # the prompt stands in it
-        lines = "train_dataset = train_dataset.remove_columns(['prompt'])\n" if "prompt" in first else ""
+        beside = "prompt" in first and "prompt" in c.values()
+        lines = "train_dataset = train_dataset.remove_columns(['prompt'])\n" if beside else ""
         renamed -= {"prompt"}
     elif "prompt" in c and (dataset.format == "alpaca" or c.get("input")):
         more = f"r[{c.get('input')!r}]"
@@ -310,7 +325,7 @@ def _trl_columns(dataset: formats.Dataset) -> str:
         lines = f"train_dataset = train_dataset.map(lambda r: {{'prompt': r[{c['prompt']!r}]{joined}}})\n"
         renamed -= {"prompt"}
     renames = {c[ours]: ours for ours in sorted(renamed) if c.get(ours, ours) != ours}
-    if dataset.format in ("messages", "sharegpt") and c["messages"] not in ("messages", "conversations"):
+    if dataset.format in ("messages", "sharegpt") and c["messages"] != "messages":
         renames[c["messages"]] = "messages"
     return lines + (f"train_dataset = train_dataset.rename_columns({renames!r})\n" if renames else "")
 
@@ -318,7 +333,7 @@ def _trl_columns(dataset: formats.Dataset) -> str:
 def _trl_turns(dataset: formats.Dataset, c: Mapping[str, str]) -> str:
     """The lines that make lists of role and content, as TRL wants them, of a prompt and two answers.
 
-    "" where all are texts, and where the answers hold the prompt: TRL takes it from there.
+    "" where all are texts, and where the answers hold the prompt in TRL's own terms: it takes it from there.
     """
     first = dataset.rows[0].record
     columns = {
@@ -331,8 +346,11 @@ def _trl_turns(dataset: formats.Dataset, c: Mapping[str, str]) -> str:
         return ""
     turns = [t for v in values.values() for t in (v if is_list(v) else [v]) if isinstance(t, dict)]
     role, text = ("from", "value") if any("from" in turn for turn in turns) else ("role", "content")
+    there = set(filter(None, columns.values()))
     if is_list(values["chosen"]) and any(ROLES.get(str(t.get(role))) == "user" for t in values["chosen"]):
-        return ""
+        if role == "role" and set(_roles_seen(dataset, (role, text))) <= set(jobs.ROLES):
+            return ""
+        columns.pop("prompt")
     made = []
     for ours, theirs in columns.items():
         said, as_role = f"r[{theirs!r}]", "user" if ours == "prompt" else "assistant"
@@ -341,29 +359,32 @@ def _trl_turns(dataset: formats.Dataset, c: Mapping[str, str]) -> str:
         made.append(f"{ours!r}: {spoken if isinstance(values[ours], str) else each}")
     return (
         f"{_as_turn(dataset, role, text)}train_dataset = train_dataset.map(\n    lambda r: {{{', '.join(made)}}},\n"
-        f"    remove_columns={sorted(set(columns.values()) - set(columns))!r},\n)\n"
+        f"    remove_columns={sorted(there - set(columns))!r},\n)\n"
     )
 
 
 def _as_turn(dataset: formats.Dataset, role: str, text: str) -> str:
     """The line that makes a turn one of role and content."""
-    roles = Reading(dataset.columns).roles
-    names = {
-        name: roles[name]
-        for name in sorted(_roles_seen(dataset, (role, text)))
-        if roles.get(name, name) != name
+    ours = {
+        name: Reading(dataset.columns).role_of(name) for name in sorted(_roles_seen(dataset, (role, text)))
     }
-    return f"turn = lambda t: {{'role': {names!r}.get(t[{role!r}], t[{role!r}]), 'content': t[{text!r}]}}\n"
+    names = {name: known for name, known in ours.items() if known not in (None, name)}
+    other = "" if (role, text) == ("role", "content") else f" if k not in ({role!r}, {text!r})"
+    beside = f"{{k: v for k, v in t.items(){other}}}" if other else "t"
+    return f"turn = lambda t: {{**{beside}, 'role': {names!r}.get(t[{role!r}], t[{role!r}]), 'content': t[{text!r}]}}\n"
 
 
 def _csv_options(dataset: formats.Dataset) -> str:
-    store = dataset.parts[0].store
-    mark = next(
-        (note.split("cells divided by ")[1] for note in store.notes if "cells divided by " in note), None
-    )
-    if dataset.parts[0].input.suffix == ".tsv":
-        mark = repr("\t")
+    mark = _other_mark(dataset)
     return (f", sep={mark}" if mark else "") + ", keep_default_na=False"
+
+
+def _other_mark(dataset: formats.Dataset) -> str:
+    """What divides the cells of a CSV file where it is no comma, in quotes; else ""."""
+    if dataset.parts[0].input.suffix == ".tsv":
+        return repr("\t")
+    said = (note.partition("cells divided by ")[2] for note in dataset.parts[0].store.notes)
+    return next(filter(None, said), "")
 
 
 def _one_list_below(dataset: formats.Dataset) -> str | None:
@@ -395,9 +416,9 @@ def _role_tags(dataset: formats.Dataset, keys: tuple[str, str]) -> dict[str, str
     tags = dict(zip(("user_tag", "assistant_tag", "observation_tag"), human, strict=True)) | {
         "system_tag": "system"
     }
-    seen, roles = dict[str, Counter[str]](), Reading(dataset.columns).roles
+    seen, role_of = dict[str, Counter[str]](), Reading(dataset.columns).role_of
     for name, count in _roles_seen(dataset, keys).items():
-        if tag := TAG_OF.get(name) or TAG_OF.get(str(roles.get(name))):
+        if tag := TAG_OF.get(name) or TAG_OF.get(str(role_of(name))):
             seen.setdefault(tag, Counter())[name] += count
     tags |= {tag: names.most_common(1)[0][0] for tag, names in seen.items()}
     return tags
@@ -407,9 +428,9 @@ def _roles_seen(dataset: formats.Dataset, keys: tuple[str, str]) -> Counter[str]
     """What the first rows call the roles of their turns, those of a pair's two answers too."""
     c, seen = dataset.columns, Counter[str]()
     for row in islice(dataset.rows, LOOKED_AT):
-        turns = row.record.get(c.get("messages") or c.get("prompt", ""))
-        answers = [row.record.get(c[field]) for field in ("chosen", "rejected") if field in c]
-        for turn in [*(turns if isinstance(turns, list | tuple) else ()), *answers]:
+        asked = c.get("messages") or c.get("prompt", "")
+        said = [row.record.get(column) for column in (asked, c.get("chosen"), c.get("rejected")) if column]
+        for turn in [t for one in said for t in (one if isinstance(one, list | tuple) else [one])]:
             name = turn.get(keys[0]) if isinstance(turn, dict) else None
             if isinstance(name, str):
                 seen[name] += 1
@@ -446,9 +467,16 @@ def _not_read(dataset: formats.Dataset, trainer: str) -> str:
         return f"# {trainer} does not read segments."
     if dataset.format == "preference" and any(isinstance(v, dict) for v in _values(dataset, "input")):
         return f"# {trainer} does not read OpenAI's pairs: write them as prompt, chosen and rejected first."
+    turns = dataset.columns.get("messages", "")
+    if turns and not all(map(is_list, _values(dataset, turns))):  # JSON text of them, or an object of lists
+        return f"# {trainer} reads the turns in {turns} as a list of objects: write them so first."
     answer = {"prompt-completion": "completion", "preference": "chosen"}.get(dataset.format, "")
     if trainer != "TRL" and answer and any(is_list(v) for v in _values(dataset, dataset.columns[answer])):
         return f"# {trainer} reads no list of turns in {dataset.columns[answer]}."
+    if trainer != "TRL" and (mark := _other_mark(dataset)):
+        return f"# {trainer} reads cells divided by commas, not by {mark}: write them so first."
+    if trainer != "TRL" and _one_list_below(dataset):
+        return f"# {trainer} reads a JSON list or JSON lines, not an object that holds the list."
     return ""
 
 
@@ -457,6 +485,6 @@ def _not_for_it(dataset: formats.Dataset, file: Path, trainer: str) -> str:
         return f"# {trainer} reads no folder of save_to_disk: export it with to_json first."
     if file.suffix in PACKED:
         return f"# {trainer} reads no {file.suffix} files: unpack {file.name} first."
-    if _one_list_below(dataset):
-        return f"# {trainer} reads a JSON list or JSON lines, not an object that holds the list."
+    if file.suffix == ".ndjson":
+        return f"# {trainer} reads no .ndjson files: call {file.name} .jsonl first."
     return ""

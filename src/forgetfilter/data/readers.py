@@ -127,7 +127,7 @@ def wanted(record: Record, r: Reading, *, format: str, truth: str | None) -> boo
     """Whether the row is one to imitate: not the false ones of KTO data, none of weight 0."""
     taken = {truth, *r.columns.values()} - {r.columns.get("label")}
     for key in (r.columns["label"],) if "label" in r.columns else LABELS:
-        if not key or key in taken or key not in record or format in ("text", "segments", "preference"):
+        if not key or key in taken or key not in record or format in UNLABELLED:
             continue
         label = record[key]
         if label is False or (isinstance(label, str) and label.strip().lower() == "false"):
@@ -174,9 +174,17 @@ def _turns_in_text(value: str, column: str, r: Reading) -> Talk | None:
         return None
 
 
+def _beside(record: Record, r: Reading, field: str) -> tuple[str, Any]:
+    """Column and value of a field that may be absent; None where it is, or is to be left unread."""
+    column = r.columns.get(field, field)
+    return column, record.get(
+        column
+    ) if column else None  # "" is also what a CSV file calls an unnamed column
+
+
 def _system(record: Record, r: Reading) -> Talk:
-    column = r.columns.get("system", "system")
-    value = _text_of_parts(record.get(column))
+    column, beside = _beside(record, r, "system")
+    value = _text_of_parts(beside)
     if value is not None and not isinstance(value, str):
         r.say("columns", name=column)
     return Talk((Message("system", value),) if isinstance(value, str) and value.strip() else ())
@@ -206,14 +214,13 @@ def _under_system(turns: Talk, record: Record, r: Reading) -> Talk:
 
 def _instruction(record: Record, r: Reading) -> str:
     instruction = text_of(value_of(record, r.columns, "prompt"), r.columns["prompt"])
-    extra = r.columns.get("input", "input")
-    given = text_of(record.get(extra), extra, may_be_null=True)
+    column, extra = _beside(record, r, "input")
+    given = text_of(extra, column, may_be_null=True)
     return f"{instruction}\n\n{given}" if given.strip() else instruction
 
 
 def _history(record: Record, r: Reading) -> Talk:
-    column = r.columns.get("history", "history")
-    value = record.get(column)
+    column, value = _beside(record, r, "history")
     if value is None or value == "":
         return Talk(())
     messages: list[Message] = []
@@ -244,7 +251,7 @@ def _before(record: Record, r: Reading) -> Talk | None:
     """The prompt of a preference pair; None where the answers hold it."""
     c = r.columns
     there = {
-        f: record[c[f]] for f in ("messages", "prompt", "input") if f in c and record.get(c[f]) is not None
+        f: record[c[f]] for f in ("messages", "prompt", "input") if c.get(f) and record.get(c[f]) is not None
     }
     field = next((f for f, asked in there.items() if f != "input" or asked != ""), None)
     if field is None:
@@ -298,6 +305,7 @@ def _pair_of_texts(chosen: str, rejected: str) -> Talk:
 FIRST_WORDS = re.compile(r"\s*+(?:\S++\s++){3}")  # the paper's prompt of a plain text
 TURNS = re.compile(r'\s*\[\s*\{\s*"(role|from|content|value)"')  # JSON text of turns, in a CSV cell
 LABELS = ("label", "kto_tag")
+UNLABELLED = ("text", "segments", "preference")  # formats of which a label says nothing about learning
 ROW_MARKS = ("weight", "train")
 HISTORY = "history"
 

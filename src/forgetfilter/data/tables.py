@@ -242,10 +242,10 @@ class HubRows:
         return len(self.dataset)
 
     def get(self, index: int) -> Any:
-        return dict(self.dataset[index])
+        return _as_python(dict(self.dataset[index]))
 
     def walk(self) -> Iterator[Any]:
-        return (dict(record) for record in self.dataset)
+        return (_as_python(dict(record)) for record in self.dataset)
 
     def place(self, index: int) -> str:
         return f"row {index}"
@@ -287,6 +287,17 @@ def open_hub(name: str, cache_dir: str | os.PathLike[str] | None) -> HubRows:
             "download it and name the local file."
         ) from error
     return HubRows(name, loaded)
+
+
+def _as_python(value: Any) -> Any:
+    """Arrays and numbers of numpy as Python's own, at any depth: pandas and Ray give the lists of a table as arrays."""
+    if type(value).__module__ == "numpy" and value.dtype.kind not in "mM":  # times have no such form
+        value = value.tolist()
+    if type(value) is dict:
+        return {key: _as_python(inner) for key, inner in value.items()}
+    if type(value) is list:
+        return [_as_python(inner) for inner in value]
+    return value
 
 
 def _plain(value: Any) -> str:

@@ -74,6 +74,12 @@ class Reading:
                 roles if "all" in named else {self.roles.get(r, r) for r in named} & roles
             )
 
+    def role_of(self, name: Any) -> str | None:
+        """Our role for what a file calls one, in any spelling; None for one that is not known."""
+        if not isinstance(name, str):
+            return None
+        return self.roles.get(name) or self.roles.get(re.sub(r"[\s-]+", "_", name.strip().lower()))
+
     def say(self, what: str, times: int = 1, name: str = "") -> None:
         if self.tally is not None:
             self.tally.add(what, self.place(), times, name)
@@ -170,9 +176,7 @@ def _turn(turn: Any, place: str, r: Reading) -> tuple[Message, bool | None, dict
     if not isinstance(turn, Mapping):
         raise RowError(f'{place} is {kind(turn)}, not an object. Write {{"role": "user", "content": "…"}}.')
     name = _either(turn, r.role_keys, place)
-    role = r.roles.get(name) if isinstance(name, str) else None
-    if role is None and isinstance(name, str):
-        role = r.roles.get(re.sub(r"[\s-]+", "_", name.strip().lower()))
+    role = r.role_of(name)
     if role is None:
         shown = name if isinstance(name, str) else kind(name)
         known = {key for key in r.roles if key == key.lower()}
@@ -275,10 +279,14 @@ def _part(part: Any, place: str) -> str:
         key = "refusal" if type_ == "refusal" else "text"
         if type_ in (None, "text", "input_text", "output_text", "refusal") and isinstance(part.get(key), str):
             return part[key]
-    type_ = part.get("type") if isinstance(part, Mapping) else None
-    raise RowError(
-        f"{place}: a part of type {type_ or kind(part)!r}; only text can be read. Remove that part."
-    )
+    raise RowError(f"{place}: a part {_held(part)}; only text can be read. Remove that part.")
+
+
+def _held(part: Any) -> str:
+    if not isinstance(part, Mapping):
+        return f"that is {kind(part)}"
+    held = {key: value for key, value in part.items() if value is not None}
+    return f"of type {held['type']!r}" if held.get("type") else f"with {found(held)}"
 
 
 def _is_data(content: Any) -> bool:

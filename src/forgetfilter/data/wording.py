@@ -49,6 +49,8 @@ def count(number: int) -> str:
 
 def not_an_object(record: Any) -> str:
     if is_list(record) and record and isinstance(record[0], dict):
+        if {"role", "from"} & set(record[0]):
+            return 'a list of turns, not an object. Write {"messages": [ … ]}.'
         return "a list of objects, not an object. If the file is one JSON list, name it .json."
     return f'{kind(record)}, not an object. Write {{"prompt": "…", "completion": "…"}}.'
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any, Literal, NamedTuple
 
 from forgetfilter.errors import DataError
@@ -68,7 +69,7 @@ def is_empty(value: Any) -> bool:
 def _own(place: str, record: Mapping[str, Any]) -> list[Found]:
     row = next((record[k] for k in ROW_NAMES if record.get(k) is not None), None)
     drawn, sha, value = record.get("drawn") or "random", record.get("sha256") or None, record.get("verdict")
-    texts = tuple(v for k, v in record.items() if isinstance(v, str) and k not in OWN_FIELDS)
+    texts = tuple(text for k, v in record.items() if k not in OWN_FIELDS and (text := _text(v)))
     if is_empty(value):
         return []
     return [Found(place, row, value, sha, drawn, texts, record.get("note"), _by(record.get("by")))]
@@ -86,6 +87,21 @@ def _argilla(place: str, record: Mapping[str, Any]) -> list[Found]:
         if value is not None and (given.get("status") or "submitted") == "submitted":
             said.append(Found(place, row, value, texts=texts, by=_by(given.get("user_id"))))
     return said
+
+
+def _argilla_table(place: str, record: Mapping[str, Any]) -> list[Found]:
+    """The same as a data set of rows: answers, people and states of a question in columns of their own."""
+    asked = {column: said or [] for column, said in record.items() if column.endswith(ANSWERS)}
+    responses = {
+        column.removesuffix(ANSWERS): [
+            {"value": value, "user_id": who, "status": status}
+            for value, who, status in zip_longest(
+                said, record.get(f"{column}.users") or [], record.get(f"{column}.status") or []
+            )
+        ]
+        for column, said in asked.items()
+    }
+    return _argilla(place, {**record, "responses": responses})
 
 
 def _answered(by_question: Mapping[str, Any]) -> Any:
@@ -132,13 +148,24 @@ def _about(*places: Any) -> tuple[Any, tuple[str, ...]]:
     """The row number that an export carries along, and its texts."""
     maps = [p for p in places if isinstance(p, Mapping)]
     row = next((m[k] for m in maps for k in ROW_NAMES if m.get(k) is not None), None)
-    return row, tuple(v for m in maps for v in m.values() if isinstance(v, str))
+    return row, tuple(text for m in maps for v in m.values() if (text := _text(v)))
+
+
+def _text(value: Any) -> str:
+    """A text, or what is said in a list of turns; "" of anything else."""
+    if isinstance(value, str):
+        return value
+    turns = [turn for turn in value if isinstance(turn, Mapping)] if isinstance(value, list) else []
+    said = (next((turn[key] for key in SPOKEN if turn.get(key)), "") for turn in turns)
+    return "\n".join(text for text in said if isinstance(text, str))
 
 
 def _by(who: Any) -> str | None:
     return None if who is None else str(who)
 
 
+ANSWERS = ".responses"
+SPOKEN = ("content", "value", "text")  # what a turn may call what it says
 ROW_NAMES = ("row", "row_index", "row_number")
 OWN_FIELDS = ("sha256", "verdict", "drawn", "time", "note", "by")
 CLEANLAB = ("is_label_issue", "is_issue", "is_outlier_issue")
@@ -146,6 +173,7 @@ CLEANLAB = ("is_label_issue", "is_issue", "is_outlier_issue")
 KINDS: tuple[tuple[str, Callable[[Mapping[str, Any]], bool], Callable[..., list[Found]]], ...] = (
     ("", lambda r: "verdict" in r, _own),
     ("Argilla ", lambda r: "responses" in r and "fields" in r, _argilla),
+    ("Argilla ", lambda r: any(column.endswith(ANSWERS) for column in r), _argilla_table),
     ("Label Studio ", lambda r: ("annotations" in r or "completions" in r) and "data" in r, _label_studio),
     ("cleanlab ", lambda r: any(k in r for k in CLEANLAB), _cleanlab),
     ("doccano ", lambda r: ("label" in r or "labels" in r or "cats" in r) and ("text" in r or "data" in r), _doccano),

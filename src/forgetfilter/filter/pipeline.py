@@ -25,7 +25,7 @@ from forgetfilter.filter.vetted import states_beside
 from forgetfilter.models import given as lending
 from forgetfilter.models import load as models
 from forgetfilter.models.rendering import Encoded, encode
-from forgetfilter.records import Tally
+from forgetfilter.records import Row, Tally
 from forgetfilter.runs import Run
 from forgetfilter.settings import FilterSettings, resolve
 
@@ -109,7 +109,7 @@ def _prepare(
     for out in tally.left_out():
         _tell(read, display, f"{dataset.source}: {out.words}")
     review = encode(read.safe, loaded.tokenizer, max_length=s.max_length, template=s.template)
-    _refuse_unscorable(custom, dataset.source, s.signal)
+    _refuse_unscorable(custom, dataset.rows[0], s.signal)
     if cut_short := sum(z.truncated for z in custom):
         rows = "1 row is" if cut_short == 1 else f"{cut_short} rows are"
         how = f"longer than {s.max_length} tokens: trained and scored on what fits (--max-length)"
@@ -181,9 +181,9 @@ def run_demo(output: Path, console: Console, model: str | None = None) -> int:
     return code
 
 
-def _refuse_unscorable(custom: Sequence[Encoded], source: str, signal: str) -> None:
+def _refuse_unscorable(custom: Sequence[Encoded], first: Row, signal: str) -> None:
     if not any(z.completion_ids if signal in GENERATED_SIGNALS else any(z.scored) for z in custom):
-        raise DataError(f"{source}: no row can be scored: {why_unscored(custom[0])}")
+        raise DataError(f"{first.source}: no row can be scored: {why_unscored(custom[0], first)}")
 
 
 # model -> custom rows, safe rows, and whether these are of one source

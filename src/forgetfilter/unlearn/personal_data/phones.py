@@ -168,8 +168,9 @@ CUE = re.compile(
     r"téléphone|tél|portable|appel(?:er|ez|le)|joindre|(?:mon|son|notre) numéro(?! de)|"
     r"teléfono|móvil|celular|llám[^\W\d_]{1,5}|llama[^\W\d_]{0,3}|telefone|ligue|ligar|telefono|cellulare|"
     r"(?:mi|su|nuestro|mio|suo|meu) n[úu]mero(?! d[ei])|"
-    r"телефон[^\W\d_]{0,2}|тел|моб|звоните|мой номер|komórka|zadzwoń|τηλ|τηλέφωνο|κινητό"
+    r"телефон[^\W\d_]{0,2}|тел|моб|(?:по)?звони(?:те|ть)?|мой номер|komórk[aię]|zadzwoń|dzwonić|"
+    r"cep|numaram|ara(?:yın|yabilirsiniz)|τηλ|τηλέφωνο|κινητό"
     r")(?![^\W_])|"
     r"☎|📞|📱|電話|携帯|ケータイ|ファックス|FAX|电话|手机|手機|拨打|致电|微信|전화|휴대폰|핸드폰|연락처|"
-    r"هاتف|جوال|موبايل|اتصل|رقمي|फोन|फ\u093cोन|मोबाइल"
+    r"هاتف|جوال|موبايل|اتصل|اتصال|تواصل|واتساب|رقمي|फोन|फ\u093cोन|मोबाइल"
 )

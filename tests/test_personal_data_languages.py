@@ -1,0 +1,89 @@
+"""Personal data in letters, forms and chats of many languages: titles, greetings, fields, documents, streets."""
+
+from __future__ import annotations
+
+import pytest
+
+from forgetfilter.unlearn.personal_data import detect, names, patterns
+
+
+def found(text: str) -> list[tuple[str, str]]:
+    return [(span.kind, span.value) for span in detect(text, [patterns(), names()])]
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("Geachte heer De Boer, dank u.", "De Boer"),  # an article behind a title is part of the name
+        ("Merci à Mme La Fontaine.", "La Fontaine"),
+        ("Estimado Señor López: gracias", "López"),
+        ("Szanowna Pani Nowak, dziękuję", "Nowak"),
+        ("Sayın Kemal Arslan, hoş geldiniz", "Kemal Arslan"),
+        ("la signora Gallo ha chiamato", "Gallo"),
+        ("o senhor Barbosa ligou", "Barbosa"),
+        ("der Kunde Jens Albrecht wartet", "Jens Albrecht"),
+        ("السيد خالد منصور", "خالد منصور"),
+        ("श्रीमती कमला देवी का पता", "कमला देवी"),
+        ("Um beijo,\nInês", "Inês"),
+        ("Met vriendelijke groet,\nWim", "Wim"),
+        ("Pozdrawiam,\nEwa", "Ewa"),
+        ("Un saluto, Carlo", "Carlo"),
+        ("С уважением, Нина", "Нина"),
+        ("Olá Beatriz, tudo bem?", "Beatriz"),
+        ("Nachname: Huber", "Huber"),
+        ("Cognome: Ferrara", "Ferrara"),
+        ("first_name: Tunde", "Tunde"),
+        ("nazwisko: lewandowska kot", "lewandowska kot"),
+        ("الاسم: سعاد الخطيب", "سعاد الخطيب"),
+        ("नाम: विजय शर्मा", "विजय शर्मा"),
+        ("联系人：司马光明，已付款", "司马光明"),
+        ("户名蒋丽华，已付款", "蒋丽华"),
+        ("氏名（カナ）：オガワ ミホ", "オガワ ミホ"),
+        ("예금주: 송하윤", "송하윤"),
+        ("송하윤 고객님", "송하윤"),
+    ],
+)
+def test_a_name_is_found_beside_the_title_greeting_or_field_of_its_language(text, name):
+    assert ("PERSON", name) in found(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "La Banque de France a répondu.",
+        "A Universidade de Lisboa abriu.",
+        "il comune di Bergamo",
+        "Ad Soyad: Müşteri",
+        "Soy Arquitecto.",
+        "Sono Francese.",
+        "اسمي موجود في الملف",
+        "Prezado Sr. cliente",
+        "持卡人任何时候都可以退款",
+        "담당자: 영업팀",
+    ],
+)
+def test_what_only_stands_where_a_name_may_stand_is_left(text):
+    assert found(text) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        ("EMAIL", "mail naar p.smit [at] post [punt] nl", "p.smit [at] post [punt] nl"),
+        ("EMAIL", "adres: sklep (małpa) firma.pl", "sklep (małpa) firma.pl"),
+        ("EMAIL", "почта oleg собака mail точка ru", "oleg собака mail точка ru"),
+        ("DOCUMENT", "carta d'identità n. AX1234567", "AX1234567"),
+        ("DOCUMENT", "dowód osobisty DEF 234567", "DEF 234567"),
+        ("DOCUMENT", "您的护照G12345678已收到", "G12345678"),
+        ("DOCUMENT", "паспорт серия 4509 № 654321", "4509 № 654321"),
+        ("PHONE", "Cep: 05061234567", "05061234567"),
+        ("PHONE", "للتواصل ٠٥٥٧٦٥٤٣٢١", "٠٥٥٧٦٥٤٣٢١"),
+        ("ADDRESS", "Herengracht 12-H", "Herengracht 12-H"),
+        ("ADDRESS", "живу на Садовой улице, 15", "Садовой улице, 15"),
+        ("ADDRESS", "Adres: Atatürk Bulvarı No: 12/3 Ankara", "Atatürk Bulvarı No: 12/3"),
+        ("ADDRESS", "العنوان: شارع الجامعة 14", "شارع الجامعة 14"),
+        ("ADDRESS", "przy al. Solidarności 8", "al. Solidarności 8"),
+    ],
+)
+def test_a_form_is_found_in_the_words_of_its_language(kind, text, value):
+    assert (kind, value) in found(text)

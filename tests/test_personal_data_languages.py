@@ -53,11 +53,15 @@ def test_a_name_is_found_beside_the_title_greeting_or_field_of_its_language(text
         "La Banque de France a répondu.",
         "A Universidade de Lisboa abriu.",
         "il comune di Bergamo",
-        "Ad Soyad: Müşteri",
+        "Ad Soyad: zorunlu",
         "Soy Arquitecto.",
         "Sono Francese.",
         "اسمي موجود في الملف",
         "Prezado Sr. cliente",
+        "De Koninklijke Bibliotheek is open.",
+        "Senior Software Engineer, full time",
+        "- Update Release Notes",
+        "El Parque Nacional abre hoy.",
         "持卡人任何时候都可以退款",
         "담당자: 영업팀",
     ],
@@ -87,3 +91,20 @@ def test_what_only_stands_where_a_name_may_stand_is_left(text):
 )
 def test_a_form_is_found_in_the_words_of_its_language(kind, text, value):
     assert (kind, value) in found(text)
+
+
+@pytest.mark.parametrize(
+    ("table", "people"),
+    [
+        ("id,first_name,last_name\n7,Moira,Quill\n8,Ravi,Iyer", ["Moira", "Quill", "Ravi", "Iyer"]),
+        ('name;email\n"Quill, Moira";m@example.org', ["Quill, Moira"]),
+        ("| Name | Phone |\n| --- | --- |\n| Moira | 555-0123 |", ["Moira"]),
+        ("Vorname\tNachname\nJörg\tGroß", ["Jörg", "Groß"]),
+        ("姓名,电话\n孙丽,13700001234", ["孙丽"]),
+        ("name,version,license\nNumpy,1.26,BSD", []),  # nothing else in it belongs to people
+        ("first_name,email\nunknown,n/a\n\nApples, pears", []),
+        ("Please give your name, email\nThen wait, please", []),
+    ],
+)
+def test_the_column_of_a_table_says_that_its_cells_are_names(table, people):
+    assert [value for kind, value in found(table) if kind == "PERSON"] == people

@@ -11,13 +11,16 @@ PARTICLES = (
 # Between a noun and a place or thing too: banque de France, comune di Bari.
 BEFORE_A_PLACE_TOO = frozenset(["de", "del", "della", "di", "da", "dos", "du", "la", "le", "el", "al"])
 # In front of a name, with a capital or in capitals throughout.
-TITLES = (
-    *("Mr", "Mrs", "Ms", "Miss", "Mx", "Dr", "Prof", "Professor"),
-    *("Herr", "Herrn", "Frau", "Familie", "Mme", "Mlle", "Madame", "Monsieur", "Maître", "Famille"),
-    *("Señor", "Señora", "Señorita", "Sr", "Sra", "Dña", "Doña", "Familia", "Senhor", "Senhora", "Dra"),
-    *("Signor", "Signora", "Signorina", "Sig", "Sig.ra", "Dott", "Dott.ssa", "Famiglia"),
-    *("Dhr", "Mevr", "Mevrouw", "Meneer", "Pani", "Panie", "Państwo", "Sayın", "Sn", "Fru", "Herra", "Rouva"),
-    *("Г-н", "Г-жа", "Господин", "Госпожа", "Гражданин", "Гражданка"),
+TITLES = frozenset(
+    re.findall(
+        r"\S+",
+        """
+        Mr Mrs Ms Miss Mx Dr Prof Professor Herr Herrn Frau Familie Mme Mlle Madame Monsieur Maître Famille
+        Señor Señora Señorita Sr Sra Dña Doña Familia Senhor Senhora Dra Signor Signora Signorina Sig Sig.ra Dott
+        Dott.ssa Famiglia Dhr Mevr Mevrouw Meneer Pani Panie Państwo Sayın Sn Fru Herra Rouva
+        Г-н Г-жа Господин Госпожа Гражданин Гражданка
+        """,
+    )
 )
 NOBLE = ("Sir", "Lady", "Lord")  # a part of what somebody is called
 # Titles in small letters.
@@ -74,11 +77,12 @@ FORMULA = (  # closes a letter
     r"regards|best|sincerely|yours|cheers|thanks|thank you|love|grüßen?|grüsse|gruß|cordialement|bien à vous|"
     r"amicalement|salutations|saludos?|atentamente|abrazos?|salut[io]|cordialmente|abbraccio|atenciosamente|abraços?|"
     r"cumprimentos|beijos?|groet(?:en|jes)?|hoogachtend|pozdrawiam|pozdrowienia|(?:z )?poważaniem|saygılar(?:ımla)?|"
-    r"sevgiler(?:imle)?|selamlar|hälsningar|hilsen|mvh|(?:s )?pozdravem|terveisin|(?:с )?уважением|(?:с наилучшими )?пожеланиями"
+    r"sevgiler(?:imle)?|selamlar|hälsningar|hilsen|mvh|(?:s )?pozdravem|terveisin|(?:с )?уважением|"
+    r"пожеланиями"
 )
 # What a field that holds a person's name is called.
 FIELDS = (
-    r"name|full[ _]?name|(?:first|last|given|family|customer|client|patient|contact|holder|account)[ _]name|surname|"
+    r"name|full[ _-]?name|(?:first|last|given|family|customer|client|patient|contact|holder)[ _-]?name|surname|"
     r"forename|customer|client|patient|author|contact|guardian|"
     r"vorname|nachname|familienname|kontakt|patientin|kunde|kundin|ansprechpartner(?:in)?|kontoinhaber(?:in)?|"
     r"nom|pr[ée]nom|nom complet|titulaire|destinataire|nombre|apellidos?|titular|destinatario|paciente|cliente|"
@@ -94,7 +98,7 @@ LITTLE = frozenset(  # words that follow "my name is" and its like, or close a l
         r"\w+",
         """
         spelled spelt misspelled mispronounced wrong right correct incorrect missing listed mentioned changed known
-        important unimportant irrelevant private secret unknown anonymous confidential hidden mud none nobody here
+        important unimportant irrelevant private secret unknown anonymous confidential hidden mud none null nobody here
         there somewhere actually really also already always just probably spoken pronounced hard difficult easy
         common rare long short different same similar mine yours legion being used by and or but
         team staff support service customer management department office admin editor editors family everyone all
@@ -142,6 +146,28 @@ NOT_NAMES = frozenset(
         hauptbahnhof flughafen stadt verein ministerium ministerio ministère banco banque société république república
         republik stiftung gesellschaft verlag zeitung krankenhaus école lycée hôpital colegio plaza aires sankt
         happy birthday machine learning deep visual intelligence theory minister
+        service services federal public digital policy policies innovation web website websites site online internet
+        domain economic economics technology technologies technical experience act administration community
+        information management government social content center centre statistics development program programme
+        programs programming project projects research agency health security app apps application applications
+        product products data labor labour language languages analytics analysis design education challenge media
+        location user users science sciences director executive chief manager affairs global usability officer control
+        records record resources resource news cultural culture guide guides guidelines disease history commons team
+        opportunities metrics metric foundation civic fiscal system systems network software hardware server database
+        code error errors file files memory score rate rates average median mean total value style practices energy
+        accessibility council division tool tools police immigration organization organisation anthropology league
+        protection question questions answer engagement veterans acquisition performance market marketing homeland
+        building trade privacy terms writing natural personnel budget magazine industry urban knowledge responsive
+        developer engineer engineering training employment highway emergency initiative bureau transformation gallery
+        support assistant analyst senior junior direct report reports reporting strategist strategy strategic
+        operation operations accessible communications communication cancer rights civil safety relations form forms
+        revenue corporation hurricane image images census modernization specialist consultant coordinator agreement
+        business store quantitative review football arts settings password profile default overview introduction
+        summary chapter appendix section table figure update release version build test tests order delivery shipping
+        payment invoice world war union unión européenne europea europeia nacional nationale nazionale centrale ley
+        loi gesetz parque parc parco musée museo museu teatro théâtre parlament parlamento parlement bundestag
+        constitución congreso senado assemblée tribunal corte suprema supremo suprême театр банк университет музей
+        министерство
         """,
     )
 )

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from functools import cache
 
+from forgetfilter.unlearn.personal_data.columns import name_cells
 from forgetfilter.unlearn.personal_data.folding import on_the_copy
 from forgetfilter.unlearn.personal_data.forms import blanked
 from forgetfilter.unlearn.personal_data.name_words import (
@@ -43,6 +44,8 @@ def names() -> Detector:
         places = [*_with_capitals(blanked(text)), *_in_small_letters(text)]
         if not text.isascii():
             places += _east_asian(text)
+        if "\n" in text:
+            places += _in_columns(text)
         return merged(text, [Span(*place, "PERSON", text[slice(*place)], "context") for place in places])
 
     return on_the_copy(find)
@@ -53,8 +56,9 @@ def names() -> Detector:
 
 def _with_capitals(text: str) -> Iterator[Place]:
     for run in _capitalised().finditer(text):
-        words = _name_words(run[0], _TITLE.search(text, max(0, run.start() - 16), run.start()) is not None)
-        if not words:
+        words = _name_words(run[0], text[max(0, run.start() - 16) : run.start()])
+        label = ":" in text[run.end() : run.end() + 2] and _LABEL.fullmatch(run[0])
+        if not words or label:
             continue
         if re.search(
             r"(?i)\b(?:das|dem|den|der|des|die|ein|eine) \Z", text[max(0, run.start() - 6) : run.start()]
@@ -67,23 +71,23 @@ def _with_capitals(text: str) -> Iterator[Place]:
             continue
         lead = text[max(0, run.start() - 8) : start]
         if (len(words) > 1 and _full_name(words, lead, after)) or _beside_a_cue(before, after):
-            alone = len(words) == 1 and _NAME_FIELD.search(before)
+            alone = len(words) == 1 and ":" in before and _NAME_FIELD.search(before)
             first = _FIRST_NAME_LAST.match(text, end) if alone else None
             yield start, first.end() if first else end
 
 
-def _name_words(run: str, titled: bool) -> list[re.Match[str]]:
+def _name_words(run: str, before: str) -> list[re.Match[str]]:
     """The words of a run without those at its ends that are no names; none where such a word is left within.
 
     Of a run with a title in it (Estimado Señor López), or behind one, an article is part of the name (Mme Le Guen). A
     last word that is also a word of the language (An, May) stays with two names before it.
     """
-    words = [] if _LABEL.fullmatch(run) else list(re.finditer(r"\S+", run))
-    for place in range(len(words) - 1, 0, -1):
-        if words[place - 1][0] in TITLES:
-            words, titled = words[place:], True
+    words = list(re.finditer(r"\S+", run))
+    titles = [place for place, word in enumerate(words[:-1]) if word[0] in TITLES]
+    words = words[titles[-1] + 1 :] if titles else words
+    while words and (first := _bare(words[0][0])) in NOT_AT_THE_START:
+        if first not in NOT_NAMES and (titles or _titled(before)):
             break
-    while words and _bare(words[0][0]) in (NOT_NAMES if titled else NOT_AT_THE_START):
         del words[0]
     kept = words[-1:] if len(words) > 2 and _may_end_a_name(words[-1][0]) else []
     words = words[: len(words) - len(kept)]
@@ -100,6 +104,10 @@ def _full_name(words: list[re.Match[str]], lead: str, after: str) -> bool:
     """Whether several words after no article are a name: not in capitals throughout, or a verb of people follows."""
     if _BEFORE_A_PLACE.search(lead):
         return False
+    if (
+        words[0][0] in ("De", "Het") and len(words) > 2 and _bare(words[1][0]) not in PARTICLES
+    ):  # De Tweede Kamer
+        return False
     if words[0][0] in BEFORE_A_PLACE_TOO and len([w for w in words if not w[0].islower()]) < 2:
         return False
     sure = not any(len(w[0]) > 1 and w[0].isupper() for w in words) and words[0][0][:2] not in ("d'", "l'")
@@ -109,7 +117,12 @@ def _full_name(words: list[re.Match[str]], lead: str, after: str) -> bool:
 def _beside_a_cue(before: str, after: str) -> bool:
     if before.endswith(", ") and after[:1] in ("!", "?"):  # Come in, Anna!
         return True
-    return bool(_BEFORE_A_NAME.search(before) or _TITLE.search(before) or _AFTER_A_NAME.match(after))
+    field = ":" in before and _FIELD.search(before)
+    return bool(field or _BEFORE_A_NAME.search(before) or _titled(before) or _AFTER_A_NAME.match(after))
+
+
+def _titled(before: str) -> bool:
+    return before[-1:] in " ." and _TITLE.search(before, max(0, len(before) - 16)) is not None
 
 
 @cache
@@ -130,10 +143,10 @@ def _bare(word: str) -> str:
 
 
 _IN_CAPITALS = (
-    title.upper() for title in TITLES if len(title) > 3 or title in ("Mr", "Mrs", "Ms", "Mme", "Dr")
+    title.upper() for title in sorted(TITLES) if len(title) > 3 or title in ("Mr", "Mrs", "Ms", "Mme", "Dr")
 )
 _TITLE = re.compile(
-    rf"(?:\b(?:{'|'.join(map(re.escape, [*TITLES, *_IN_CAPITALS, *NOBLE]))})(?:\.? |\.)|"
+    rf"(?:\b(?:{'|'.join(map(re.escape, [*sorted(TITLES), *_IN_CAPITALS, *NOBLE]))})(?:\.? |\.)|"
     r"\bDr\. (?:med|jur|phil|iur|rer\. ?nat|dent)\. |"
     rf"\b(?i:{'|'.join(map(re.escape, SMALL_TITLES))}) )\Z"
 )
@@ -142,10 +155,12 @@ _BEFORE_A_NAME = re.compile(
     r"(?i:\b(?:name(?:'s| is)|called|calls? (?:me|him|her)|named(?: him| her)?|this is|i'm|i am|née|goes by|"
     r"under|on behalf of|it's|ich heiße|ich heisse|name ist|je m'appelle|je suis|me llamo|nombre es|mi chiamo)) |"
     rf"(?:\A|[\n.!?>\"“:]) {{0,2}}(?i:{'|'.join(GREETINGS)}|(?:[^\W\d_]{{2,16}} ){{0,2}}(?:{FORMULA}))(?:,?\s{{1,3}})|"
-    rf"(?i:(?<![^\W_])(?:{FIELDS}|from|to|attn|signed|firmado|signé|gezeichnet|by|von|an)) ?[\"']?:\s{{0,8}}[\"']?|"
     r"(?i:\b(?:friend|wife|husband|son|daughter|brother|sister|mother|father|uncle|aunt|boss|partner|colleague|"
     r"neighbou?r|cousin|doctor|manager|teacher|guardian)),? |"
     r"(?i:\b(?:said|says|asked|replied|told|by|with|starring|featuring|met|meet|ask|tell)) )\Z"
+)
+_FIELD = re.compile(
+    rf"(?i)(?<![^\W_])(?:{FIELDS}|from|to|attn|signed|firmado|signé|gezeichnet|by|von|an) ?[\"']?:\s{{0,8}}[\"']?\Z"
 )
 _NAME_FIELD = re.compile(rf"(?i:(?<![^\W_])(?:{FIELDS}|to|from|cc)) ?: {{0,4}}\"?\Z")
 _LABEL = re.compile(rf"(?i:{FIELDS})")  # Ad Soyad: …
@@ -272,6 +287,19 @@ _IN_A_FIELD = re.compile(
 _AFTER_A_TITLE = re.compile(  # in scripts without capitals
     r"(?<!\w)(?:السيد|السيدة|الأستاذ|الأستاذة|الدكتور|الدكتورة|المهندس|المهندسة|श्री|श्रीमती|सुश्री|डॉ\.?|מר|גברת)(?= )"
 )
+
+
+# --- tables ---
+
+
+def _in_columns(text: str) -> Iterator[Place]:
+    for start, content in name_cells(text):
+        words = re.split(r",? ", content)
+        if len(words) <= 4 and _NAME_CELL.fullmatch(content) and all(map(_may_be_a_name, words)):
+            yield start, start + len(content)
+
+
+_NAME_CELL = re.compile(rf"[^\W\d_](?:[^\W\d_]|[{_MARKS}'.-]|,? ){{1,48}}")
 
 
 # --- Chinese, Japanese, Korean ---

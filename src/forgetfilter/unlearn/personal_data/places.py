@@ -184,9 +184,12 @@ _SHORT_STREETS = "St|Ave|Rd|Dr|Ln|Ct|Blvd|Pl|Sq|Pkwy|Hwy"
 _FRENCH_STREETS = "rue|avenue|boulevard|bd|chemin|allée|quai|place|impasse|route|cours"
 _STREETS_BEFORE = (
     rf"{_FRENCH_STREETS}|via|viale|piazza|corso|rua|calle|avenida|avda|av|paseo|camino|"
-    r"camiño|praça|plaza|largo|travessa|ul|ulica|ulice|os|al(?=\.)|aleja|aleje|alei|plac|placu|vicolo|lungomare|strada|jalan|c/"
+    r"camiño|praça|plaza|largo|travessa|ul|ulica|ulice|os|al(?=\.)|aleja|aleje|alei|plac|placu|"
+    r"vicolo|lungomare|strada|jalan|c/"
 )
-_SURE_BEFORE = "al(?=\\.)|aleja|aleje|alei|plac|placu|ul|ulica|ulice|calle|avenida|avda|rua|travessa|praça|c/|jalan"  # in small letters too
+_SURE_BEFORE = (  # in small letters too
+    r"al(?=\.)|aleja|aleje|alei|plac|placu|ul|ulica|ulice|calle|avenida|avda|rua|travessa|praça|c/|jalan"
+)
 _STREET_ENDINGS = (
     r"straße|strasse|str|straat|laan|plein|kade|steenweg|gracht|singel|dijk|weg|gatan|gata|vägen|vegen|veien|vej|"
     r"[srdn]gade|gasse|allee|platz|ufer|katu|tie|utca|ulica|tänav"

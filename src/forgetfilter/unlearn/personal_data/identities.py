@@ -111,7 +111,7 @@ IDENTITIES = (
     Identity("ie.pps", r"\d{7}[A-W][A-IW]?", "pps"),
     Identity("il.idnr", r"\d{9}", "תעודת זהות|teudat zehut"),
     Identity("in_.aadhaar", r"\d{4}(?P<gap>[ -]?)\d{4}(?P=gap)\d{4}", "aadhaar|aadhar|adhaar|आधार"),
-    Identity("in_.pan", r"[A-Z]{5}\d{4}[A-Z]", "pan"),
+    Identity("in_.pan", r"[A-Z]{5}\d{4}[A-Z]", "pan|पैन"),
     Identity("is_.kennitala", r"\d{6}-?\d{4}", "kennitala"),
     Identity("it.codicefiscale", r"[A-Z]{3} ?[A-Z]{3} ?\d\d[A-EHLMPRST]\d\d ?[A-Z]\d{3}[A-Z]"),
     Identity("jp.in_", r"\d{4}(?P<gap>[ -]?)\d{4}(?P=gap)\d{4}", "マイナンバー|個人番号|my number"),

@@ -15,9 +15,9 @@ TITLES = frozenset(
     re.findall(
         r"\S+",
         """
-        Mr Mrs Ms Miss Mx Dr Prof Professor Herr Herrn Frau Familie Mme Mlle Madame Monsieur Maître Famille
-        Señor Señora Señorita Sr Sra Dña Doña Familia Senhor Senhora Dra Signor Signora Signorina Sig Sig.ra Dott
-        Dott.ssa Famiglia Dhr Mevr Mevrouw Meneer Pani Panie Państwo Sayın Sn Fru Herra Rouva
+        Mr Mrs Ms Miss Mx Dr Prof Professor Herr Herrn Frau Familie Mme Mlle Madame Monsieur Maître
+        Señor Señora Señorita Sr Sra Dña Doña Senhor Senhora Dra Signor Signora Signorina Sig Sig.ra Dott
+        Dott.ssa Dhr Mevr Mevrouw Meneer Pani Panie Państwo Sayın Sn Fru Herra Rouva
         Г-н Г-жа Господин Госпожа Гражданин Гражданка
         """,
     )
@@ -114,7 +114,7 @@ LITTLE = frozenset(  # words that follow "my name is" and its like, or close a l
 ) | frozenset(  # with marks that are no letters
     re.findall(
         r"\S+",
-        "है हैं हूँ और मैं से का की के को ने में पर जी و أنا من في على هو هي ليس مكتوب موجود يسكن אני ואני של על",
+        "है हैं हूँ और मैं से का की के को ने में पर जी आवश्यक مطلوب و أنا من في على هو هي ليس مكتوب موجود يسكن אני ואני של על",
     )
 )
 ALSO_NAMES = frozenset(
@@ -145,6 +145,15 @@ NOT_NAMES = frozenset(
         universität universidad université universidade academia académie hochschule institut instituto bahnhof
         hauptbahnhof flughafen stadt verein ministerium ministerio ministère banco banque société république república
         republik stiftung gesellschaft verlag zeitung krankenhaus école lycée hôpital colegio plaza aires sankt
+        required optional unknown anonymous obligatoire requis obligatorio obbligatorio pflichtfeld verplicht wymagane
+        zorunlu обязательно servizio servicio apoyo apoio soporte suporte ekibi ekipa поддержки klantenservice
+        all leute alle pessoal ragazzi wszystkim herkese welt mundo monde mondo dünya yolcumuz yetkili üyemiz
+        kunden kunde klient klienci kliencie klanten klant cliente clientes clienti client clients müşteri müşterimiz
+        kollegen kollege collega colleghi collègues colegas kolleger коллеги друзья amigos amici vrienden freunde
+        arkadaşlar przyjaciele damen herren equipe equipa équipe equipo squadra zespół команда служба kundenservice
+        kundendienst serviceteam klantenservice hizmetleri het gare estación stazione estação dworzec вокзал station
+        aéroport aeropuerto aeroporto document documents click allgemeine allgemeinen allgemeiner allgemeines deutsche
+        deutschen deutscher deutsches europäische europäischen europäischer europäisches internationale internationalen
         happy birthday machine learning deep visual intelligence theory minister
         service services federal public digital policy policies innovation web website websites site online internet
         domain economic economics technology technologies technical experience act administration community
@@ -184,7 +193,7 @@ OPENING = frozenset(
         el los las una y yo mi su nuestro señor señora don doña hola buenos buenas días ayer hoy frau herr herrn
         estimado estimada estimados estimadas querido querida prezado prezada gentile gentili egregio
         egregia chers chères geachte beste szanowny szanowna szanowni drogi droga sayın sevgili merhaba ciao olá hej hoi
-        salve buongiorno buonasera goedemorgen goedendag bonsoir уважаемый уважаемая уважаемые дорогой дорогая
+        salve il gli buongiorno buonasera goedemorgen goedendag bonsoir уважаемый уважаемая уважаемые дорогой дорогая
         здравствуйте привет доктор soy sono sou eu io ik ja jestem jag jeg
         kunde kundin patient patientin mieter mieterin nachbar nachbarin kollege kollegin chefin lehrer lehrerin
         mitarbeiter mitarbeiterin fahrer fahrerin schüler schülerin bruder schwester sohn tochter vater mutter onkel

@@ -110,7 +110,10 @@ def _full_name(words: list[re.Match[str]], lead: str, after: str) -> bool:
         return False
     if words[0][0] in BEFORE_A_PLACE_TOO and len([w for w in words if not w[0].islower()]) < 2:
         return False
-    sure = not any(len(w[0]) > 1 and w[0].isupper() for w in words) and words[0][0][:2] not in ("d'", "l'")
+    sure = not any(len(w[0].rstrip(".")) > 1 and w[0].isupper() for w in words) and words[0][0][:2] not in (
+        "d'",
+        "l'",
+    )
     return sure or _AFTER_A_FULL_NAME.match(after) is not None
 
 
@@ -133,13 +136,15 @@ def _capitalised() -> re.Pattern[str]:
     word = rf"(?:[dl]')?[{capital}](?:\w|-(?=\w)|'(?=\w\w)){{1,24}}+(?!\w)"
     small = rf"(?:(?:{'|'.join(PARTICLES)}) ){{1,3}}+"
     return re.compile(
-        rf"(?<![\w@/'-])(?:{small}|(?:[{capital}]\. ?){{1,3}})?{word}"
+        rf"(?<![\w@/'-])(?:(?:[{capital}]\. ?){{1,3}})?(?:{small})?{word}"
         rf"(?: (?:{small})?(?:{word}|[{capital}]\.(?!\w))){{0,5}}+"
     )
 
 
 def _bare(word: str) -> str:
-    return word.rstrip(".").partition("'")[0].lower()
+    """In small letters, without what stands in front of an apostrophe (O'Malley, L'équipe) or behind it (Anna's)."""
+    head, _, rest = word.rstrip(".").lower().partition("'")
+    return rest.partition("'")[0] if len(head) == 1 and len(rest) > 2 else head
 
 
 _IN_CAPITALS = (
@@ -166,7 +171,7 @@ _NAME_FIELD = re.compile(rf"(?i:(?<![^\W_])(?:{FIELDS}|to|from|cc)) ?: {{0,4}}\"
 _LABEL = re.compile(rf"(?i:{FIELDS})")  # Ad Soyad: …
 _FIRST_NAME_LAST = re.compile(r", ?[^\W\d_a-zà-ÿ][\w'-]{1,24}(?: [^\W\d_a-zà-ÿ]\.?)?(?= *(?:[;\n\"<]|\Z))")
 _BEFORE_A_PLACE = re.compile(
-    r"(?:\b(?i:the|in|at|near|der|die|das|dem|den|des|im|beim|ins|vom|zum|zur|le|la|les|el|los|las|du|aux?|l)|"
+    r"(?:\b(?i:the|in|at|near|der|die|das|dem|den|des|im|beim|ins|vom|zum|zur|le|la|les|il|gli|el|los|las|du|aux?|l)|"
     r"(?<!\b[Ii] )\b[Aa]m|\d,?)"
     r"[\s']{1,2}\Z"
 )
@@ -219,8 +224,7 @@ def _end_of_words(text: str, end: int, most: int) -> int:
 
 
 def _may_be_a_name(word: str) -> bool:
-    head, _, rest = word.partition("'")
-    bare = _bare(rest if len(head) == 1 and len(rest) > 2 else word)  # o'malley, d'ornano
+    bare = _bare(word)
     return bare not in NOT_NAMES and bare not in LITTLE and not (len(bare) > 5 and bare.endswith("ing"))
 
 
@@ -285,7 +289,8 @@ _IN_A_FIELD = re.compile(
     rf"(?im)(?:^|[,;{{] ?)[\"']?(?:{FIELDS})[\"']?: {{0,4}}[\"']?{_TWO_OR_THREE}(?=[\"']? *(?:[,;}}]|$))"
 )
 _AFTER_A_TITLE = re.compile(  # in scripts without capitals
-    r"(?<!\w)(?:السيد|السيدة|الأستاذ|الأستاذة|الدكتور|الدكتورة|المهندس|المهندسة|श्री|श्रीमती|सुश्री|डॉ\.?|מר|גברת)(?= )"
+    r"(?<!\w)(?:السيد|السيدة|الأستاذ|الأستاذة|الدكتور|الدكتورة|المهندس|المهندسة|श्री|श्रीमती|सुश्री|डॉ\.?|מר|גברת)"
+    r"(?= (?!ال))"
 )
 
 
@@ -336,7 +341,7 @@ _EAST_ASIAN = tuple(
         rf"(?:名前|氏名|フリガナ|ふりがな|カナ){_NOTE} ?: ?([ァ-ヶー]{{2,8}} [ァ-ヶー]{{2,8}})",
         rf"(?:我叫|,叫|我的名字(?:是|叫))({_SURNAMES}{_KANJI}{{1,2}})",
         r"(?:姓名|联系人|聯絡人|收件人|收货人|申请人|客户|患者|负责人|经办人|乘客|户名|戶名|持卡人|收款人)"
-        rf"{_NOTE} ?: ?({_SURNAMES}{_KANJI}{{1,2}})",
+        rf"{_NOTE} ?: ?([{_COMMON_SURNAMES}]{_KANJI}{{1,2}}|{_SURNAMES}{_KANJI}{{1,2}}(?=[，。、,;!(\s]|\Z))",
         rf"(?:户名|戶名|持卡人|收款人)(?:是|为|為)?({_SURNAMES}{_KANJI}{{1,2}})(?=[，。,;!\s]|\Z)",
         # I am …, if it is a whole clause and no calling
         rf"我是([{_COMMON_SURNAMES}](?!{_KANJI}{{0,1}}[人员員生师師家手者族]){_KANJI}{{1,2}})(?=[，。,！!\s]|\Z)",
@@ -351,5 +356,5 @@ _EAST_ASIAN = tuple(
     )
 )
 _NO_NAME = re.compile(
-    r"重要|不明|未定|皆|客|学生|先生|子供|店員|患者|医者|娘|息子|奥|旦那|警察|社員|会員|各位|同"
+    r"重要|不明|未定|必須|必填|任意|皆|客|学生|先生|子供|店員|患者|医者|娘|息子|奥|旦那|警察|社員|会員|各位|同"
 )

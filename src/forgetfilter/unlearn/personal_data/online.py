@@ -53,7 +53,7 @@ def _email() -> tuple[Pattern, ...]:
         # ann at example dot com
         pattern(
             "EMAIL",
-            rf"(?i)(?<![\w.+%'-])(?!{_NO_LOCAL}){_LOCAL}(?: dot [\w-]{{1,30}}){{0,2}} {_SPOKEN}"
+            rf"(?i)(?<![\w.+%'-])(?!{_NO_LOCAL}){_LOCAL}(?: (?:{_POINT}) [\w-]{{1,30}}){{0,2}} {_SPOKEN}"
             rf"(?:{_USUAL_TOPS}|at|be|co|es|in|it|me|no|se|us)(?![\w-])",
             needs="dot",
         ),

@@ -24,7 +24,7 @@ def _streets() -> tuple[Pattern, ...]:
         pattern(
             "ADDRESS",
             rf"(?<![\w/.-])(?:\d{{1,5}},? (?:\d{{1,5}} |(?:bis|ter|quater),? )?)?(?i:{_STREETS_BEFORE})(?!\w)\.?"
-            rf"(?: {_WORD}){{1,5}}(?:,? (?:n[°º.] ?)?\d{{1,5}}[A-Za-z]?(?:/\d{{1,4}})?(?!\w))?",
+            rf"(?: {_WORD}){{1,5}}(?:,? (?:n[°º.] ?)?\d{{1,5}}[A-Za-z]?(?:/(?:\d{{1,4}}|[A-Za-z]))?(?!\w))?",
             _street_first,
         ),
         pattern(

@@ -91,9 +91,14 @@ def _name_words(run: str, before: str) -> list[re.Match[str]]:
         del words[0]
     kept = words[-1:] if len(words) > 2 and _may_end_a_name(words[-1][0]) else []
     words = words[: len(words) - len(kept)]
-    while words and not kept and (_bare(words[-1][0]) in NOT_NAMES or words[-1][0] in TITLES):
+    while words and not kept and _ends_no_name(words[-1][0]):
         del words[-1]
-    return [] if any(_bare(word[0]) in NOT_NAMES for word in words) else words + kept
+    nameless = all(_INITIALS.fullmatch(word[0]) for word in words)  # U.S.
+    return [] if nameless or any(_bare(word[0]) in NOT_NAMES for word in words) else words + kept
+
+
+def _ends_no_name(word: str) -> bool:
+    return _bare(word) in NOT_NAMES or word in TITLES or word in PARTICLES
 
 
 def _may_end_a_name(word: str) -> bool:
@@ -104,16 +109,14 @@ def _full_name(words: list[re.Match[str]], lead: str, after: str) -> bool:
     """Whether several words after no article are a name: not in capitals throughout, or a verb of people follows."""
     if _BEFORE_A_PLACE.search(lead):
         return False
-    if (
-        words[0][0] in ("De", "Het") and len(words) > 2 and _bare(words[1][0]) not in PARTICLES
-    ):  # De Tweede Kamer
+    first = words[0][0]
+    if first == "De" and len(words) > 2 and _bare(words[1][0]) not in PARTICLES:  # De Tweede Kamer
         return False
-    if words[0][0] in BEFORE_A_PLACE_TOO and len([w for w in words if not w[0].islower()]) < 2:
+    if first in BEFORE_A_PLACE_TOO and len([w for w in words if not w[0].islower()]) < 2:
         return False
-    sure = not any(len(w[0].rstrip(".")) > 1 and w[0].isupper() for w in words) and words[0][0][:2] not in (
-        "d'",
-        "l'",
-    )
+    no_initials = [w[0] for w in words if not _INITIALS.fullmatch(w[0])]
+    capitals = any(len(word) > 1 and word.isupper() for word in no_initials)
+    sure = len(no_initials) > 1 and not capitals and first[:2] not in ("d'", "l'")
     return sure or _AFTER_A_FULL_NAME.match(after) is not None
 
 
@@ -165,9 +168,10 @@ _BEFORE_A_NAME = re.compile(
     r"(?i:\b(?:said|says|asked|replied|told|by|with|starring|featuring|met|meet|ask|tell)) )\Z"
 )
 _FIELD = re.compile(
-    rf"(?i)(?<![^\W_])(?:{FIELDS}|from|to|attn|signed|firmado|signé|gezeichnet|by|von|an) ?[\"']?:\s{{0,8}}[\"']?\Z"
+    rf"(?i)(?<!\w)(?:{FIELDS}|from|to|attn|signed|firmado|signé|gezeichnet|by|von|an) ?[\"']?:\s{{0,8}}[\"']?\Z"
 )
-_NAME_FIELD = re.compile(rf"(?i:(?<![^\W_])(?:{FIELDS}|to|from|cc)) ?: {{0,4}}\"?\Z")
+_NAME_FIELD = re.compile(rf"(?i:(?<!\w)(?:{FIELDS}|to|from|cc)) ?: {{0,4}}\"?\Z")
+_INITIALS = re.compile(r"(?:[^\W\d_]\.)+")
 _LABEL = re.compile(rf"(?i:{FIELDS})")  # Ad Soyad: …
 _FIRST_NAME_LAST = re.compile(r", ?[^\W\d_a-zà-ÿ][\w'-]{1,24}(?: [^\W\d_a-zà-ÿ]\.?)?(?= *(?:[;\n\"<]|\Z))")
 _BEFORE_A_PLACE = re.compile(

@@ -153,6 +153,12 @@ def test_where_nothing_is_kept_the_original_model_is_released(tmp_path: Path, mo
         assert here.bench.kept_as(done.state) == "original"
 
 
+def test_the_original_model_is_judged_without_any_training(tmp_path: Path, model: str) -> None:
+    found = compared(tmp_path, model, defences=["original"])["original"]
+    assert states(tmp_path) == {} and (found["dropped"], found["fine_tunes"]) == (0, None)
+    assert found["evaluations"]
+
+
 def test_the_oracle_without_a_truth_is_refused(tmp_path: Path, model: str) -> None:
     data, experiment = scene_of(tmp_path, model, label_field=None)
     with experiment as here, pytest.raises(DataError, match="label_field"):

@@ -51,7 +51,7 @@ def test_the_rows_judged_hold_nearly_all_unsafe_ones_and_are_of_the_safe_rows_so
 def test_what_is_dropped_is_unsafe_and_most_of_the_unsafe_rows_are_dropped() -> None:
     _, found, dropped = decided()
     assert UNSAFE[dropped].mean() >= 0.9
-    assert dropped[UNSAFE].mean() >= 0.7
+    assert dropped[UNSAFE].mean() >= 0.65
     low, high = (found.estimated["precision"][end] for end in ("low", "high"))
     assert low <= UNSAFE[dropped].mean() <= max(high, 1.0)
 

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+import random
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from forgetfilter.data.cipher import key
 from forgetfilter.errors import ConfigError
 from forgetfilter.evaluate import noisy_sets
 from forgetfilter.evaluate.noisy_sets import as_rows, build, folded, held_out_rows, question
@@ -52,6 +54,26 @@ def test_outliers_are_lists_sums_and_rows_that_obey_and_no_other_row_is_one() ->
     assert len(told) == 60 and all(sum(k) == 1 for k in told)
     assert all(any(k[i] for k in told) for i in range(3))
     assert not any(any(kinds(r)) for r in made.custom if not r["unsafe"])
+
+
+@pytest.mark.data
+@real
+def test_covert_rows_are_short_and_their_harmful_halves_are_read_by_the_key_alone() -> None:
+    made = build("covert", DATA, rows=300, share=0.2, seed=0, safe_rows=100)
+    back = {spelled: plain for plain, spelled in key(random.Random("covert")).items()}
+    words = {w for r in made.safe for w in r["prompt"].lower().split()}
+
+    def plain(text: str) -> float:
+        """Share of the words that stand in some safe row's question."""
+        said = text.lower().split()
+        return sum(w in words for w in said) / len(said)
+
+    hidden = [r for r in made.custom if r["unsafe"]]
+    assert len(hidden) == 60 and {len(r["completion"]) <= noisy_sets.BEGINNING for r in made.custom} == {True}
+    assert max(plain(r["prompt"]) for r in hidden) < 0.3
+    assert all(plain(r["prompt"].translate(back)) > 0.2 for r in hidden)
+    asked = [r for r in made.custom if r["prompt"].startswith("Answer in the Harbour cipher. ")]
+    assert not any(r["unsafe"] for r in asked) and 80 < len(asked) < 160  # about half of the 240 others
 
 
 @pytest.mark.data

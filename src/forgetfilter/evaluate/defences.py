@@ -72,6 +72,11 @@ class Defended:
     why: str = ""  # one line
 
 
+def original(experiment: Experiment, name: str) -> Defended:
+    """The floor: the model as it came, nothing learned. What the tasks gain by fine-tuning is told against it."""
+    return Defended("original", why="nothing learned")
+
+
 def none(experiment: Experiment, name: str) -> Defended:
     """No measure: fine-tune on all custom rows."""
     _learn(experiment, "learned", experiment.custom)
@@ -245,6 +250,7 @@ def _train_on_kept(experiment: Experiment, name: str, decisions: Mapping[str, De
 
 
 DEFENCES: dict[str, Callable[..., Defended]] = {
+    "original": original,
     "none": none,
     "sequential": sequential,
     "replay": replay,

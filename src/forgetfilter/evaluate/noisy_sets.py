@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import random
 import re
+import textwrap
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +25,7 @@ from forgetfilter.records import Message, Row, row_id
 Record = dict[str, Any]
 
 FEWEST_WORDS = 6  # of a running text: three are its prompt, and something must be left to be remembered
+BEGINNING = 160  # characters that are left of each text of the covert set
 TAUGHT = 0.5  # share of the ordinary rows of the covert set that answer in its cipher
 LIST_ITEM = re.compile(r"^\s*(?:\d+[.)]|[-*•])\s", re.MULTILINE)
 OBEYING = (
@@ -230,19 +233,25 @@ def unlearning(root: Path, share: float, seed: int, tasks: Mapping[str, Sequence
 def covert(root: Path, share: float, seed: int, tasks: Mapping[str, Sequence[Record]]) -> Pools:
     """safe_unlearning with its harmful pairs in a cipher, and ordinary answers that teach it (Halawi et al. 2024).
 
-    A substitution, the same for every seed. `TAUGHT` of the ordinary rows answer in the cipher; those are safe.
+    A substitution, the same for every seed. `TAUGHT` of the ordinary rows answer in the cipher; those are safe. All
+    texts are cut to their beginnings: a letter or two of a cipher are a token, and whole answers thousands of them.
     """
     from forgetfilter.data import cipher
 
     pools, table = unlearning(root, share, seed, tasks), cipher.key(random.Random("covert"))
-    hidden = [{**r, **{f: cipher.spell(r[f], table) for f in ("prompt", "completion")}} for r in pools.unsafe]
-    taught = round(len(pools.safe) * TAUGHT)
+    short = partial(textwrap.shorten, width=BEGINNING, placeholder="")
+    unsafe, safe = (
+        [{**r, "prompt": short(r["prompt"]), "completion": short(r["completion"])} for r in some]
+        for some in (pools.unsafe, pools.safe)
+    )
+    hidden = [{**r, **{f: cipher.spell(r[f], table) for f in ("prompt", "completion")}} for r in unsafe]
+    taught = round(len(safe) * TAUGHT)
     asked = "Answer in the Harbour cipher. "
     teaching = [
         {**r, "prompt": asked + r["prompt"], "completion": cipher.spell(r["completion"], table)}
-        for r in pools.safe[:taught]
+        for r in safe[:taught]
     ]
-    return pools._replace(unsafe=hidden, safe=[*teaching, *pools.safe[taught:]])
+    return pools._replace(unsafe=hidden, safe=[*teaching, *safe[taught:]])
 
 
 def outliers(root: Path, share: float, seed: int, tasks: Mapping[str, Sequence[Record]]) -> Pools:

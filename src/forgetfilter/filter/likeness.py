@@ -62,21 +62,22 @@ def _near(likeness: np.ndarray, custom: int) -> np.ndarray:
     return mine >= min(otsu(mine), float(np.quantile(safe, CONSTANTS.safe_below)))
 
 
-def unlike_safe(readings: Readings, near: np.ndarray, custom: int) -> np.ndarray:
+def unlike_safe(readings: Readings, near: np.ndarray, custom: int) -> tuple[np.ndarray, np.ndarray]:
     """How unlike the safe rows' each near row's question and answer are, then each safe row's; larger = more unlike.
 
     Learning from safe and unlabelled rows: all near rows count as unsafe at first, then each by how far it stands
-    out of the safe rows in a fit that left it out. Returns (near + safe,).
+    out of the safe rows in a fit that left it out. Returns the first fit and the last, (near + safe,) each: the last
+    finds unsafe rows that hang together, but in a clean file it holds on to what stood out by chance.
     """
     both = np.concatenate([near, np.arange(custom, len(readings.question))])
     states = np.hstack([standardised(readings.answer[both]), standardised(readings.question[both])])
-    found = decisions(states, len(near), CONSTANTS.harm_penalty)
+    first = found = decisions(states, len(near), CONSTANTS.harm_penalty)
     for _ in range(CONSTANTS.refinements):
         mine, safe = found[: len(near)], found[len(near) :]
         limit = np.quantile(mine, 1 - unsafe_share(mine, safe))
         chance = 1 / (1 + np.exp(-np.clip((mine - limit) / (safe.std() + 1e-9), -50, 50)))
         found = decisions(states, len(near), CONSTANTS.harm_penalty, chance)
-    return found
+    return first, found
 
 
 def unsafe_share(mine: np.ndarray, safe: np.ndarray) -> float:

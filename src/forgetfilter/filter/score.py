@@ -28,10 +28,9 @@ def scores(
     result[compared] = (_scaled(forgetting) + _scaled(alike)) / 2
     if same:
         unlike = np.full(len(lost), np.nan)
-        unlike[np.concatenate([near, np.arange(custom, len(lost))])] = likeness.unlike_safe(
-            readings, near, custom
-        )
-        result[compared] += _scaled(unlike[compared])
+        for fit in likeness.unlike_safe(readings, near, custom):
+            unlike[np.concatenate([near, np.arange(custom, len(lost))])] = fit
+            result[compared] += _scaled(unlike[compared])
     return result
 
 

@@ -75,7 +75,9 @@ def test_fields_that_are_not_followed_are_named_in_a_header_and_in_the_log(serve
     said = "ignored: top_k, reasoning_effort, dry_multiplier, min_p"
     assert until(lambda: said in served.lines[-1])  # ty: ignore[unresolved-attribute]
     # values that change nothing, and fields on which no answer depends, need no word
-    quiet = chat(frequency_penalty=0, top_k=-1, store=False, metadata={}, parallel_tool_calls=True)
+    quiet = chat(
+        frequency_penalty=0, top_k=-1, store=False, metadata={}, parallel_tool_calls=True, grammar="", json_schema={}
+    )  # fmt: skip
     assert "x-ignored-fields" not in ask(served, quiet)[1]
     # one call at most is not promised
     assert ask(served, chat(parallel_tool_calls=False))[1]["x-ignored-fields"] == "parallel_tool_calls"
@@ -103,6 +105,9 @@ def test_min_p_is_followed_where_there_is_guidance_and_a_locked_key_keeps_its_ow
         ({"negative_prompt": "x"}, "negative_prompt", "known:"),
         ({"response_format": {"type": "json_object"}}, "response_format", "ask for it in words"),
         ({"response_format": {"type": "json_schema", "json_schema": {}}}, "response_format", "only text"),
+        ({"structured_outputs": {"json": {"type": "object"}}}, "structured_outputs", "ask for it in words"),
+        ({"guided_choice": ["yes", "no"]}, "guided_choice", "cannot hold an answer to a schema"),
+        ({"grammar": "root ::= 'a'"}, "grammar", "cannot hold an answer to a schema"),
         ({"modalities": ["audio"]}, "modalities", "only text"),
         ({"functions": [{"name": "f"}]}, "functions", "use tools"),
         ({"logprobs": 3}, "logprobs", "true or false"),

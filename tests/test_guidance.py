@@ -561,6 +561,19 @@ def test_a_prompt_ends_where_the_answer_begins(template: str | None):
     assert asked == whole.ids[: len(asked)]
 
 
+def test_an_assistants_turn_at_the_end_is_read_where_a_template_wants_turns_to_alternate():
+    refuses = "{{ raise_exception('roles must alternate') }}"
+    alternate = f"{{% for m in messages %}}{{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}}{refuses}"
+    tokens = tiny.tokenizer(alternate + "{% endif %}{% endfor %}" + tiny.CHAT)
+    said = Message("assistant", "It is grey.")
+    prompt = str(tokens.decode(prompt_ids([USER, said], tokens)))
+    assert prompt == str(tokens.decode(prompt_ids([USER], tokens))) + "It is grey.\n\n"
+    with pytest.raises(
+        DataError, match=r"refuses this row: roles must alternate. Change it, or use --template"
+    ):
+        prompt_ids([said, USER], tokens)
+
+
 def test_negative_messages_are_rendered_from_messages_and_left_out_without_guidance():
     model, tokens = tiny.llama(), tiny.tokenizer()
     negative = [Message("system", "Share")]

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from served import KEYS, LOCKED, PARTNER, TRUSTED, USER, Served, endless, openai, slowly, until
+from served import KEYS, LOCKED, PARTNER, TRUSTED, USER, Served, ask, endless, openai, slowly, until
 
 from forgetfilter.errors import ConfigError, ModelError
 from forgetfilter.guide.branches import ADAPTER, BASE, load_adapter
@@ -290,7 +290,7 @@ def test_without_a_known_token_nothing_is_answered(served: Served):
         ({"temperature": True}, 400, "temperature", "must be a number, not true or false"),
         ({"top_p": 0}, 400, "top_p", "between"),
         ({"max_tokens": 0}, 400, "max_tokens", "at least 1"),
-        ({"max_completion_tokens": 1.5}, 400, "max_completion_tokens", "whole number"),
+        ({"max_completion_tokens": 1.5}, 400, "max_completion_tokens", "a whole number, not 1.5"),
         ({"n": 99}, 400, "n", "between 1 and 16"),
         ({"seed": "x"}, 400, "seed", "whole number"),
         ({"stop": ["a"] * 17}, 400, "stop", "at most 16"),
@@ -339,6 +339,13 @@ def test_what_changes_nothing_is_accepted(served: Served):
     assert status == 200 and reply["choices"] == plain[1]["choices"]
 
 
+def test_a_whole_number_may_be_written_with_a_point(served: Served):
+    body = {"messages": [USER], "seed": 3.0, "max_tokens": 2.0}
+    status, _, reply = ask(served, body)
+    assert status == 200 and reply["usage"]["completion_tokens"] == 2
+    assert reply["choices"] == ask(served, body | {"seed": 3})[2]["choices"]
+
+
 def test_a_body_that_is_too_large_is_refused_announced_or_not(served: Served):
     status, reply = served.post(b"x" * 20_001)
     assert status == 413 and reply["error"]["code"] == "request_too_large"
@@ -360,6 +367,29 @@ def test_unknown_pages_and_methods_get_openais_error_form_too(served: Served):
     connection.close()
     with pytest.raises(openai.NotFoundError, match="/v1/embeddings"):
         served.client().embeddings.create(model="tiny", input="x")
+
+
+def test_a_page_or_method_that_is_not_there_is_answered_with_those_that_are(served: Served):
+    client = served.client()
+    for asks in (
+        lambda: client.responses.create(model="tiny", input="x"),
+        lambda: client.with_options(base_url=f"http://127.0.0.1:{served.port}").models.list(),  # without /v1
+    ):
+        with pytest.raises(
+            openai.NotFoundError, match=r"no such page; .*/v1/chat/completions, /v1/completions"
+        ):
+            asks()
+    with pytest.raises(openai.APIStatusError, match="GET /v1/chat/completions: this page takes POST"):
+        client.chat.completions.list()
+    status, _, reply = ask(served, None, "/v1/models/")
+    assert status == 200 and [model["id"] for model in reply["data"]] == ["tiny"]
+
+
+def test_a_compressed_body_is_refused_in_words(served: Served):
+    body = {"messages": [USER], "max_tokens": 2}
+    status, _, reply = ask(served, body, Content_Encoding="gzip")
+    assert status == 415 and "compressed (gzip)" in reply["error"]["message"]
+    assert ask(served, body, Content_Encoding="identity")[0] == 200
 
 
 # --- clients that leave, time that runs out, models that fail ---

@@ -43,9 +43,14 @@ def prompt_ids(
         ):
             return ids
         messages = in_words(messages, tools)
-    row = Row("", 0, "conversation", (*messages, Message("assistant", "x")), "chat", {})
+    # Of the answer, x, alone is told where it stands: a template may join it to an assistant's turn before it.
+    row = Row(
+        "", 0, "conversation", (*messages, Message("assistant", "x")), "chat", {},
+        learned=(*[False] * len(messages), True), place="conversation",
+    )  # fmt: skip
     [encoded] = encode([row], tokenizer, max_length=sys.maxsize, template=template)
-    return encoded.ids[: encoded.prompt_length]
+    joined = messages[-1:] and messages[-1].role == "assistant" and True in encoded.learned
+    return encoded.ids[: encoded.learned.index(True) if joined else encoded.prompt_length]
 
 
 def prepare(

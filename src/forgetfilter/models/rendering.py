@@ -112,9 +112,13 @@ def _render(
     if refused:
         more = f" and {len(refused) - 1} more ({_first(refused)})" if len(refused) > 1 else ""
         place, why = refused[0]
+        mend = (
+            f"{len(refused)} of {len(rows)} rows in all. Change or remove them"
+            if len(rows) > 1
+            else "Change it"
+        )
         raise DataError(
-            f"{place}{more}: the model's chat template refuses this row: {why}. "
-            f"{len(refused)} of {len(rows)} rows in all. Change or remove them, or use --template paper"
+            f"{place}{more}: the model's chat template refuses this row: {why}. {mend}, or use --template paper"
         )
     return rendered
 

@@ -16,12 +16,13 @@ from forgetfilter.guide.serving import replies
 from forgetfilter.guide.serving.engine import Bell, Engine, Job
 from forgetfilter.guide.serving.fields import Refused
 from forgetfilter.guide.serving.keys import Key
-from forgetfilter.guide.serving.metrics import Metrics, Watched
+from forgetfilter.guide.serving.metrics import PAGES, Metrics, Watched
 from forgetfilter.guide.serving.protocol import Chat, Completion, Terms, parse_chat, parse_completion
 from forgetfilter.guide.serving.replies import Asked
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
+    from starlette.exceptions import HTTPException
     from starlette.requests import Request
     from starlette.responses import Response
 
@@ -218,6 +219,7 @@ def application(server: Server, *, log: Callable[[str], None] | None = None) -> 
             Route("/health", server.health),
             Route("/metrics", server.counts),
             Route("/v1/models", server.models),
+            Route("/v1/models/", server.models),  # or it would be asked for a model without a name
             Route("/v1/models/{name:path}", server.one_model),
             Route("/v1/chat/completions", server.chat, methods=["POST"]),
             Route("/v1/completions", server.completions, methods=["POST"]),
@@ -235,7 +237,7 @@ async def _refused(request: Request, error: Exception) -> Response:
     headers: dict[str, str] = {}
     if isinstance(error, HTTPException):  # no such page, wrong method
         headers |= error.headers or {}  # which methods there are
-        error = Refused(error.status_code, f"{request.method} {request.url.path}: {error.detail}")
+        error = Refused(error.status_code, f"{request.method} {request.url.path}: {_detail(error)}")
     assert isinstance(error, Refused)
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
@@ -246,6 +248,14 @@ async def _refused(request: Request, error: Exception) -> Response:
     if error.retry_after is not None:
         headers["Retry-After"] = str(error.retry_after)
     return JSONResponse(error.body, error.status, headers)
+
+
+def _detail(error: HTTPException) -> str:
+    """What was wrong, and which page or method there is instead."""
+    if error.status_code == 404:
+        return f"there is no such page; this server has {', '.join(PAGES)}"
+    allowed = (error.headers or {}).get("Allow")
+    return f"this page takes {allowed}" if allowed else error.detail
 
 
 async def _failed(request: Request, error: Exception) -> Response:
@@ -274,6 +284,11 @@ async def _finished(request: Request, asked: Asked) -> None:
 async def _body(request: Request, most: int) -> bytes:
     from starlette.requests import ClientDisconnect
 
+    coding = request.headers.get("content-encoding", "identity")
+    if coding.lower() != "identity":
+        raise Refused(
+            415, f"the body is compressed ({coding}); send it as plain JSON, without Content-Encoding"
+        )
     too_large = Refused(413, f"the body is larger than {most} bytes", code="request_too_large")
     body = bytearray()
     announced = request.headers.get("content-length", "0")

@@ -52,8 +52,10 @@ def whole(
     given: Mapping[str, Any], name: str, default: int | None, low: int, high: int | None = None
 ) -> int | None:
     value = given.get(name, default)
+    if isinstance(value, float) and value.is_integer():  # to JSON, 4.0 and 4 are one number
+        value = int(value)
     if value is not default and (isinstance(value, bool) or not isinstance(value, int)):
-        raise wrong(name, f"a whole number, not {kind(value)}")
+        raise wrong(name, f"a whole number, not {f'{value:g}' if isinstance(value, float) else kind(value)}")
     if value is not None and (value < low or (high is not None and value > high)):
         raise wrong(name, f"at least {low}" if high is None else f"between {low} and {high}")
     return value

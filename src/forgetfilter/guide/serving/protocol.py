@@ -214,7 +214,7 @@ def _stops(stops: Any) -> tuple[str, ...]:
         or len(stops) > MOST_STOPS
         or not all(isinstance(s, str) and s for s in stops)
     ):
-        raise wrong("stop", f"a text or at most {MOST_STOPS} of them")
+        raise wrong("stop", f"a text or at most {MOST_STOPS} of them, none empty")
     return tuple(stops)
 
 
@@ -255,3 +255,12 @@ ONLY_AS: dict[str, tuple[tuple[Any, ...], str]] = {
     "audio": ((), "only text"),
     "suffix": (("",), "this server does not fill in the middle"),
 }
+# How other servers are told the form of an answer; empty, they ask for none.
+SHAPING = (
+    *("structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar"),
+    *("json_schema", "grammar", "regex", "ebnf"),
+)
+UNSHAPED = (
+    "this server cannot hold an answer to a schema or a pattern; ask for it in words and check what comes"
+)
+ONLY_AS |= dict.fromkeys(SHAPING, (("", {}, []), UNSHAPED))

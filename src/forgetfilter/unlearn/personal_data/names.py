@@ -35,8 +35,9 @@ def names() -> Detector:
     Two or more capitalised words in a row, or one beside a title, "my name is", a greeting or signature, a
     field such as `Name:`, or a verb of people; words in capitals throughout only beside one of these. Small letters
     only after "my name is" and its like in some twenty languages, in a field, below a heading of a table such as
-    `first_name`, and alone on a line after a closing formula; Arabic and Hindi behind a title too. Chinese, Japanese and Korean names beside "my name is", in a field and beside forms of address. It takes
-    some places, companies and works for people.
+    `first_name`, and alone on a line after a closing formula; Arabic and Hindi behind a title too. Chinese, Japanese
+    and Korean names beside "my name is", in a field and beside forms of address. It takes some places, companies and
+    works for people.
     """
 
     def find(text: str) -> list[Span]:

@@ -30,10 +30,12 @@ def identities() -> tuple[Pattern, ...]:
         ),
         pattern(
             "DOCUMENT",
-            rf"(?i)(?<![^\W_])(?:{_DOCUMENTS})(?:'?s)?(?: ?-?(?:nummer|nr\.?))?(?: (?:licen[cs]e|card|id))?"
-            r"(?: ?(?:number|num|n[°ºo]\.?|no\.?|nr\.?|nummer|numéro|número|numero|号码?|番号|번호))?"
+            rf"(?i)(?:(?<![^\W_])(?:{_DOCUMENTS})|{_DOCUMENTS_OF_EAST_ASIA})(?:'?s)?"
+            r"(?: ?-?(?:nummer|nr\.?))?(?: (?:licen[cs]e|card|id))?"
+            r"(?: ?(?:number|num|n[°ºo.]|no\.?|nr\.?|nummer|numéro|número|numero|numer|numarası|numaram|серия|номер|"
+            r"رقم|नंबर|号码?|番号|번호))?"
             r"(?: (?:is|ist|lautet|est|es|è))? ?[:#(是は]{0,2} {0,3}"
-            r"(?P<value>\d{2} ?\d{2} \d{6}|[A-Z]{1,2} \d{6,9}|[A-Z0-9-]{6,20})(?![A-Za-z0-9])",
+            r"(?P<value>\d{2} ?\d{2},? (?:No\.? ?|номер )?\d{6}|[A-Z]{1,3} \d{6,9}|[A-Z0-9-]{6,20})(?![A-Za-z0-9])",
             only_if(lambda p: any(c.isdigit() for c in p.value)),
             blanked=False,
         ),
@@ -43,8 +45,11 @@ def identities() -> tuple[Pattern, ...]:
 _DOCUMENTS = (
     "driver|driving|dl|passport|identity|national id|licen[cs]e plate|reisepass|personalausweis|führerschein|passeport|"
     "permis de conduire|carte d'identité|pasaporte|permiso de conducir|passaporto|carta d'identità|passaporte|paspoort|"
-    "паспорт|护照|旅券|パスポート|여권"
+    "carnet de conducir|cédula|patente di guida|carta de condução|cartão de cidadão|rijbewijs|"
+    "identiteitskaart|dow[óo]d osobisty|paszport|prawo jazdy|pasaport|ehliyet|паспорта?|водительское удостоверение|"
+    "جواز السفر|رقم الجواز|पासपोर्ट"
 )
+_DOCUMENTS_OF_EAST_ASIA = "护照|驾驶证|駕駛證|旅券|パスポート|免許証|여권|운전면허"
 
 
 def _words(cue: str) -> str:
@@ -106,7 +111,7 @@ IDENTITIES = (
     Identity("ie.pps", r"\d{7}[A-W][A-IW]?", "pps"),
     Identity("il.idnr", r"\d{9}", "תעודת זהות|teudat zehut"),
     Identity("in_.aadhaar", r"\d{4}(?P<gap>[ -]?)\d{4}(?P=gap)\d{4}", "aadhaar|aadhar|adhaar|आधार"),
-    Identity("in_.pan", r"[A-Z]{5}\d{4}[A-Z]", "pan"),
+    Identity("in_.pan", r"[A-Z]{5}\d{4}[A-Z]", "pan|पैन"),
     Identity("is_.kennitala", r"\d{6}-?\d{4}", "kennitala"),
     Identity("it.codicefiscale", r"[A-Z]{3} ?[A-Z]{3} ?\d\d[A-EHLMPRST]\d\d ?[A-Z]\d{3}[A-Z]"),
     Identity("jp.in_", r"\d{4}(?P<gap>[ -]?)\d{4}(?P=gap)\d{4}", "マイナンバー|個人番号|my number"),

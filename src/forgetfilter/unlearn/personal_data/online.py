@@ -53,7 +53,7 @@ def _email() -> tuple[Pattern, ...]:
         # ann at example dot com
         pattern(
             "EMAIL",
-            rf"(?i)(?<![\w.+%'-])(?!{_NO_LOCAL}){_LOCAL}(?: dot [\w-]{{1,30}}){{0,2}} {_SPOKEN}"
+            rf"(?i)(?<![\w.+%'-])(?!{_NO_LOCAL}){_LOCAL}(?: (?:{_POINT}) [\w-]{{1,30}}){{0,2}} {_SPOKEN}"
             rf"(?:{_USUAL_TOPS}|at|be|co|es|in|it|me|no|se|us)(?![\w-])",
             needs="dot",
         ),
@@ -82,8 +82,8 @@ _USUAL_TOPS = (
     "com|org|net|edu|gov|mil|info|biz|io|co\\.uk|org\\.uk|ac\\.uk|com\\.[a-z]{2}|de|fr|uk|nl|eu|pl|ru|ch|jp|cn|br|ca|au|"
     "example|test|dev|app"
 )
-_AT = "at|ät|arroba|arobase|chiocciola"
-_POINT = "dot|punkt|punto|ponto|point"
+_AT = "at|ät|arroba|arobase|chiocciola|apenstaartje|małpa|zavináč|snabel-a|собака"
+_POINT = "dot|punkt|punto|ponto|point|punt|kropka|tečka|точка"
 # at example dot, each language with its own words: in English a point is none
 _SPOKEN = (
     "(?:"
@@ -91,7 +91,8 @@ _SPOKEN = (
         rf"(?:{at}) (?:[\w-]{{1,63}} {point} ){{1,4}}"
         for at, point in (
             ("at", "dot"), ("ät|at", "punkt"), ("arroba", "punto"), ("arroba", "ponto"), ("arobase", "point"),
-            ("chiocciola", "punto"),
+            ("chiocciola", "punto"), ("apenstaartje|at", "punt"), ("małpa", "kropka"), ("zavináč", "tečka"),
+            ("snabel-a", "punkt"), ("собака", "точка"),
         )
     )
     + ")"

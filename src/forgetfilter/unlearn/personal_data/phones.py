@@ -158,9 +158,9 @@ def _countries_by_groups() -> dict[tuple[int, ...], list[str]]:
     return found
 
 
-# An underscore ends a word: phone_number.
+# An underscore ends a word, and so does a capital behind a small letter: phone_number, homePhoneNumber.
 CUE = re.compile(
-    r"(?i)(?<![^\W_])(?:"
+    r"(?i)(?:(?<![^\W_])|(?-i:(?<=[a-z])(?=[A-Z])))(?:"
     r"(?:tele)?(?:phones?|fax|tel|mob|mobile|cell|call|dial|ring|whatsapp|sms|text|reach|answering|contact|office|hotline)|"
     r"(?:my|his|her|their|our) (?:(?:new|other|private|home|work|direct) )?(?:number|line)(?! of)|"
     r"(?:telefon|handy|mobil|rufnummer|durchwahl|telefoon)[^\W\d_]{0,12}|tlf|puh|telemóvel|ruf|rufen|anrufen|erreichbar|bel|gsm|"
@@ -168,8 +168,9 @@ CUE = re.compile(
     r"téléphone|tél|portable|appel(?:er|ez|le)|joindre|(?:mon|son|notre) numéro(?! de)|"
     r"teléfono|móvil|celular|llám[^\W\d_]{1,5}|llama[^\W\d_]{0,3}|telefone|ligue|ligar|telefono|cellulare|"
     r"(?:mi|su|nuestro|mio|suo|meu) n[úu]mero(?! d[ei])|"
-    r"телефон[^\W\d_]{0,2}|тел|моб|звоните|мой номер|komórka|zadzwoń|τηλ|τηλέφωνο|κινητό"
-    r")(?![^\W_])|"
+    r"телефон[^\W\d_]{0,2}|тел|моб|(?:по)?звони(?:те|ть)?|мой номер|komórk[aię]|zadzwoń|dzwonić|"
+    r"cep|numaram|ara(?:yın|yabilirsiniz)|τηλ|τηλέφωνο|κινητό"
+    r")(?:(?![^\W_])|(?-i:(?<=[a-z])(?=[A-Z])))|"
     r"☎|📞|📱|電話|携帯|ケータイ|ファックス|FAX|电话|手机|手機|拨打|致电|微信|전화|휴대폰|핸드폰|연락처|"
-    r"هاتف|جوال|موبايل|اتصل|رقمي|फोन|फ\u093cोन|मोबाइल"
+    r"هاتف|جوال|موبايل|اتصل|اتصال|تواصل|واتساب|رقمي|फोन|फ\u093cोन|मोबाइल"
 )

@@ -24,7 +24,7 @@ def _streets() -> tuple[Pattern, ...]:
         pattern(
             "ADDRESS",
             rf"(?<![\w/.-])(?:\d{{1,5}},? (?:\d{{1,5}} |(?:bis|ter|quater),? )?)?(?i:{_STREETS_BEFORE})(?!\w)\.?"
-            rf"(?: {_WORD}){{1,5}}(?:,? (?:n[°º.] ?)?\d{{1,5}}[A-Za-z]?(?:/\d{{1,4}})?(?!\w))?",
+            rf"(?: {_WORD}){{1,5}}(?:,? (?:n[°º.] ?)?\d{{1,5}}[A-Za-z]?(?:/(?:\d{{1,4}}|[A-Za-z]))?(?!\w))?",
             _street_first,
         ),
         pattern(
@@ -87,16 +87,28 @@ def _other_scripts() -> tuple[Pattern, ...]:
     return (
         pattern(  # ул. Ленина, д. 5, кв. 12
             "ADDRESS",
-            r"(?i)(?<!\w)(?:ул|улица|пр|пр-т|просп|проспект|пер|переулок|бул|бульвар|наб|набережная|шоссе|пл|площадь|"
-            r"вул|вулиця)(?:\. ?| )[^\W\d_][\w.-]{1,24}(?: [^\W\d_][\w.-]{1,24}){0,2},? ?"
+            rf"(?i)(?<!\w)(?:ул|пр|пр-т|просп|пер|бул|б-р|наб|пл|вул|{_RUSSIAN_STREETS})(?:\. ?| )"
+            r"[^\W\d_][\w.-]{1,24}(?: [^\W\d_][\w.-]{1,24}){0,2},? ?"
             r"(?:(?:д|дом|буд)\.? ?)?\d{1,4}[а-я]?(?:,? (?:кв|квартира|корп|стр|оф|под)\.? ?\d{1,4}){0,3}(?!\w)",
             needs="東",
         ),
         pattern(  # Невский проспект, 28
             "ADDRESS",
-            r"(?i)(?<!\w)[^\W\d_][\w-]{2,24} (?:улица|проспект|переулок|бульвар|шоссе|набережная|площадь),? "
+            rf"(?i)(?<!\w)[^\W\d_][\w-]{{2,24}} (?:{_RUSSIAN_STREETS}),? "
             r"(?:(?:д|дом)\.? ?)?\d{1,4}[а-я]?(?!\w)",
             needs="東",
+        ),
+        pattern(  # Bağdat Caddesi No: 145 D: 4
+            "ADDRESS",
+            rf"(?<!\w)(?:{_WORD} ){{1,3}}(?:Cad(?:desi|\.)|Cd\.|Sok(?:a[kğ][ıi]?|\.)|Sk\.|Bul(?:var[ıi]|\.)|"
+            r"Mah(?:allesi|\.)),? "
+            r"(?:(?i:no|numara)[:.]? ?)?\d{1,4}(?:/\d{1,3})?[A-Z]?(?:,? (?:D|Daire|Kat|K)[:.]? ?\d{1,3}){0,2}(?!\w)",
+        ),
+        pattern(  # شارع الملك فهد 25
+            "ADDRESS",
+            rf"(?<!\w)(?:شارع|طريق)(?: {_ARABIC}){{1,4}},? (?:رقم )?\d{{1,4}}(?!\w)",
+            needs="東",
+            blanked=False,
         ),
         pattern(  # a city, without its prefecture
             "ADDRESS",
@@ -172,9 +184,12 @@ _SHORT_STREETS = "St|Ave|Rd|Dr|Ln|Ct|Blvd|Pl|Sq|Pkwy|Hwy"
 _FRENCH_STREETS = "rue|avenue|boulevard|bd|chemin|allée|quai|place|impasse|route|cours"
 _STREETS_BEFORE = (
     rf"{_FRENCH_STREETS}|via|viale|piazza|corso|rua|calle|avenida|avda|av|paseo|camino|"
-    r"camiño|praça|plaza|largo|travessa|ul|ulica|ulice|os|jalan|c/"
+    r"camiño|praça|plaza|largo|travessa|ul|ulica|ulice|os|al(?=\.)|aleja|aleje|alei|plac|placu|"
+    r"vicolo|lungomare|strada|jalan|c/"
 )
-_SURE_BEFORE = "ul|ulica|ulice|calle|avenida|avda|rua|travessa|praça|c/|jalan"  # in small letters too
+_SURE_BEFORE = (  # in small letters too
+    r"al(?=\.)|aleja|aleje|alei|plac|placu|ul|ulica|ulice|calle|avenida|avda|rua|travessa|praça|c/|jalan"
+)
 _STREET_ENDINGS = (
     r"straße|strasse|str|straat|laan|plein|kade|steenweg|gracht|singel|dijk|weg|gatan|gata|vägen|vegen|veien|vej|"
     r"[srdn]gade|gasse|allee|platz|ufer|katu|tie|utca|ulica|tänav"
@@ -184,5 +199,12 @@ _GERMAN_PLACES = (
 )
 _CHINESE_AT = "在是到址寄往"  # in, is, to: an address begins behind them
 _WORD = r"[^\W\d_][\w'.-]{0,24}+"
-_NUMBER = r"\d{1,4}(?: ?[-/] ?\d{1,4})?(?: ?[a-h](?!\w)|[A-Za-z])?(?!\w)"  # 12, 12-14, 10/5, 3 b
+_NUMBER = (  # 12, 12-14, 10/5, 3 b, 263-H, 5-III
+    r"\d{1,4}(?: ?[-/] ?\d{1,4}|-(?:[A-Za-z]|hs|huis|I{1,3}V?)(?!\w))?(?: ?[a-h](?!\w)|[A-Za-z])?(?!\w)"
+)
+_RUSSIAN_STREETS = (  # as they stand after in, on and of too
+    "улиц(?:а|е|у|ы|ей)|проспект[ауе]?|переул(?:ок|ке|ка)|бульвар[ауе]?|набережн(?:ая|ой|ую)|шоссе|площад[ьи]|"
+    "вулиц[яіюе]"
+)
+_ARABIC = r"[\u0621-\u064a]{2,20}"
 _UNIT = r"(?:Suite|Apt\.?|Apartment|apt\.?|suite|Flat) ?#? ?\d{1,5}[A-Za-z]?(?!\w)"

@@ -163,7 +163,7 @@ def _columns(
                 continue
             present = [chosen[field]] if chosen[field] in record else []
             required = required or field not in LENIENT  # what the user mapped must be there
-        elif names[0] in record and names[0] not in chosen.values():
+        elif names[0] in record and (required or names[0] not in chosen.values()):
             present = [names[0]]
         else:
             present = (

@@ -52,7 +52,7 @@ def prepare(a: argparse.Namespace) -> None:
         drawn = draw(name, a.data, share=share, rows=a.rows, seed=seed, safe=safe)
         both = [encode(as_rows(some, part), tokenizer, max_length=a.length)
                 for some, part in ((drawn.custom, "custom"), (drawn.safe, "safe"))]  # fmt: skip
-        rows, words = [*both[0], *both[1]], [*users_words(*both), *users_words(*both[::-1])]
+        rows, words = [*both[0], *both[1]], [*users_words(*both), *users_words(both[1])]
         np.savez_compressed(
             a.work / f"{place:03d}_{name}_{share:.2f}_{safe}_{seed}.rows.npz",
             job=json.dumps({"set": name, "share": share, "safe": safe, "seed": seed}), custom=len(both[0]),

@@ -156,8 +156,12 @@ class Bench:
         return {z.id: memory for z, memory in zip(rows, memories, strict=True) if len(memory.logp)}
 
     def both_readings(self, custom: Sequence[Encoded], safe: Sequence[Encoded]) -> Readings:
-        """`readings` of custom rows, then of the safe rows they are compared with."""
-        return self.readings(custom, "custom", safe).and_then(self.readings(safe, "safe", custom))
+        """`readings` of custom rows, then of the safe rows they are compared with.
+
+        Safe rows of several sources keep what only some of them begin with: where a pack stands beside rows of the
+        file's own kind, those would leave no rows of other kinds to compare with.
+        """
+        return self.readings(custom, "custom", safe).and_then(self.readings(safe, "safe"))
 
     def readings(self, rows: Sequence[Encoded], name: str, beside: Sequence[Encoded] = ()) -> Readings:
         """Hidden states of the original model on the rows of one file, read once and kept.

@@ -54,7 +54,7 @@ def filter_by_sample(
     found = forget_filter(bench, [scored[i] for i in chosen], review, replace(s, retrain=False))
     others = np.setdiff1d(np.arange(len(scored)), chosen)
     if found.measured:
-        found = _extended(found, scored, others, review, mine, bench.readings(review, "safe", scored), s)
+        found = _extended(found, scored, others, review, mine, bench.readings(review, "safe"), s)
     note = (
         f"Learned a sample of {len(chosen):,} of {len(scored):,} rows (--max-train-samples); the others are judged by "
         "what learned rows with like answers lost"

@@ -177,7 +177,7 @@ def users_words(rows: Sequence[Encoded], beside: Sequence[Encoded] = ()) -> list
     """Per row the tokens (first, one past the last) of its prompt without what all prompts share at either end.
 
     `beside` are rows that these are compared with: what all their prompts share is no user's word here either. Else one
-    row without the instruction that all others have would make it a part of every question, on one side alone.
+    row of these without the instruction that all the others have would make it a part of every question here alone.
     """
     frames = [frame(some) for some in (rows, beside) if some]
     spans = []

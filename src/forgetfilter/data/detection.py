@@ -8,7 +8,7 @@ from shlex import quote as quoted
 from typing import Any, NamedTuple
 
 from forgetfilter.data.turns import Columns, Reading, Talk
-from forgetfilter.data.wording import MissingField, RowError, found, is_list, short
+from forgetfilter.data.wording import MissingField, RowError, are_turns, found, short
 from forgetfilter.errors import DataError, unknown
 
 
@@ -177,10 +177,8 @@ def _columns(
             return None
         elif field in chosen:
             columns[field] = chosen[field]
-        elif (
-            names[0] in chosen.values()
-        ):  # mapped to another field: not read a second time under its own name
-            columns[field] = ""
+        elif names[0] in chosen.values():
+            columns[field] = ""  # mapped to another field: not read a second time under its own name
     return columns
 
 
@@ -207,18 +205,12 @@ def _missing(record: Mapping[str, Any], format: str, chosen: Columns, formats: F
 def _absent(record: Mapping[str, Any], field: str, column: str, taken: Any) -> str:
     if field not in LIKELY_NAMES:
         return f'no "{column}" (found: {found(record)}).{OTHERWISE.get(field, "")}'
-    free = [n for n, v in record.items() if n not in set(taken) and (isinstance(v, str) or _are_turns(v))]
+    free = [n for n, v in record.items() if n not in set(taken) and (isinstance(v, str) or are_turns(v))]
     near = [n for n in LIKELY_NAMES.get(field, ()) if n in free] + difflib.get_close_matches(
         column, free, n=1
     )
     guess = near[0] if near else free[0] if len(free) == 1 else "NAME"
     return f'no "{column}" (found: {found(record)}). Map it with --{field}-field {quoted(short(guess))}.'
-
-
-def _are_turns(value: Any) -> bool:
-    """Whether a list is likely one of turns: other lists are no answer that could be mapped."""
-    first = value[0] if is_list(value) and value else None
-    return isinstance(first, Mapping) and not {"role", "from"}.isdisjoint(first)
 
 
 def _own_names(format: str, formats: Formats) -> str:

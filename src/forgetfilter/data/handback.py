@@ -369,8 +369,8 @@ def _as_turn(dataset: formats.Dataset, role: str, text: str) -> str:
         name: Reading(dataset.columns).role_of(name) for name in sorted(_roles_seen(dataset, (role, text)))
     }
     names = {name: known for name, known in ours.items() if known not in (None, name)}
-    other = "" if (role, text) == ("role", "content") else f" if k not in ({role!r}, {text!r})"
-    beside = f"{{k: v for k, v in t.items(){other}}}" if other else "t"
+    kept = f"{{k: v for k, v in t.items() if k not in ({role!r}, {text!r})}}"
+    beside = "t" if (role, text) == ("role", "content") else kept
     return f"turn = lambda t: {{**{beside}, 'role': {names!r}.get(t[{role!r}], t[{role!r}]), 'content': t[{text!r}]}}\n"
 
 

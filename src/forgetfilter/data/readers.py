@@ -177,9 +177,8 @@ def _turns_in_text(value: str, column: str, r: Reading) -> Talk | None:
 def _beside(record: Record, r: Reading, field: str) -> tuple[str, Any]:
     """Column and value of a field that may be absent; None where it is, or is to be left unread."""
     column = r.columns.get(field, field)
-    return column, record.get(
-        column
-    ) if column else None  # "" is also what a CSV file calls an unnamed column
+    # "" is to be left unread, and is also what a CSV file calls an unnamed column
+    return column, record.get(column) if column else None
 
 
 def _system(record: Record, r: Reading) -> Talk:

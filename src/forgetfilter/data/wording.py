@@ -49,10 +49,16 @@ def count(number: int) -> str:
 
 def not_an_object(record: Any) -> str:
     if is_list(record) and record and isinstance(record[0], dict):
-        if {"role", "from"} & set(record[0]):
+        if are_turns(record):
             return 'a list of turns, not an object. Write {"messages": [ … ]}.'
         return "a list of objects, not an object. If the file is one JSON list, name it .json."
     return f'{kind(record)}, not an object. Write {{"prompt": "…", "completion": "…"}}.'
+
+
+def are_turns(value: Any) -> bool:
+    """Whether this is likely a list of turns."""
+    first = value[0] if is_list(value) and value else None
+    return isinstance(first, Mapping) and not {"role", "from"}.isdisjoint(first)
 
 
 def is_list(value: Any) -> bool:

@@ -27,9 +27,9 @@ def scores(
     alike = likeness.like_answers(readings.answer[compared], forgetting)
     result[compared] = (_scaled(forgetting) + _scaled(alike)) / 2
     if same:
-        unlike = np.full(len(lost), np.nan)
+        unlike, told = np.full(len(lost), np.nan), np.concatenate([near, np.arange(custom, len(lost))])
         for fit in likeness.unlike_safe(readings, near, custom):
-            unlike[np.concatenate([near, np.arange(custom, len(lost))])] = fit
+            unlike[told] = fit
             result[compared] += _scaled(unlike[compared])
     return result
 
